@@ -1,0 +1,147 @@
+//! Time as a value: nothing below the HTTP layer asks the system what time it is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+
+/// A moment, in microseconds since 1970-01-01T00:00:00Z (the finest both databases keep).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// From microseconds since the Unix epoch.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// From whole seconds since the Unix epoch (a JWT `NumericDate`, RFC 7519 section 2).
+    pub const fn from_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(MICROS_PER_SECOND))
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// The same, borrowed, for a database that binds by reference.
+    pub(crate) const fn as_micros_ref(&self) -> &i64 {
+        &self.0
+    }
+
+    /// Whole seconds since the Unix epoch, rounded down.
+    pub const fn as_seconds(self) -> i64 {
+        self.0.div_euclid(MICROS_PER_SECOND)
+    }
+
+    /// This moment with its fraction of a second dropped, so that a token and a row agree on it.
+    #[must_use]
+    pub const fn floor_second(self) -> Self {
+        Self::from_seconds(self.as_seconds())
+    }
+
+    /// The time from `earlier` to here; zero if `earlier` is later, as after a clock stepped back.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// Whole seconds from here until `later`, rounded down; zero if `later` is past.
+    pub fn seconds_until(self, later: Self) -> u64 {
+        later.since(self).as_secs()
+    }
+
+    /// This moment moved forward.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(micros))
+    }
+
+    /// This moment moved back.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(micros))
+    }
+
+    /// RFC 3339 in UTC, to the second: `2026-11-23T09:30:00Z`.
+    pub fn to_rfc3339(self) -> String {
+        OffsetDateTime::from_unix_timestamp(self.as_seconds())
+            .ok()
+            .and_then(|moment| moment.format(&Rfc3339).ok())
+            .unwrap_or_else(|| "9999-12-31T23:59:59Z".to_owned())
+    }
+}
+
+/// Where "now" comes from: the system, or a hand that tests move.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System,
+    Manual(Arc<AtomicI64>),
+}
+
+impl Clock {
+    /// The machine's wall clock.
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands still at `start` until [`Clock::set`] moves it; clones share the hand.
+    pub fn manual(start: Timestamp) -> Self {
+        Self(Source::Manual(Arc::new(AtomicI64::new(start.as_micros()))))
+    }
+
+    /// Now.
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Source::Manual(hand) => Timestamp(hand.load(Ordering::SeqCst)),
+            Source::System => {
+                let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                Timestamp(0).plus(elapsed)
+            }
+        }
+    }
+
+    /// Moves a manual clock to `moment`, forward or back. A system clock cannot be moved and stays.
+    pub fn set(&self, moment: Timestamp) {
+        if let Source::Manual(hand) = &self.0 {
+            hand.store(moment.as_micros(), Ordering::SeqCst);
+        }
+    }
+
+    /// Moves a manual clock forward by `duration`.
+    pub fn advance(&self, duration: Duration) {
+        self.set(self.now().plus(duration));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_stepped_back_counts_as_no_time_passed() {
+        let now = Timestamp::from_seconds(100);
+        assert_eq!(now.since(Timestamp::from_seconds(160)), Duration::ZERO);
+        assert_eq!(now.since(Timestamp::from_seconds(40)), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn seconds_round_down_on_both_sides_of_the_epoch() {
+        assert_eq!(Timestamp::from_micros(1_999_999).as_seconds(), 1);
+        assert_eq!(Timestamp::from_micros(-1).as_seconds(), -1);
+    }
+
+    #[test]
+    fn times_read_as_rfc_3339() {
+        assert_eq!(Timestamp::from_seconds(1_795_426_200).to_rfc3339(), "2026-11-23T09:30:00Z");
+    }
+}

@@ -1,0 +1,286 @@
+//! What goes wrong, as clients see it: one table from code to status, one body (RFC 9457).
+//!
+//! A [`Problem`] has two sides. `code`, `detail`, `reason` and `errors` are written for the client;
+//! the cause is written for the log and never leaves the process. Handlers and guards return a
+//! `Problem`; services have error types of their own, turned into one in `http::error`.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use actix_web_httpauth::headers::www_authenticate::WwwAuthenticate;
+use actix_web_httpauth::headers::www_authenticate::bearer::{Bearer, Error as BearerError};
+use serde::Serialize;
+
+/// The realm named in every Bearer challenge.
+const REALM: &str = "countersign";
+
+/// The stable name of a kind of error: the `code` member of every error body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// Unreadable or incomplete request.
+    InvalidRequest,
+    /// A refresh token that cannot be used; `reason` says why.
+    InvalidGrant,
+    /// E-mail address or password wrong, where the caller is not signed in.
+    InvalidCredentials,
+    /// Password wrong, where the caller is signed in already.
+    PasswordMismatch,
+    /// A guarded route without an access token.
+    MissingToken,
+    /// A bad, expired or revoked access token.
+    InvalidToken,
+    /// Right password, disabled user.
+    AccountDisabled,
+    /// The access token lacks a role.
+    InsufficientRole,
+    /// A cookie request that another site may have sent.
+    CrossSite,
+    /// No such thing, or not the caller's.
+    NotFound,
+    /// Known path, other method.
+    MethodNotAllowed,
+    /// Another account has this e-mail address.
+    EmailTaken,
+    /// A late duplicate of a refresh.
+    RefreshConflict,
+    /// More than 64 KiB of body.
+    PayloadTooLarge,
+    /// Not `application/json`.
+    UnsupportedMediaType,
+    /// Well-formed, not acceptable; `errors` names each field.
+    ValidationFailed,
+    /// Too many attempts.
+    RateLimited,
+    /// A fault of the server.
+    Internal,
+    /// The database cannot be asked, or the server is full.
+    Unavailable,
+}
+
+impl Code {
+    /// The name in the `code` member.
+    pub fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The HTTP status.
+    pub fn status(self) -> StatusCode {
+        self.row().1
+    }
+
+    fn row(self) -> (&'static str, StatusCode, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::InvalidRequest => ("invalid_request", S::BAD_REQUEST, "The request cannot be understood."),
+            Self::InvalidGrant => ("invalid_grant", S::BAD_REQUEST, "The refresh token cannot be used."),
+            Self::InvalidCredentials => {
+                ("invalid_credentials", S::UNAUTHORIZED, "The e-mail address or the password is wrong.")
+            }
+            Self::PasswordMismatch => ("invalid_credentials", S::FORBIDDEN, "The password is wrong."),
+            Self::MissingToken => ("missing_token", S::UNAUTHORIZED, "This route needs an access token."),
+            Self::InvalidToken => ("invalid_token", S::UNAUTHORIZED, "The access token is not valid."),
+            Self::AccountDisabled => ("account_disabled", S::FORBIDDEN, "This account is disabled."),
+            Self::InsufficientRole => ("insufficient_role", S::FORBIDDEN, "The access token lacks a role."),
+            Self::CrossSite => ("cross_site", S::FORBIDDEN, "A request by cookie must come from this site."),
+            Self::NotFound => ("not_found", S::NOT_FOUND, "There is nothing here."),
+            Self::MethodNotAllowed => {
+                ("method_not_allowed", S::METHOD_NOT_ALLOWED, "This path does not answer that method.")
+            }
+            Self::EmailTaken => ("email_taken", S::CONFLICT, "An account with this e-mail address exists."),
+            Self::RefreshConflict => (
+                "refresh_conflict",
+                S::CONFLICT,
+                "Another request has used this refresh token. Read your token store again and retry.",
+            ),
+            Self::PayloadTooLarge => {
+                ("payload_too_large", S::PAYLOAD_TOO_LARGE, "The request body is larger than 64 KiB.")
+            }
+            Self::UnsupportedMediaType => {
+                ("unsupported_media_type", S::UNSUPPORTED_MEDIA_TYPE, "The request body must be application/json.")
+            }
+            Self::ValidationFailed => {
+                ("validation_failed", S::UNPROCESSABLE_ENTITY, "Some members are not acceptable; see errors.")
+            }
+            Self::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS, "Too many attempts. Try again later."),
+            Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "The server failed."),
+            Self::Unavailable => {
+                ("unavailable", S::SERVICE_UNAVAILABLE, "The server cannot answer just now. Try again later.")
+            }
+        }
+    }
+}
+
+/// One member of the request that is not acceptable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// The member's name.
+    pub field: &'static str,
+    /// What is wrong with it, and what would be right.
+    pub message: String,
+}
+
+/// An error answer.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    code: Code,
+    detail: Option<String>,
+    reason: Option<&'static str>,
+    errors: Vec<FieldError>,
+    retry_after: Option<u64>,
+    allow: Option<String>,
+    cause: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// The body, in the order in which people read it.
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+}
+
+impl Problem {
+    /// A problem with the code's own sentence as `detail`.
+    pub fn new(code: Code) -> Self {
+        let retry_after = match code {
+            Code::RefreshConflict | Code::Unavailable => Some(1),
+            _ => None,
+        };
+        Self { code, detail: None, reason: None, errors: Vec::new(), retry_after, allow: None, cause: None }
+    }
+
+    /// The code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Replaces the sentence in `detail`. It is shown to the client.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Sets `reason`.
+    #[must_use]
+    pub fn reason(mut self, reason: &'static str) -> Self {
+        self.reason = Some(reason);
+        self
+    }
+
+    /// Sets `errors`.
+    #[must_use]
+    pub fn errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    /// Sets `Retry-After`, in seconds (at least one).
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds.max(1));
+        self
+    }
+
+    /// Sets `Allow` (RFC 9110 section 10.2.1).
+    #[must_use]
+    pub fn allow(mut self, methods: impl Into<String>) -> Self {
+        self.allow = Some(methods.into());
+        self
+    }
+
+    /// Keeps what happened inside, for the log only.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl StdError + Send + Sync + 'static) -> Self {
+        self.cause = Some(Arc::new(cause));
+        self
+    }
+
+    /// What happened inside and why, outermost first, joined by colons. For the log only.
+    pub fn cause_chain(&self) -> Option<String> {
+        let mut next: Option<&dyn StdError> = self.cause.as_deref().map(|cause| {
+            let cause: &dyn StdError = cause;
+            cause
+        });
+        let mut chain = Vec::new();
+        while let Some(cause) = next {
+            chain.push(cause.to_string());
+            next = cause.source();
+        }
+        (!chain.is_empty()).then(|| chain.join(": "))
+    }
+
+    /// The whole answer, naming the request it belongs to.
+    pub fn respond(&self, request_id: Option<&str>) -> HttpResponse {
+        let (code, status, sentence) = self.code.row();
+        let body = Body {
+            r#type: format!("urn:countersign:problem:{code}"),
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: self.detail.as_deref().unwrap_or(sentence),
+            code,
+            reason: self.reason,
+            errors: &self.errors,
+            request_id,
+        };
+        let mut response = HttpResponseBuilder::new(status);
+        if let Some(challenge) = self.challenge() {
+            response.insert_header(WwwAuthenticate(challenge));
+        }
+        if let Some(seconds) = self.retry_after {
+            response.insert_header((RETRY_AFTER, seconds.to_string()));
+        }
+        if let Some(methods) = &self.allow {
+            response.insert_header((ALLOW, methods.as_str()));
+        }
+        let body = serde_json::to_string(&body).unwrap_or_default();
+        response.insert_header((CONTENT_TYPE, "application/problem+json")).body(body)
+    }
+
+    /// The challenge of RFC 6750 section 3: without `error` where no token was presented.
+    fn challenge(&self) -> Option<Bearer> {
+        let bare = Bearer::build().realm(REALM);
+        match self.code {
+            Code::MissingToken | Code::InvalidCredentials => Some(bare.finish()),
+            Code::InvalidToken => Some(bare.error(BearerError::InvalidToken).finish()),
+            Code::InsufficientRole => Some(bare.error(BearerError::InsufficientScope).finish()),
+            _ => None,
+        }
+    }
+}
+
+impl From<Code> for Problem {
+    fn from(code: Code) -> Self {
+        Self::new(code)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code.as_str())
+    }
+}
+
+impl StdError for Problem {}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.code.status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.respond(None)
+    }
+}

@@ -1,0 +1,184 @@
+//! Connections: which database, how it is opened, and what a transaction is.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use diesel::connection::SimpleConnection as _;
+use diesel::migration::Migration;
+use diesel::prelude::*;
+use diesel::{PgConnection, SqliteConnection};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+
+use super::error::StoreError;
+
+const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+
+/// How long SQLite waits for another process to finish writing.
+const BUSY_TIMEOUT_MILLIS: u32 = 2_000;
+
+/// A connection to either database. Every query is written once and compiles for both.
+#[derive(diesel::MultiConnection)]
+pub enum Connection {
+    /// PostgreSQL.
+    Postgresql(PgConnection),
+    /// The embedded database.
+    Sqlite(SqliteConnection),
+}
+
+/// What a connection may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Queries only; SQLite refuses anything else.
+    Read,
+    /// Everything.
+    Write,
+}
+
+/// Opens SQLite connections for a pool.
+///
+/// Each variant is connected by name: `MultiConnection::establish` tries its variants in turn and
+/// would make an SQLite file of a PostgreSQL URL that does not answer.
+#[derive(Debug)]
+pub struct SqliteManager {
+    path: PathBuf,
+    access: Access,
+}
+
+impl SqliteManager {
+    /// For the database file at `path`, which must exist.
+    pub fn new(path: &Path, access: Access) -> Self {
+        Self { path: path.to_owned(), access }
+    }
+}
+
+impl r2d2::ManageConnection for SqliteManager {
+    type Connection = Connection;
+    type Error = StoreError;
+
+    fn connect(&self) -> Result<Connection, StoreError> {
+        let Some(path) = self.path.to_str() else {
+            return Err(StoreError::Unavailable("the database's path is not UTF-8".into()));
+        };
+        // SQLite would make a new, empty database where the file is gone: an outage must not look like a fresh start.
+        if !self.path.exists() {
+            return Err(StoreError::Unavailable("the database file is gone".into()));
+        }
+        let mut connection =
+            SqliteConnection::establish(path).map_err(|error| StoreError::Unavailable(error.into()))?;
+        // The order matters: switching to WAL can itself meet a busy database.
+        let mut setup = format!(
+            "PRAGMA busy_timeout = {BUSY_TIMEOUT_MILLIS}; PRAGMA journal_mode = WAL; \
+             PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
+        );
+        if self.access == Access::Read {
+            setup.push_str(" PRAGMA query_only = ON;");
+        }
+        connection.batch_execute(&setup)?;
+        Ok(Connection::Sqlite(connection))
+    }
+
+    fn is_valid(&self, connection: &mut Connection) -> Result<(), StoreError> {
+        Ok(connection.batch_execute("SELECT 1")?)
+    }
+
+    fn has_broken(&self, _connection: &mut Connection) -> bool {
+        false
+    }
+}
+
+/// Makes an empty database file that only its owner can read, unless there is one.
+///
+/// # Errors
+///
+/// If the system refuses.
+pub fn create_private_file(path: &Path) -> std::io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Runs `work` in a transaction that may write from its first statement on. (SQLite's default one starts
+/// as a reader and fails when it turns out to write.)
+///
+/// # Errors
+///
+/// What `work` failed with, after a rollback; or what the database said to the commit, whose fate is
+/// then unknown.
+pub fn in_write_transaction<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&mut Connection) -> QueryResult<T>,
+) -> QueryResult<T> {
+    let begin = match connection {
+        Connection::Sqlite(_) => "BEGIN IMMEDIATE",
+        Connection::Postgresql(_) => "BEGIN",
+    };
+    connection.batch_execute(begin)?;
+    match work(connection) {
+        Ok(value) => match connection.batch_execute("COMMIT") {
+            Ok(()) => Ok(value),
+            Err(error) => Err(roll_back(connection, error)),
+        },
+        Err(error) => Err(roll_back(connection, error)),
+    }
+}
+
+/// Runs `work` so that, within a transaction, its failure undoes only itself.
+///
+/// # Errors
+///
+/// What `work` failed with.
+pub fn in_savepoint<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&mut Connection) -> QueryResult<T>,
+) -> QueryResult<T> {
+    connection.batch_execute("SAVEPOINT member")?;
+    let result = work(connection);
+    if result.is_err() {
+        connection.batch_execute("ROLLBACK TO member")?;
+    }
+    connection.batch_execute("RELEASE member")?;
+    result
+}
+
+/// A rollback can fail too, as on a lost connection; the first error is the one that matters.
+fn roll_back(connection: &mut Connection, error: diesel::result::Error) -> diesel::result::Error {
+    match connection.batch_execute("ROLLBACK") {
+        Ok(()) => error,
+        Err(second) => {
+            tracing::debug!(error = %second, "rollback failed");
+            error
+        }
+    }
+}
+
+/// Brings the schema up to date and returns the names of the migrations that were missing.
+///
+/// # Errors
+///
+/// If a migration fails; it is then rolled back.
+pub fn migrate(connection: &mut Connection) -> Result<Vec<String>, StoreError> {
+    match connection {
+        Connection::Sqlite(sqlite) => match sqlite.run_pending_migrations(SQLITE_MIGRATIONS) {
+            Ok(versions) => Ok(versions.iter().map(ToString::to_string).collect()),
+            Err(error) => Err(StoreError::Unavailable(error)),
+        },
+        Connection::Postgresql(_) => Err(StoreError::Unavailable("there are no PostgreSQL migrations yet".into())),
+    }
+}
+
+/// The migrations that this database lacks.
+///
+/// # Errors
+///
+/// If the database cannot be asked.
+pub fn pending_migrations(connection: &mut Connection) -> Result<Vec<String>, StoreError> {
+    match connection {
+        Connection::Sqlite(sqlite) => match sqlite.pending_migrations(SQLITE_MIGRATIONS) {
+            Ok(pending) => Ok(pending.iter().map(|migration| migration.name().to_string()).collect()),
+            Err(error) => Err(StoreError::Unavailable(error)),
+        },
+        Connection::Postgresql(_) => Err(StoreError::Unavailable("there are no PostgreSQL migrations yet".into())),
+    }
+}

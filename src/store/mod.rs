@@ -1,0 +1,160 @@
+//! The database: who may talk to it, how long anybody waits, and every query there is.
+//!
+//! Queries live in [`users`] and [`sessions`]; they take a connection, decide in their `WHERE` clause
+//! and return the narrowest result. [`Store`] runs them: reads on a pool of connections, writes through
+//! one writer. A closure given to [`Store::write`] may run more than once and must not mind.
+
+pub mod columns;
+pub mod connection;
+pub mod error;
+pub mod schema;
+pub mod sessions;
+pub mod users;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::QueryResult;
+use diesel::connection::SimpleConnection as _;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tracing::Span;
+
+pub use self::connection::Connection;
+use self::connection::{Access, SqliteManager};
+pub use self::error::StoreError;
+use self::writer::Writer;
+use crate::config::Database;
+
+/// Readers of the embedded database.
+const READERS: u32 = 4;
+/// The longest that anybody waits for a connection, or for an answer to a write.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The database, shared by everything in the process.
+#[derive(Clone)]
+pub struct Store {
+    readers: r2d2::Pool<SqliteManager>,
+    /// One permit a reader: who waits, waits here, and not on a thread.
+    reader_permits: Arc<Semaphore>,
+    writer: Writer,
+}
+
+impl Store {
+    /// Opens the database, which must have been made ([`Store::prepare`]).
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened.
+    pub fn open(database: &Database) -> Result<Self, StoreError> {
+        let path = sqlite_path(database)?;
+        let readers = pool(path, Access::Read, READERS)?;
+        let writer = Writer::start(pool(path, Access::Write, 1)?).map_err(|error| StoreError::Unavailable(error.into()))?;
+        let permits = usize::try_from(READERS).unwrap_or(1);
+        Ok(Self { readers, reader_permits: Arc::new(Semaphore::new(permits)), writer })
+    }
+
+    /// Makes the database file (0600) if there is none, brings the schema up to date, and returns the
+    /// names of the migrations that were missing.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be made or a migration fails.
+    pub fn prepare(database: &Database) -> Result<Vec<String>, StoreError> {
+        let path = sqlite_path(database)?;
+        connection::create_private_file(path).map_err(|error| StoreError::Unavailable(error.into()))?;
+        let mut connection = r2d2::ManageConnection::connect(&SqliteManager::new(path, Access::Write))?;
+        connection::migrate(&mut connection)
+    }
+
+    /// Runs a query on a reader, off the async threads.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Busy`] if no reader is free in time, else what the query failed with.
+    pub async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> QueryResult<T> + Send + 'static,
+    {
+        let permit = match timeout(PATIENCE, Arc::clone(&self.reader_permits).acquire_owned()).await {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(_)) | Err(_) => return Err(StoreError::Busy),
+        };
+        let (readers, span) = (self.readers.clone(), Span::current());
+        let task = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            span.in_scope(|| read_from(&readers, query))
+        });
+        match task.await {
+            Ok(result) => result,
+            Err(panic) => Err(StoreError::Broken(panic.into())),
+        }
+    }
+
+    /// Runs a query on a reader, on this thread. For threads that may wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`].
+    pub fn read_blocking<T>(&self, query: impl FnOnce(&mut Connection) -> QueryResult<T>) -> Result<T, StoreError> {
+        read_from(&self.readers, query)
+    }
+
+    /// Runs `attempt` in a transaction, and returns only after the commit. It may run more than once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Busy`] if too many writes wait already, [`StoreError::Unavailable`] if the answer does
+    /// not come in time (the write may still take effect), else what `attempt` failed with, undone.
+    pub async fn write<T, F>(&self, attempt: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Connection) -> QueryResult<T> + Send + 'static,
+    {
+        let answer = self.writer.submit(Box::new(attempt))?;
+        match timeout(PATIENCE, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(StoreError::Unavailable("the writer has stopped".into())),
+            Err(_) => Err(StoreError::Unavailable("a write was not answered in time".into())),
+        }
+    }
+
+    /// Whether the database answers and has the schema this version was built for.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let pending = self.read(|connection| Ok(connection::pending_migrations(connection))).await??;
+        if pending.is_empty() { Ok(()) } else { Err(StoreError::Unavailable("migrations are pending".into())) }
+    }
+}
+
+fn read_from<T>(
+    readers: &r2d2::Pool<SqliteManager>,
+    query: impl FnOnce(&mut Connection) -> QueryResult<T>,
+) -> Result<T, StoreError> {
+    let mut connection = readers.get().map_err(|error| StoreError::Unavailable(error.into()))?;
+    Ok(query(&mut connection)?)
+}
+
+fn pool(path: &Path, access: Access, size: u32) -> Result<r2d2::Pool<SqliteManager>, StoreError> {
+    r2d2::Pool::builder()
+        .max_size(size)
+        .connection_timeout(PATIENCE)
+        .test_on_check_out(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .build(SqliteManager::new(path, access))
+        .map_err(|error| StoreError::Unavailable(error.into()))
+}
+
+fn sqlite_path(database: &Database) -> Result<&Path, StoreError> {
+    match database {
+        Database::Sqlite(path) => Ok(path),
+        Database::Postgres(_) => Err(StoreError::Unavailable("PostgreSQL is not supported by this version yet".into())),
+    }
+}

@@ -1,0 +1,87 @@
+//! The tables, as both databases have them. Written by hand; tests hold it to the migrations.
+
+diesel::table! {
+    /// Accounts.
+    users (id) {
+        /// UUID, 16 bytes.
+        id -> Binary,
+        /// As it was registered.
+        email -> Text,
+        /// As it is compared; unique.
+        email_key -> Text,
+        /// What the user is called.
+        name -> Nullable<Text>,
+        /// Tagged bcrypt.
+        password_hash -> Text,
+        /// JSON array of names.
+        roles -> Text,
+        /// Whether the address was proven.
+        email_verified -> Bool,
+        /// Microseconds since 1970.
+        created_at -> BigInt,
+        /// Microseconds since 1970.
+        updated_at -> BigInt,
+        /// Microseconds since 1970.
+        last_login_at -> Nullable<BigInt>,
+        /// Microseconds since 1970; null: enabled.
+        disabled_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    /// Signed-in devices; see `docs/rotation.md` for the columns that a refresh writes.
+    sessions (id) {
+        /// UUID, 16 bytes.
+        id -> Binary,
+        /// UUID, 16 bytes; the user may be gone.
+        user_id -> Binary,
+        /// Rotations so far.
+        generation -> BigInt,
+        /// Recoveries of this generation so far.
+        branch -> BigInt,
+        /// SHA-256 of the current refresh token.
+        token_hash -> Binary,
+        /// SHA-256 of the token it was exchanged for.
+        previous_hash -> Nullable<Binary>,
+        /// What the current token was derived with, 16 bytes.
+        salt -> Binary,
+        /// The key the current token was derived and signed with.
+        key_id -> Text,
+        /// When this generation began.
+        rotated_at -> BigInt,
+        /// When this branch began.
+        branched_at -> BigInt,
+        /// When the client said it had stored the current token.
+        confirmed_at -> Nullable<BigInt>,
+        /// When the newest access token ends.
+        access_expires_at -> BigInt,
+        /// When the current refresh token ends.
+        idle_expires_at -> BigInt,
+        /// When the session ends however often it is refreshed.
+        expires_at -> BigInt,
+        /// When it was ended.
+        revoked_at -> Nullable<BigInt>,
+        /// Why.
+        revoked_reason -> Nullable<Text>,
+        /// JSON array of names.
+        roles -> Text,
+        /// `body` or `cookie`.
+        transport -> Text,
+        /// Generations running in which an overlap was answered to a second address.
+        repeat_streak -> BigInt,
+        /// The generation that counted last.
+        streak_generation -> BigInt,
+        /// As the client named it.
+        device_name -> Nullable<Text>,
+        /// Of the last refresh.
+        user_agent -> Nullable<Text>,
+        /// Of the last refresh.
+        ip_address -> Nullable<Text>,
+        /// Microseconds since 1970.
+        created_at -> BigInt,
+        /// Microseconds since 1970.
+        last_used_at -> BigInt,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(users, sessions);

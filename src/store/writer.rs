@@ -1,0 +1,159 @@
+//! The single writer of the embedded database.
+//!
+//! SQLite has one writer at a time whatever one does, so writes queue here instead of fighting for its
+//! lock. Writes that arrive while one commit is under way are committed together, each behind a
+//! savepoint of its own: one wait for the disk answers them all, and one that fails undoes only itself.
+//! No write is answered before its commit.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use diesel::QueryResult;
+use diesel::result::Error as DieselError;
+use tokio::sync::oneshot;
+use tracing::Span;
+
+use super::connection::{Connection, SqliteManager, in_savepoint, in_write_transaction};
+use super::error::StoreError;
+
+/// Writes that may wait; one more is refused at once.
+const QUEUE: usize = 1024;
+/// Writes in one commit.
+const BATCH: usize = 64;
+
+/// A write that can be tried again from the start, as when the commit it was part of failed.
+type Attempt<T> = Box<dyn Fn(&mut Connection) -> QueryResult<T> + Send>;
+
+/// One queued write, whatever it returns.
+trait Work: Send {
+    /// Runs it inside a transaction and keeps the outcome. `Err`: what it did must be undone.
+    fn attempt(&mut self, connection: &mut Connection) -> QueryResult<()>;
+    /// Nobody waits for the answer any more.
+    fn is_abandoned(&self) -> bool;
+    /// Hands out the kept outcome, its commit having succeeded.
+    fn answer(self: Box<Self>);
+    /// Hands out a failure.
+    fn fail(self: Box<Self>, error: StoreError);
+}
+
+struct Job<T> {
+    attempt: Attempt<T>,
+    outcome: Option<Result<T, StoreError>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+    span: Span,
+}
+
+impl<T: Send> Work for Job<T> {
+    fn attempt(&mut self, connection: &mut Connection) -> QueryResult<()> {
+        let attempt = &self.attempt;
+        // A panic in one write must not take the others, or the writer, with it.
+        let result = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(|| attempt(connection))));
+        let (outcome, undo) = match result {
+            Ok(Ok(value)) => (Ok(value), None),
+            Ok(Err(error)) => (Err(StoreError::from(error)), Some(DieselError::RollbackTransaction)),
+            Err(_panic) => (Err(StoreError::Broken("a write panicked".into())), Some(DieselError::RollbackTransaction)),
+        };
+        self.outcome = Some(outcome);
+        undo.map_or(Ok(()), Err)
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    fn answer(self: Box<Self>) {
+        let outcome = self.outcome.unwrap_or(Err(StoreError::Busy));
+        // The one who asked may be gone by now; the write stands all the same.
+        let _unheard = self.reply.send(outcome);
+    }
+
+    fn fail(self: Box<Self>, error: StoreError) {
+        let _unheard = self.reply.send(Err(error));
+    }
+}
+
+/// The queue in front of the writer's thread, which ends when the last handle is dropped.
+#[derive(Clone)]
+pub struct Writer {
+    queue: SyncSender<Box<dyn Work>>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread to give.
+    pub fn start(pool: r2d2::Pool<SqliteManager>) -> std::io::Result<Self> {
+        let (queue, waiting) = sync_channel(QUEUE);
+        thread::Builder::new().name("store-writer".into()).spawn(move || serve(&pool, &waiting))?;
+        Ok(Self { queue })
+    }
+
+    /// Queues a write and returns where its answer will come. Dropping that end abandons the write if
+    /// it has not begun.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Busy`] if the queue is full.
+    pub fn submit<T: Send + 'static>(
+        &self,
+        attempt: Attempt<T>,
+    ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job { attempt, outcome: None, reply, span: Span::current() };
+        match self.queue.try_send(Box::new(job)) {
+            Ok(()) => Ok(answer),
+            Err(_full) => Err(StoreError::Busy),
+        }
+    }
+}
+
+fn serve(pool: &r2d2::Pool<SqliteManager>, waiting: &Receiver<Box<dyn Work>>) {
+    while let Ok(first) = waiting.recv() {
+        let batch: Vec<_> = std::iter::once(first)
+            .chain(waiting.try_iter().take(BATCH - 1))
+            .filter(|work| !work.is_abandoned())
+            .collect();
+        match pool.get() {
+            Ok(mut connection) => commit(&mut connection, batch),
+            Err(error) => fail_all(batch, &error),
+        }
+    }
+}
+
+/// Commits a batch together, or, where that fails, its members one by one.
+fn commit(connection: &mut Connection, mut batch: Vec<Box<dyn Work>>) {
+    let alone = batch.len() == 1;
+    let result = in_write_transaction(connection, |connection| {
+        for work in &mut batch {
+            // A member's own failure is its own answer; only a savepoint that fails ends the batch.
+            match (alone, in_savepoint_unless(alone, connection, work.as_mut())) {
+                (false, Err(DieselError::RollbackTransaction)) | (_, Ok(())) => {}
+                (_, Err(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    });
+    match result {
+        Ok(()) => batch.into_iter().for_each(Work::answer),
+        // Alone and undone: what it failed with is in its outcome.
+        Err(DieselError::RollbackTransaction) if alone => batch.into_iter().for_each(Work::answer),
+        Err(error) if alone => fail_all(batch, &error),
+        Err(_) => batch.into_iter().for_each(|work| commit(connection, vec![work])),
+    }
+}
+
+fn in_savepoint_unless(alone: bool, connection: &mut Connection, work: &mut dyn Work) -> QueryResult<()> {
+    if alone { work.attempt(connection) } else { in_savepoint(connection, |connection| work.attempt(connection)) }
+}
+
+/// One failure, told to everybody who waited for it.
+fn fail_all(batch: Vec<Box<dyn Work>>, error: &(impl ToString + ?Sized)) {
+    let text: Arc<str> = error.to_string().into();
+    for work in batch {
+        work.fail(StoreError::Unavailable(text.to_string().into()));
+    }
+}

@@ -1,0 +1,165 @@
+//! Access tokens: short-lived, signed, verified without a query (RFC 9068).
+
+use std::time::Duration;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::jws::{self, Kind, Rejected};
+use super::keys::KeyRing;
+use super::{Place, SignError};
+use crate::clock::Timestamp;
+use crate::ids::{SessionId, UserId};
+
+/// How far in the future `iat` and `nbf` may lie, for nodes whose clocks differ. `exp` gets none.
+const CLOCK_SKEW: Duration = Duration::from_secs(5);
+
+/// The claims, in the order in which they are written.
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    sub: UserId,
+    client_id: &'a str,
+    sid: SessionId,
+    jti: Uuid,
+    iat: i64,
+    exp: i64,
+    roles: &'a [String],
+    r#gen: u32,
+    br: u32,
+}
+
+/// The claims as read: every one typed and, but for the last two, required (RFC 9068 section 2.2).
+#[derive(Deserialize)]
+struct ReadClaims {
+    iss: String,
+    aud: String,
+    sub: UserId,
+    #[serde(rename = "client_id")]
+    _client_id: String,
+    sid: SessionId,
+    #[serde(rename = "jti")]
+    _jti: Uuid,
+    iat: i64,
+    exp: i64,
+    roles: Vec<String>,
+    r#gen: u32,
+    br: u32,
+    nbf: Option<i64>,
+    /// A token bound to a key (RFC 7800) is not ours to take as a bearer token.
+    cnf: Option<IgnoredAny>,
+}
+
+/// What an access token says about its bearer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bearer {
+    /// Claim `sub`.
+    pub user_id: UserId,
+    /// Claim `sid`.
+    pub session_id: SessionId,
+    /// The rotation it came from; claims `gen` and `br`.
+    pub place: Place,
+    /// Claim `roles`.
+    pub roles: Vec<String>,
+    /// Claim `exp`.
+    pub expires_at: Timestamp,
+}
+
+/// Who signs access tokens, for whom, and for how long.
+#[derive(Debug)]
+pub struct AccessTokens {
+    ring: KeyRing,
+    issuer: String,
+    audience: String,
+    /// Pairs of `iss` and `aud` that verify: the ones we issue, and those of earlier issuers.
+    accepted: Vec<(String, String)>,
+    client_id: String,
+    lifetime: Duration,
+}
+
+impl AccessTokens {
+    /// `audience` is the issuer unless configured; a token of a previous issuer had that issuer as its audience then.
+    pub fn new(
+        ring: KeyRing,
+        issuer: String,
+        previous_issuers: &[String],
+        audience: Option<String>,
+        client_id: String,
+        lifetime: Duration,
+    ) -> Self {
+        let accepted = std::iter::once(&issuer)
+            .chain(previous_issuers)
+            .map(|iss| (iss.clone(), audience.clone().unwrap_or_else(|| iss.clone())))
+            .collect();
+        let audience = audience.unwrap_or_else(|| issuer.clone());
+        Self { ring, issuer, audience, accepted, client_id, lifetime }
+    }
+
+    /// How long a token lives.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// The JWK Set that verifies these tokens (RFC 7517); empty under HS256.
+    pub fn public_set(&self) -> Value {
+        self.ring.public_set()
+    }
+
+    /// Signs a token for `bearer`, valid from `issued_at` until `bearer.expires_at`, but never for longer
+    /// than a lifetime (a clock that stepped back would otherwise stretch it).
+    ///
+    /// # Errors
+    ///
+    /// If the key cannot sign.
+    pub fn issue(&self, bearer: &Bearer, issued_at: Timestamp) -> Result<String, SignError> {
+        let exp = bearer.expires_at.min(issued_at.plus(self.lifetime));
+        let key = self.ring.find(self.ring.active_kid()).ok_or_else(|| SignError("no active key".into()))?;
+        jws::sign(
+            Kind::Access,
+            key,
+            &Claims {
+                iss: &self.issuer,
+                aud: &self.audience,
+                sub: bearer.user_id,
+                client_id: &self.client_id,
+                sid: bearer.session_id,
+                jti: Uuid::new_v4(),
+                iat: issued_at.as_seconds(),
+                exp: exp.as_seconds(),
+                roles: &bearer.roles,
+                r#gen: bearer.place.generation,
+                br: bearer.place.branch,
+            },
+        )
+    }
+
+    /// Checks everything about a token that needs no query: RFC 9068 section 4, RFC 8725, and the
+    /// attack table in `tests/api/jwt_attacks.rs`.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`], whatever was wrong.
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Bearer, Rejected> {
+        let claims = jws::verify::<ReadClaims>(Kind::Access, &self.ring, token)?.claims;
+        let latest_start = now.plus(CLOCK_SKEW).as_seconds();
+        let longest = i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX);
+        let ours = self.accepted.iter().any(|(iss, aud)| *iss == claims.iss && *aud == claims.aud);
+        let in_time = now.as_seconds() < claims.exp
+            && claims.iat <= latest_start
+            && claims.nbf.is_none_or(|nbf| nbf <= latest_start)
+            && claims.exp.saturating_sub(claims.iat) <= longest;
+        if !ours || !in_time || claims.cnf.is_some() {
+            return Err(Rejected);
+        }
+        Ok(Bearer {
+            user_id: claims.sub,
+            session_id: claims.sid,
+            place: Place { generation: claims.r#gen, branch: claims.br },
+            roles: claims.roles,
+            expires_at: Timestamp::from_seconds(claims.exp),
+        })
+    }
+}
