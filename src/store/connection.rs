@@ -19,7 +19,7 @@ const BUSY_TIMEOUT_MILLIS: u32 = 2_000;
 
 /// A connection to either database. Every query is written once and compiles for both.
 #[derive(diesel::MultiConnection)]
-pub enum Connection {
+pub enum AnyConnection {
     /// PostgreSQL.
     Postgresql(PgConnection),
     /// The embedded database.
@@ -53,10 +53,10 @@ impl SqliteManager {
 }
 
 impl r2d2::ManageConnection for SqliteManager {
-    type Connection = Connection;
+    type Connection = AnyConnection;
     type Error = StoreError;
 
-    fn connect(&self) -> Result<Connection, StoreError> {
+    fn connect(&self) -> Result<AnyConnection, StoreError> {
         let Some(path) = self.path.to_str() else {
             return Err(StoreError::Unavailable("the database's path is not UTF-8".into()));
         };
@@ -75,14 +75,14 @@ impl r2d2::ManageConnection for SqliteManager {
             setup.push_str(" PRAGMA query_only = ON;");
         }
         connection.batch_execute(&setup)?;
-        Ok(Connection::Sqlite(connection))
+        Ok(AnyConnection::Sqlite(connection))
     }
 
-    fn is_valid(&self, connection: &mut Connection) -> Result<(), StoreError> {
+    fn is_valid(&self, connection: &mut AnyConnection) -> Result<(), StoreError> {
         Ok(connection.batch_execute("SELECT 1")?)
     }
 
-    fn has_broken(&self, _connection: &mut Connection) -> bool {
+    fn has_broken(&self, _connection: &mut AnyConnection) -> bool {
         false
     }
 }
@@ -107,12 +107,12 @@ pub fn create_private_file(path: &Path) -> std::io::Result<()> {
 /// What `work` failed with, after a rollback; or what the database said to the commit, whose fate is
 /// then unknown.
 pub fn in_write_transaction<T>(
-    connection: &mut Connection,
-    work: impl FnOnce(&mut Connection) -> QueryResult<T>,
+    connection: &mut AnyConnection,
+    work: impl FnOnce(&mut AnyConnection) -> QueryResult<T>,
 ) -> QueryResult<T> {
     let begin = match connection {
-        Connection::Sqlite(_) => "BEGIN IMMEDIATE",
-        Connection::Postgresql(_) => "BEGIN",
+        AnyConnection::Sqlite(_) => "BEGIN IMMEDIATE",
+        AnyConnection::Postgresql(_) => "BEGIN",
     };
     connection.batch_execute(begin)?;
     match work(connection) {
@@ -130,8 +130,8 @@ pub fn in_write_transaction<T>(
 ///
 /// What `work` failed with.
 pub fn in_savepoint<T>(
-    connection: &mut Connection,
-    work: impl FnOnce(&mut Connection) -> QueryResult<T>,
+    connection: &mut AnyConnection,
+    work: impl FnOnce(&mut AnyConnection) -> QueryResult<T>,
 ) -> QueryResult<T> {
     connection.batch_execute("SAVEPOINT member")?;
     let result = work(connection);
@@ -143,7 +143,7 @@ pub fn in_savepoint<T>(
 }
 
 /// A rollback can fail too, as on a lost connection; the first error is the one that matters.
-fn roll_back(connection: &mut Connection, error: diesel::result::Error) -> diesel::result::Error {
+fn roll_back(connection: &mut AnyConnection, error: diesel::result::Error) -> diesel::result::Error {
     match connection.batch_execute("ROLLBACK") {
         Ok(()) => error,
         Err(second) => {
@@ -158,13 +158,13 @@ fn roll_back(connection: &mut Connection, error: diesel::result::Error) -> diese
 /// # Errors
 ///
 /// If a migration fails; it is then rolled back.
-pub fn migrate(connection: &mut Connection) -> Result<Vec<String>, StoreError> {
+pub fn migrate(connection: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
     match connection {
-        Connection::Sqlite(sqlite) => match sqlite.run_pending_migrations(SQLITE_MIGRATIONS) {
+        AnyConnection::Sqlite(sqlite) => match sqlite.run_pending_migrations(SQLITE_MIGRATIONS) {
             Ok(versions) => Ok(versions.iter().map(ToString::to_string).collect()),
             Err(error) => Err(StoreError::Unavailable(error)),
         },
-        Connection::Postgresql(_) => Err(StoreError::Unavailable("there are no PostgreSQL migrations yet".into())),
+        AnyConnection::Postgresql(_) => Err(StoreError::Unavailable("there are no PostgreSQL migrations yet".into())),
     }
 }
 
@@ -173,12 +173,12 @@ pub fn migrate(connection: &mut Connection) -> Result<Vec<String>, StoreError> {
 /// # Errors
 ///
 /// If the database cannot be asked.
-pub fn pending_migrations(connection: &mut Connection) -> Result<Vec<String>, StoreError> {
+pub fn pending_migrations(connection: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
     match connection {
-        Connection::Sqlite(sqlite) => match sqlite.pending_migrations(SQLITE_MIGRATIONS) {
+        AnyConnection::Sqlite(sqlite) => match sqlite.pending_migrations(SQLITE_MIGRATIONS) {
             Ok(pending) => Ok(pending.iter().map(|migration| migration.name().to_string()).collect()),
             Err(error) => Err(StoreError::Unavailable(error)),
         },
-        Connection::Postgresql(_) => Err(StoreError::Unavailable("there are no PostgreSQL migrations yet".into())),
+        AnyConnection::Postgresql(_) => Err(StoreError::Unavailable("there are no PostgreSQL migrations yet".into())),
     }
 }

@@ -16,13 +16,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use diesel::QueryResult;
-use diesel::connection::SimpleConnection as _;
+pub use diesel::QueryResult;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::Span;
 
-pub use self::connection::Connection;
+pub use self::connection::AnyConnection;
 use self::connection::{Access, SqliteManager};
 pub use self::error::StoreError;
 use self::writer::Writer;
@@ -77,7 +76,7 @@ impl Store {
     pub async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Connection) -> QueryResult<T> + Send + 'static,
+        F: FnOnce(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
     {
         let permit = match timeout(PATIENCE, Arc::clone(&self.reader_permits).acquire_owned()).await {
             Ok(Ok(permit)) => permit,
@@ -99,7 +98,7 @@ impl Store {
     /// # Errors
     ///
     /// As [`Store::read`].
-    pub fn read_blocking<T>(&self, query: impl FnOnce(&mut Connection) -> QueryResult<T>) -> Result<T, StoreError> {
+    pub fn read_blocking<T>(&self, query: impl FnOnce(&mut AnyConnection) -> QueryResult<T>) -> Result<T, StoreError> {
         read_from(&self.readers, query)
     }
 
@@ -112,7 +111,7 @@ impl Store {
     pub async fn write<T, F>(&self, attempt: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: Fn(&mut Connection) -> QueryResult<T> + Send + 'static,
+        F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
     {
         let answer = self.writer.submit(Box::new(attempt))?;
         match timeout(PATIENCE, answer).await {
@@ -133,9 +132,20 @@ impl Store {
     }
 }
 
+/// A failure of our own inside a transaction, which is undone by it.
+pub fn fault(error: impl std::error::Error + Send + Sync + 'static) -> diesel::result::Error {
+    diesel::result::Error::QueryBuilderError(Box::new(error))
+}
+
+/// Other writers were faster too often: the caller is asked to come again.
+pub fn outrun() -> diesel::result::Error {
+    let lost = Box::new("lost too many races".to_owned());
+    diesel::result::Error::DatabaseError(diesel::result::DatabaseErrorKind::SerializationFailure, lost)
+}
+
 fn read_from<T>(
     readers: &r2d2::Pool<SqliteManager>,
-    query: impl FnOnce(&mut Connection) -> QueryResult<T>,
+    query: impl FnOnce(&mut AnyConnection) -> QueryResult<T>,
 ) -> Result<T, StoreError> {
     let mut connection = readers.get().map_err(|error| StoreError::Unavailable(error.into()))?;
     Ok(query(&mut connection)?)

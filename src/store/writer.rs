@@ -15,7 +15,7 @@ use diesel::result::Error as DieselError;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::connection::{Connection, SqliteManager, in_savepoint, in_write_transaction};
+use super::connection::{AnyConnection, SqliteManager, in_savepoint, in_write_transaction};
 use super::error::StoreError;
 
 /// Writes that may wait; one more is refused at once.
@@ -24,12 +24,12 @@ const QUEUE: usize = 1024;
 const BATCH: usize = 64;
 
 /// A write that can be tried again from the start, as when the commit it was part of failed.
-type Attempt<T> = Box<dyn Fn(&mut Connection) -> QueryResult<T> + Send>;
+type Attempt<T> = Box<dyn Fn(&mut AnyConnection) -> QueryResult<T> + Send>;
 
 /// One queued write, whatever it returns.
 trait Work: Send {
     /// Runs it inside a transaction and keeps the outcome. `Err`: what it did must be undone.
-    fn attempt(&mut self, connection: &mut Connection) -> QueryResult<()>;
+    fn attempt(&mut self, connection: &mut AnyConnection) -> QueryResult<()>;
     /// Nobody waits for the answer any more.
     fn is_abandoned(&self) -> bool;
     /// Hands out the kept outcome, its commit having succeeded.
@@ -46,7 +46,7 @@ struct Job<T> {
 }
 
 impl<T: Send> Work for Job<T> {
-    fn attempt(&mut self, connection: &mut Connection) -> QueryResult<()> {
+    fn attempt(&mut self, connection: &mut AnyConnection) -> QueryResult<()> {
         let attempt = &self.attempt;
         // A panic in one write must not take the others, or the writer, with it.
         let result = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(|| attempt(connection))));
@@ -125,7 +125,7 @@ fn serve(pool: &r2d2::Pool<SqliteManager>, waiting: &Receiver<Box<dyn Work>>) {
 }
 
 /// Commits a batch together, or, where that fails, its members one by one.
-fn commit(connection: &mut Connection, mut batch: Vec<Box<dyn Work>>) {
+fn commit(connection: &mut AnyConnection, mut batch: Vec<Box<dyn Work>>) {
     let alone = batch.len() == 1;
     let result = in_write_transaction(connection, |connection| {
         for work in &mut batch {
@@ -146,7 +146,7 @@ fn commit(connection: &mut Connection, mut batch: Vec<Box<dyn Work>>) {
     }
 }
 
-fn in_savepoint_unless(alone: bool, connection: &mut Connection, work: &mut dyn Work) -> QueryResult<()> {
+fn in_savepoint_unless(alone: bool, connection: &mut AnyConnection, work: &mut dyn Work) -> QueryResult<()> {
     if alone { work.attempt(connection) } else { in_savepoint(connection, |connection| work.attempt(connection)) }
 }
 

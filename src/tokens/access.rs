@@ -109,15 +109,15 @@ impl AccessTokens {
     }
 
     /// Signs a token for `bearer`, valid from `issued_at` until `bearer.expires_at`, but never for longer
-    /// than a lifetime (a clock that stepped back would otherwise stretch it).
+    /// than a lifetime (a clock that stepped back would otherwise stretch it). Also returns its `exp`.
     ///
     /// # Errors
     ///
     /// If the key cannot sign.
-    pub fn issue(&self, bearer: &Bearer, issued_at: Timestamp) -> Result<String, SignError> {
+    pub fn issue(&self, bearer: &Bearer, issued_at: Timestamp) -> Result<(String, Timestamp), SignError> {
         let exp = bearer.expires_at.min(issued_at.plus(self.lifetime));
         let key = self.ring.find(self.ring.active_kid()).ok_or_else(|| SignError("no active key".into()))?;
-        jws::sign(
+        let token = jws::sign(
             Kind::Access,
             key,
             &Claims {
@@ -133,7 +133,8 @@ impl AccessTokens {
                 r#gen: bearer.place.generation,
                 br: bearer.place.branch,
             },
-        )
+        )?;
+        Ok((token, exp))
     }
 
     /// Checks everything about a token that needs no query: RFC 9068 section 4, RFC 8725, and the

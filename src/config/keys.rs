@@ -1,0 +1,227 @@
+//! The table of every key: the one place that knows their names and defaults.
+
+/// One setting.
+#[derive(Debug)]
+pub struct Key {
+    /// Section and name, as in `tokens.access_ttl`.
+    pub name: &'static str,
+    /// The short name it also has in the environment, in `.env` and as a credential.
+    pub short: Option<&'static str>,
+    /// Whether its value must never be shown.
+    pub secret: bool,
+    /// Whether it holds any number of values: an array in TOML, separated by commas elsewhere.
+    pub list: bool,
+    /// The default as text; empty if there is none.
+    pub default: &'static str,
+    /// What it does, with its unit.
+    pub meaning: &'static str,
+}
+
+impl Key {
+    /// The name that works in the environment for every key: `COUNTERSIGN__TOKENS__ACCESS_TTL`.
+    pub fn variable(&self) -> String {
+        format!("{PREFIX}{}", self.name.replace('.', "__").to_uppercase())
+    }
+
+    /// Whether an empty value means "not set". A key with a default needs a value, and so does a
+    /// secret: an empty one is a file or template that went wrong. An empty `metrics.bind` is "off".
+    pub(super) fn may_be_empty(&self) -> bool {
+        self.name == "metrics.bind" || (self.default.is_empty() && !self.secret)
+    }
+
+    const fn short(mut self, short: &'static str) -> Self {
+        self.short = Some(short);
+        self
+    }
+
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    const fn list(mut self) -> Self {
+        self.list = true;
+        self
+    }
+}
+
+/// What every long environment name begins with.
+pub(super) const PREFIX: &str = "COUNTERSIGN__";
+
+const fn key(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
+    Key {
+        name,
+        short: None,
+        secret: false,
+        list: false,
+        default,
+        meaning,
+    }
+}
+
+/// Every key there is, in the order in which they are shown.
+#[rustfmt::skip] // a table: one entry is one line and its meaning
+pub static KEYS: &[Key] = &[
+    key("server.host", "127.0.0.1",
+        "IP address or host name to listen on").short("HOST"),
+    key("server.port", "8080",
+        "TCP port to listen on; 0 takes any free one").short("PORT"),
+    key("server.trusted_proxies", "",
+        "addresses or networks whose X-Forwarded-For is believed").list(),
+    key("database.url", "sqlite:data/countersign.db",
+        "sqlite:PATH or postgres://…; under systemd the default is in $STATE_DIRECTORY").short("DATABASE_URL"),
+    key("tokens.issuer", "",
+        "iss of every token: the public http(s) URL of this server; default: http://HOST:PORT of the first start"),
+    key("tokens.previous_issuers", "",
+        "issuers whose tokens still verify").list(),
+    key("tokens.audience", "",
+        "aud of access tokens; default: the issuer"),
+    key("tokens.client_id", "countersign",
+        "client_id of access tokens"),
+    key("tokens.access_ttl", "15m",
+        "life of an access token: a duration from 1s to 1h").short("ACCESS_TOKEN_EXPIRY"),
+    key("tokens.refresh_idle_ttl", "30d",
+        "a session ends when it was not refreshed for this long: a duration of 1s or more").short("REFRESH_TOKEN_EXPIRY"),
+    key("tokens.refresh_absolute_ttl", "90d",
+        "a session ends this long after log-in, however busy: a duration not below tokens.refresh_idle_ttl"),
+    key("tokens.algorithm", "",
+        "HS256, ES256, EdDSA or RS256 for access tokens; default: HS256 with tokens.access_secret, else ES256"),
+    key("tokens.access_secret", "",
+        "HS256 key of access tokens, at least 32 bytes").short("ACCESS_TOKEN_SECRET").secret(),
+    key("tokens.access_secret_previous", "",
+        "access token keys that still verify and no longer sign").short("ACCESS_TOKEN_SECRET_PREVIOUS").secret().list(),
+    key("tokens.refresh_secret", "",
+        "key of refresh tokens, at least 32 bytes").short("REFRESH_TOKEN_SECRET").secret(),
+    key("tokens.refresh_secret_previous", "",
+        "refresh token keys that still verify and no longer sign").short("REFRESH_TOKEN_SECRET_PREVIOUS").secret().list(),
+    key("rotation.overlap", "30s",
+        "a repeated refresh within this time gets the same answer: a duration shorter than tokens.access_ttl, 0 is off"),
+    key("rotation.recovery", "7d",
+        "a client that lost an answer may still come back with the old token: a duration, 0 is off"),
+    key("rotation.max_recoveries", "3",
+        "how many such returns one rotation allows: a number"),
+    key("rotation.adopt_ahead", "true",
+        "whether tokens newer than a restored database are accepted: true or false"),
+    key("rotation.max_repeat_streak", "0",
+        "repeats to another address in a row before a repeat is refused: a number, 0 is off"),
+    key("passwords.bcrypt_cost", "12",
+        "bcrypt cost, 4 to 31: each step doubles the time"),
+    key("passwords.min_length", "8",
+        "shortest password allowed, 8 to 64 characters"),
+    key("passwords.pepper", "",
+        "key of the password pre-hash, at least 32 bytes").short("PASSWORD_PEPPER").secret(),
+    key("passwords.pepper_previous", "",
+        "peppers that still verify").short("PASSWORD_PEPPER_PREVIOUS").secret().list(),
+    key("cookies.access_name", "accessToken",
+        "name of the access token cookie"),
+    key("cookies.refresh_name", "refreshToken",
+        "name of the refresh token cookie"),
+    key("cookies.secure", "true",
+        "whether cookies travel over TLS only: true or false"),
+    key("cookies.domain", "",
+        "Domain of both cookies; default: this host only"),
+    key("cors.allowed_origins", "",
+        "web origins that may call with credentials: scheme://host[:port]").list(),
+    key("limits.enabled", "true",
+        "whether failed log-ins are counted: true or false"),
+    key("limits.login_failures", "10",
+        "failed log-ins for one account from one address before 429, 1 to 1000000"),
+    key("limits.login_window", "15m",
+        "how long a failed log-in counts: a duration of 1s or more"),
+    key("registration.enabled", "true",
+        "whether POST /v1/auth/register exists: true or false"),
+    key("metrics.bind", "127.0.0.1:9464",
+        "IP address and port of GET /metrics; empty is off"),
+    key("log.format", "auto",
+        "text, json, or auto: text on a terminal, else json"),
+    key("log.level", "info",
+        "error, warn, info, debug, trace, or a tracing filter"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const FILE: &str = include_str!("../../config/countersign.toml");
+
+    /// The lines of the file about one key: from after the line before it to its own.
+    fn lines_about(key: &Key) -> (String, String) {
+        let (section, name) = key.name.split_once('.').unwrap();
+        let body = FILE
+            .split(&format!("\n[{section}]\n"))
+            .nth(1)
+            .unwrap_or_else(|| panic!("config/countersign.toml has no section [{section}]"));
+        let body = body.split("\n[").next().unwrap();
+        let start = format!("#{name} = ");
+        let block = body
+            .split("\n\n")
+            .find(|block| block.lines().any(|line| line.starts_with(&start)))
+            .unwrap_or_else(|| panic!("config/countersign.toml does not have {}", key.name));
+        let setting = block.lines().last().unwrap().to_owned();
+        assert!(
+            setting.starts_with(&start),
+            "{}: its line is the last one",
+            key.name
+        );
+        (block.to_owned(), setting)
+    }
+
+    #[test]
+    fn names_are_unique_and_have_a_section() {
+        let mut seen = HashSet::new();
+        for key in KEYS {
+            assert!(seen.insert(key.variable()), "{} is there twice", key.name);
+            assert!(key.short.is_none_or(|short| seen.insert(short.to_owned())));
+            assert_eq!(key.name.matches('.').count(), 1);
+            assert!(!key.meaning.is_empty());
+            assert!(!key.secret || key.default.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_environment_name_has_two_underscores_between_section_and_key() {
+        let key = KEYS
+            .iter()
+            .find(|key| key.name == "tokens.access_ttl")
+            .unwrap();
+        assert_eq!(key.variable(), "COUNTERSIGN__TOKENS__ACCESS_TTL");
+    }
+
+    #[test]
+    fn the_example_file_has_every_key_with_its_default_and_its_environment_names() {
+        for key in KEYS {
+            let (block, setting) = lines_about(key);
+            let value = setting.split_once(" = ").unwrap().1;
+            let text = match (key.list, key.default) {
+                (true, "") => "[]".to_owned(),
+                (_, "true" | "false") => key.default.to_owned(),
+                (_, number) if !number.is_empty() && number.parse::<u64>().is_ok() => {
+                    key.default.to_owned()
+                }
+                (_, text) => format!("\"{text}\""),
+            };
+            assert_eq!(value, text, "the default of {}", key.name);
+            let names: HashSet<&str> = block
+                .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+                .collect();
+            assert!(names.contains(key.variable().as_str()), "{}", key.name);
+            assert!(key.short.is_none_or(|short| names.contains(short)));
+        }
+    }
+
+    #[test]
+    fn the_example_file_sets_nothing_and_has_no_key_that_does_not_exist() {
+        assert!(
+            FILE.parse::<toml::Table>()
+                .unwrap()
+                .values()
+                .all(|section| { section.as_table().unwrap().is_empty() })
+        );
+        let settings = FILE
+            .lines()
+            .filter(|line| line.starts_with('#') && !line.starts_with("# ") && *line != "#");
+        assert_eq!(settings.count(), KEYS.len());
+    }
+}

@@ -1,0 +1,380 @@
+//! From text to [`Config`]: section by section, and the rules about more than one value.
+
+use std::time::Duration;
+
+use super::layer::Value;
+use super::mistake::{Mistakes, Source};
+use super::parse::{duration, lifetime, number, switch, words};
+use super::raw::RawConfig;
+use super::reader::Reader;
+use super::secrets::{Pair, Secrets, is_set, secrets};
+use super::{
+    Algorithm, Config, Cors, Database, Limits, Log, LogFormat, Metrics, Passwords, Registration,
+    Rotation, Server, Tokens, address, cookies, warnings,
+};
+
+impl RawConfig {
+    /// Checks everything and gives what it means.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake at once: in files that could not be read, in names that are no keys, in values,
+    /// and between values that do not go together.
+    pub fn resolve(mut self) -> Result<Config, Mistakes> {
+        self.fit_defaults();
+        let mut reader = Reader::new(&self);
+        match config(&mut reader, &self) {
+            Some(config) if reader.mistakes.is_empty() => Ok(config),
+            _ => Err(Mistakes(reader.mistakes)),
+        }
+    }
+
+    /// A default gives way where it contradicts a key that somebody set: they set one thing, and
+    /// would be refused for another that they never wrote.
+    pub(super) fn fit_defaults(&mut self) {
+        let (access, overlap) = ("tokens.access_ttl", "rotation.overlap");
+        if let Some(limit) = self.pressed(overlap, access, |overlap, access| overlap >= access) {
+            let half = Value::text(format!("{}s", limit.as_secs() / 2));
+            self.set(overlap, half, Source::Follows(access));
+        }
+        let (idle, absolute) = ("tokens.refresh_idle_ttl", "tokens.refresh_absolute_ttl");
+        let pressed = self.pressed(absolute, idle, |absolute, idle| absolute < idle);
+        self.follow(pressed, absolute, idle);
+        let pressed = self.pressed(idle, absolute, |idle, absolute| idle > absolute);
+        self.follow(pressed, idle, absolute);
+    }
+
+    /// The duration of `master`, if it was set, `key` was not, and the two contradict each other.
+    fn pressed(
+        &self,
+        key: &str,
+        master: &str,
+        contradict: impl Fn(Duration, Duration) -> bool,
+    ) -> Option<Duration> {
+        let read = |key: &str, default: bool| {
+            let entry = self.entry(key)?;
+            match &entry.value {
+                Value::Text(text) if (entry.source == Source::Default) == default => {
+                    duration(text.trim()).ok()
+                }
+                _ => None,
+            }
+        };
+        let limit = read(master, false)?;
+        contradict(read(key, true)?, limit).then_some(limit)
+    }
+
+    fn follow(&mut self, limit: Option<Duration>, key: &'static str, master: &'static str) {
+        if let Some(limit) = limit {
+            let same = Value::text(format!("{}s", limit.as_secs()));
+            let text = self.entry(master).map_or(same, |entry| entry.value.clone());
+            self.set(key, text, Source::Follows(master));
+        }
+    }
+}
+
+fn config(reader: &mut Reader, raw: &RawConfig) -> Option<Config> {
+    let server = server(reader);
+    let database = reader.read("database.url", Database::parse);
+    let secrets = secrets(reader);
+    let (access, refresh, pepper) = match secrets {
+        Some(Secrets {
+            access,
+            refresh,
+            pepper,
+        }) => (Some(access), Some(refresh), Some(pepper)),
+        None => (None, None, None),
+    };
+    let tokens = tokens::tokens(reader, access, refresh, database.as_ref());
+    let rotation = rotation(reader);
+    let passwords = passwords(reader, pepper);
+    let cookies = cookies::cookies(reader);
+    let cors = reader.list("cors.allowed_origins", address::origin);
+    let limits = limits(reader);
+    let registration = reader.read("registration.enabled", switch);
+    let metrics = reader.optional("metrics.bind", address::socket);
+    let log = log(reader);
+    let database = database?;
+    let mut config = Config {
+        server: server?,
+        data_dir: database.data_dir(raw.state_directory.as_deref()),
+        database,
+        tokens: tokens?,
+        rotation: rotation?,
+        passwords: passwords?,
+        cookies: cookies?,
+        cors: Cors {
+            allowed_origins: without_repeats(cors?),
+        },
+        limits: limits?,
+        registration: Registration {
+            enabled: registration?,
+        },
+        metrics: Metrics { bind: metrics? },
+        log: log?,
+        warnings: std::mem::take(&mut reader.warnings),
+    };
+    let more = warnings::about(&config);
+    config.warnings.extend(more);
+    Some(config)
+}
+
+fn without_repeats(mut values: Vec<String>) -> Vec<String> {
+    let mut seen = std::collections::BTreeSet::new();
+    values.retain(|value| seen.insert(value.clone()));
+    values
+}
+
+fn server(reader: &mut Reader) -> Option<Server> {
+    let host = reader.read("server.host", address::host);
+    let port = reader.read("server.port", number(0..=u16::MAX));
+    let trusted_proxies = reader.list("server.trusted_proxies", address::network);
+    Some(Server {
+        host: host?,
+        port: port?,
+        trusted_proxies: trusted_proxies?,
+    })
+}
+
+fn rotation(reader: &mut Reader) -> Option<Rotation> {
+    let overlap = reader.read("rotation.overlap", duration);
+    let recovery = reader.read("rotation.recovery", duration);
+    let max_recoveries = reader.read("rotation.max_recoveries", number(0..=u32::MAX));
+    let adopt_ahead = reader.read("rotation.adopt_ahead", switch);
+    let max_repeat_streak = reader.read("rotation.max_repeat_streak", number(0..=u32::MAX));
+    let access = reader.text("tokens.access_ttl").map(str::trim);
+    if let (Some(overlap), Some(Ok(access))) = (overlap, access.map(lifetime))
+        && overlap >= access
+    {
+        let seconds = access.as_secs();
+        reader.refuse(
+            "rotation.overlap",
+            format!("is not shorter than tokens.access_ttl, which is {seconds} seconds"),
+        );
+    }
+    Some(Rotation {
+        overlap: overlap?,
+        recovery: recovery?,
+        max_recoveries: max_recoveries?,
+        adopt_ahead: adopt_ahead?,
+        max_repeat_streak: max_repeat_streak?,
+    })
+}
+
+fn passwords(reader: &mut Reader, pepper: Option<Pair>) -> Option<Passwords> {
+    let bcrypt_cost = reader.read("passwords.bcrypt_cost", number(4..=31));
+    let min_length = reader.read("passwords.min_length", number(8..=64));
+    let pepper = pepper?;
+    Some(Passwords {
+        bcrypt_cost: bcrypt_cost?,
+        min_length: min_length?,
+        pepper: pepper.current,
+        peppers_previous: pepper.previous,
+    })
+}
+
+fn limits(reader: &mut Reader) -> Option<Limits> {
+    let enabled = reader.read("limits.enabled", switch);
+    // Ten times this must still be a number, and nobody means more.
+    let login_failures = reader.read("limits.login_failures", number(1..=1_000_000));
+    let login_window = reader.read("limits.login_window", lifetime);
+    Some(Limits {
+        enabled: enabled?,
+        login_failures: login_failures?,
+        login_window: login_window?,
+    })
+}
+
+fn log(reader: &mut Reader) -> Option<Log> {
+    let format = reader.read("log.format", |text| match text {
+        "auto" => Ok(LogFormat::Auto),
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("is none of auto, text and json".to_owned()),
+    });
+    let level = reader.read("log.level", words);
+    Some(Log {
+        format: format?,
+        level: level?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::resolved as resolve;
+    use super::*;
+
+    const SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
+    const POSTGRES: (&str, &str) = ("database.url", "postgres://app:hunter2@db/app");
+    const ISSUER: (&str, &str) = ("tokens.issuer", "https://auth.example.com");
+
+    fn refusal(keys: &[(&str, &str)]) -> String {
+        resolve(keys).unwrap_err()
+    }
+
+    fn seconds(duration: Duration) -> u64 {
+        duration.as_secs()
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let config = resolve(&[]).unwrap();
+        assert_eq!(config.server.host, "127.0.0.1");
+        assert_eq!(config.server.port, 8080);
+        assert!(config.server.trusted_proxies.is_empty());
+        assert!(matches!(&config.database, Database::Sqlite(path)
+            if path.as_os_str() == "data/countersign.db"));
+        assert_eq!(config.data_dir.as_os_str(), "data");
+        let tokens = &config.tokens;
+        assert_eq!((&tokens.issuer, &tokens.audience), (&None, &None));
+        assert_eq!(tokens.client_id, "countersign");
+        assert_eq!(seconds(tokens.access_ttl), 900);
+        assert_eq!(seconds(tokens.refresh_idle_ttl), 30 * 86_400);
+        assert_eq!(seconds(tokens.refresh_absolute_ttl), 90 * 86_400);
+        assert_eq!(tokens.algorithm, None);
+        assert!(tokens.access_secret.is_none() && tokens.refresh_secret.is_none());
+        assert_eq!(seconds(config.rotation.overlap), 30);
+        assert_eq!(seconds(config.rotation.recovery), 7 * 86_400);
+        assert_eq!(config.rotation.max_recoveries, 3);
+        assert!(config.rotation.adopt_ahead);
+        assert_eq!(config.rotation.max_repeat_streak, 0);
+        assert_eq!(config.passwords.bcrypt_cost, 12);
+        assert_eq!(config.passwords.min_length, 8);
+        assert_eq!(config.cookies.access_name, "accessToken");
+        assert_eq!(config.cookies.refresh_name, "refreshToken");
+        assert!(config.cookies.secure && config.cookies.domain.is_none());
+        assert!(config.cors.allowed_origins.is_empty());
+        assert!(config.limits.enabled && config.registration.enabled);
+        assert_eq!(config.limits.login_failures, 10);
+        assert_eq!(seconds(config.limits.login_window), 900);
+        assert_eq!(config.metrics.bind, "127.0.0.1:9464".parse().ok());
+        assert_eq!(config.log.format, LogFormat::Auto);
+        assert_eq!(config.log.level, "info");
+    }
+
+    #[test]
+    fn a_longer_idle_life_raises_the_absolute_one_unless_both_were_set() {
+        let idle = ("tokens.refresh_idle_ttl", "120d");
+        let config = resolve(&[idle]).unwrap();
+        assert_eq!(seconds(config.tokens.refresh_absolute_ttl), 120 * 86_400);
+        let refusal = refusal(&[idle, ("tokens.refresh_absolute_ttl", "90d")]);
+        assert!(refusal.contains("tokens.refresh_absolute_ttl"), "{refusal}");
+        let within = resolve(&[("tokens.refresh_idle_ttl", "60d")]).unwrap();
+        assert_eq!(seconds(within.tokens.refresh_absolute_ttl), 90 * 86_400);
+    }
+
+    #[test]
+    fn a_shorter_absolute_life_lowers_the_idle_one() {
+        let config = resolve(&[("tokens.refresh_absolute_ttl", "12h")]).unwrap();
+        assert_eq!(seconds(config.tokens.refresh_idle_ttl), 12 * 3_600);
+        assert_eq!(seconds(config.tokens.refresh_absolute_ttl), 12 * 3_600);
+    }
+
+    #[test]
+    fn a_short_access_life_lowers_the_overlap_unless_both_were_set() {
+        for (life, overlap) in [("10s", 5), ("30s", 15), ("1s", 0), ("3s", 1), ("31s", 30)] {
+            let config = resolve(&[("tokens.access_ttl", life)]).unwrap();
+            assert_eq!(seconds(config.rotation.overlap), overlap, "{life}");
+        }
+        let both = [("tokens.access_ttl", "10s"), ("rotation.overlap", "10s")];
+        assert!(refusal(&both).starts_with("rotation.overlap"));
+        assert!(resolve(&[("rotation.overlap", "15m")]).is_err());
+    }
+
+    #[test]
+    fn overlap_and_recovery_may_be_off() {
+        let config = resolve(&[("rotation.overlap", "0"), ("rotation.recovery", "0s")]).unwrap();
+        assert_eq!(seconds(config.rotation.overlap), 0);
+        assert_eq!(seconds(config.rotation.recovery), 0);
+    }
+
+    #[test]
+    fn a_database_url_is_not_echoed() {
+        let refusal = refusal(&[("database.url", "mysql://app:hunter2@db/app")]);
+        assert!(refusal.starts_with("database.url"), "{refusal}");
+        assert!(!refusal.contains("hunter2"), "{refusal}");
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let keys = [("tokens.refresh_secret", SECRET), POSTGRES, ISSUER];
+        let shown = format!("{:?}", resolve(&keys).unwrap());
+        assert!(
+            !shown.contains(SECRET) && !shown.contains("hunter2"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let refusal = refusal(&[
+            ("server.port", "65536"),
+            ("tokens.issuer", "https://example.com/"),
+            ("tokens.access_secret", "short"),
+            ("passwords.min_length", "7"),
+            ("rotation.adopt_ahead", "yes"),
+            ("limits.login_failures", "0"),
+            ("limits.login_window", "0"),
+            ("log.format", "xml"),
+            ("log.level", ""),
+            ("cors.allowed_origins", "*,https://ok.example,null"),
+            ("no.such_key", "1"),
+        ]);
+        assert_eq!(refusal.lines().count(), 12, "{refusal}");
+        for line in refusal.lines() {
+            assert!(line.contains(" (set by the program): "), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_empty_is_either_none_or_refused() {
+        for key in super::super::KEYS.iter().filter(|key| !key.list) {
+            assert_eq!(
+                resolve(&[(key.name, "")]).is_ok(),
+                key.may_be_empty(),
+                "{}",
+                key.name
+            );
+        }
+        assert_eq!(resolve(&[("metrics.bind", "")]).unwrap().metrics.bind, None);
+        assert_eq!(
+            resolve(&[("tokens.issuer", "")]).unwrap().tokens.issuer,
+            None
+        );
+    }
+
+    #[test]
+    fn ranges_end_where_the_contract_says() {
+        for (key, good, bad) in [
+            ("passwords.bcrypt_cost", ["4", "31"], ["3", "32"]),
+            ("passwords.min_length", ["8", "64"], ["7", "65"]),
+            ("server.port", ["0", "65535"], ["-1", "65536"]),
+            ("limits.login_failures", ["1", "1000000"], ["0", "1000001"]),
+        ] {
+            assert!(
+                good.iter().all(|value| resolve(&[(key, value)]).is_ok()),
+                "{key}"
+            );
+            assert!(
+                bad.iter().all(|value| resolve(&[(key, value)]).is_err()),
+                "{key}"
+            );
+        }
+    }
+
+    #[test]
+    fn lists_come_apart_at_commas_and_repeat_nothing() {
+        let origins = "https://a.example, HTTPS://A.example:443,http://b.example:8080,";
+        let config = resolve(&[
+            ("cors.allowed_origins", origins),
+            ("server.trusted_proxies", "10.0.0.1,fd00::/8"),
+        ])
+        .unwrap();
+        assert_eq!(
+            config.cors.allowed_origins,
+            ["https://a.example", "http://b.example:8080"]
+        );
+        assert_eq!(config.server.trusted_proxies.len(), 2);
+        assert!(refusal(&[("server.trusted_proxies", "10.0.0.1,x")]).contains("\"x\""));
+    }
+}

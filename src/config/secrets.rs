@@ -1,0 +1,312 @@
+//! The rules about secrets: long enough, of one use only, and none left over.
+
+use std::collections::BTreeSet;
+
+use super::mistake::Source;
+use super::reader::Reader;
+use crate::secret::Secret;
+
+/// A shorter HMAC key than its hash is weaker than the hash (RFC 7518 section 3.2).
+const SHORTEST: usize = 32;
+
+/// Fewer different bytes than this is a placeholder: 32 random hexadecimal digits hold more.
+const FEWEST_DIFFERENT: usize = 8;
+
+/// What signs now, and what still verifies.
+pub(super) struct Pair {
+    pub(super) current: Option<Secret>,
+    pub(super) previous: Vec<Secret>,
+}
+
+/// All secrets, by use.
+pub(super) struct Secrets {
+    pub(super) access: Pair,
+    pub(super) refresh: Pair,
+    pub(super) pepper: Pair,
+}
+
+/// The two keys of each use.
+const USES: [(&str, &str); 3] = [
+    ("tokens.access_secret", "tokens.access_secret_previous"),
+    ("tokens.refresh_secret", "tokens.refresh_secret_previous"),
+    ("passwords.pepper", "passwords.pepper_previous"),
+];
+
+/// Reads all secrets.
+pub(super) fn secrets(reader: &mut Reader) -> Option<Secrets> {
+    let [access, refresh, pepper] = USES.map(|(current, previous)| pair(reader, current, previous));
+    refuse_shared(reader);
+    Some(Secrets {
+        access: access?,
+        refresh: refresh?,
+        pepper: pepper?,
+    })
+}
+
+/// Whether anything was configured for `key`, good or not.
+pub(super) fn is_set(reader: &Reader, key: &str) -> bool {
+    reader.source(key) != Source::Default
+}
+
+fn pair(reader: &mut Reader, current_key: &str, previous_key: &str) -> Option<Pair> {
+    let text = reader.text(current_key)?;
+    let current = is_set(reader, current_key).then_some(text);
+    let parts = reader.parts(previous_key);
+    let mut fits = true;
+    for (key, text) in current
+        .iter()
+        .map(|text| (current_key, text))
+        .chain(parts.iter().map(|text| (previous_key, text)))
+    {
+        fits &= is_long_enough(reader, key, text);
+        warn_if_odd(reader, key, text);
+    }
+    if current.is_none() && !parts.is_empty() {
+        reader.refuse(
+            previous_key,
+            format!("is set without {current_key}: nothing can be \"previous\" to no secret"),
+        );
+        fits = false;
+    }
+    let mut previous: Vec<&str> = Vec::new();
+    for part in parts {
+        if current == Some(part) {
+            reader.warnings.push(format!(
+                "{previous_key} holds the secret that {current_key} still has: it was not replaced"
+            ));
+        } else if !previous.contains(&part) {
+            previous.push(part);
+        }
+    }
+    fits.then(|| Pair {
+        current: current.map(Secret::new),
+        previous: previous.into_iter().map(Secret::new).collect(),
+    })
+}
+
+fn is_long_enough(reader: &mut Reader, key: &str, text: &str) -> bool {
+    if text.len() >= SHORTEST {
+        return true;
+    }
+    let found = match text.len() {
+        0 => "is empty".to_owned(),
+        length => format!("has {length} bytes"),
+    };
+    reader.refuse(
+        key,
+        format!("{found}: a secret needs at least {SHORTEST}, as `openssl rand -base64 48` gives"),
+    );
+    false
+}
+
+/// Warns of what is allowed, since only the owner knows, and still likely to be an accident.
+fn warn_if_odd(reader: &mut Reader, key: &str, text: &str) {
+    if !text.is_empty() && text.trim() != text {
+        reader.warnings.push(format!(
+            "{key} begins or ends with white space, which counts as part of the secret"
+        ));
+    }
+    let different: BTreeSet<u8> = text.bytes().collect();
+    if text.len() >= SHORTEST && different.len() < FEWEST_DIFFERENT {
+        reader.warnings.push(format!(
+            "{key} repeats a few characters only, as a placeholder does: make one with `openssl \
+             rand -base64 48`"
+        ));
+    }
+}
+
+/// Every secret of one use, with its key.
+fn held<'a>(
+    reader: &mut Reader<'a>,
+    keys: (&'static str, &'static str),
+) -> Vec<(&'static str, &'a str)> {
+    let (current, previous) = keys;
+    let mut held = vec![(current, reader.text(current).unwrap_or_default())];
+    held.extend(
+        reader
+            .parts(previous)
+            .into_iter()
+            .map(|part| (previous, part)),
+    );
+    held.retain(|(_, text)| !text.is_empty());
+    held
+}
+
+/// A secret with two uses would let a token or hash of one kind stand in for another.
+fn refuse_shared(reader: &mut Reader) {
+    let uses = USES.map(|keys| held(reader, keys));
+    let mut told = BTreeSet::new();
+    for (index, one) in uses.iter().enumerate() {
+        for (key, text) in uses.iter().skip(index + 1).flatten() {
+            for (other, _) in one.iter().filter(|(_, same)| same == text) {
+                if told.insert((*key, *other)) {
+                    let place = reader.source(other);
+                    reader.refuse(
+                        key,
+                        format!(
+                            "is the same secret as {other} ({place}): each needs one of its own"
+                        ),
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::resolved as resolve;
+
+    const A: &str = "0123456789abcdefghijklmnopqrstuv";
+    const B: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345";
+    const C: &str = "zyxwvutsrqponmlkjihgfedcba987654";
+
+    fn refusal(keys: &[(&str, &str)]) -> String {
+        let refusal = resolve(keys).unwrap_err();
+        for secret in [A, B, C] {
+            assert!(!refusal.contains(secret.get(..30).unwrap()), "{refusal}");
+        }
+        refusal
+    }
+
+    #[test]
+    fn a_secret_of_32_bytes_is_taken_as_it_is() {
+        let config = resolve(&[("tokens.access_secret", A), ("tokens.refresh_secret", B)]).unwrap();
+        assert_eq!(config.tokens.access_secret.unwrap().expose(), A.as_bytes());
+        assert_eq!(config.tokens.refresh_secret.unwrap().expose(), B.as_bytes());
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    }
+
+    #[test]
+    fn a_secret_of_31_bytes_is_refused_wherever_it_stands() {
+        let short = A.get(1..).unwrap();
+        for key in [
+            "tokens.access_secret",
+            "tokens.refresh_secret",
+            "passwords.pepper",
+            "tokens.access_secret_previous",
+            "tokens.refresh_secret_previous",
+            "passwords.pepper_previous",
+        ] {
+            let refusal = refusal(&[(key, short)]);
+            assert!(refusal.contains("has 31 bytes"), "{key}: {refusal}");
+            assert!(refusal.contains(key), "{key}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn an_empty_secret_is_refused_rather_than_taken_as_none() {
+        let refusal = refusal(&[("tokens.access_secret", "")]);
+        assert!(refusal.contains("is empty"), "{refusal}");
+    }
+
+    #[test]
+    fn length_is_counted_in_bytes() {
+        assert!(
+            resolve(&[("passwords.pepper", "äöüßèéêëñçåøæœÿž")]).is_ok(),
+            "16 × 2 bytes"
+        );
+    }
+
+    #[test]
+    fn no_secret_has_two_uses() {
+        let keys = [
+            "tokens.access_secret",
+            "tokens.refresh_secret",
+            "passwords.pepper",
+        ];
+        for one in keys {
+            for other in keys.iter().filter(|other| **other != one) {
+                let refusal = refusal(&[(one, A), (other, A)]);
+                assert!(
+                    refusal.contains(one) && refusal.contains(other),
+                    "{refusal}"
+                );
+                assert_eq!(refusal.lines().count(), 1, "said once: {refusal}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_previous_secret_has_another_use_either() {
+        for (current, previous) in super::USES {
+            for (other_current, other_previous) in super::USES {
+                if current != other_current {
+                    let shared = [(current, A), (previous, C), (other_current, C)];
+                    let refusal_of_one = refusal(&shared);
+                    assert!(refusal_of_one.contains(previous), "{refusal_of_one}");
+                    assert!(refusal_of_one.contains(other_current), "{refusal_of_one}");
+                    let both = [
+                        (current, A),
+                        (previous, C),
+                        (other_current, B),
+                        (other_previous, C),
+                    ];
+                    let refusal_of_both = refusal(&both);
+                    assert!(refusal_of_both.contains(previous), "{refusal_of_both}");
+                    assert!(
+                        refusal_of_both.contains(other_previous),
+                        "{refusal_of_both}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_previous_secret_needs_a_current_one() {
+        for (current, previous) in super::USES {
+            let refusal = refusal(&[(previous, A)]);
+            assert!(refusal.contains(&format!("without {current}")), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn previous_secrets_are_separated_by_commas_and_keep_their_order() {
+        let list = format!("{B}, {C},");
+        let config = resolve(&[
+            ("tokens.access_secret", A),
+            ("tokens.access_secret_previous", &list),
+        ])
+        .unwrap();
+        let previous = config.tokens.access_secrets_previous;
+        assert_eq!(previous.len(), 2);
+        assert_eq!(previous[0].expose(), B.as_bytes());
+        assert_eq!(previous[1].expose(), C.as_bytes());
+    }
+
+    #[test]
+    fn a_secret_that_was_not_replaced_is_dropped_from_the_previous_ones_with_a_warning() {
+        let list = format!("{A},{B},{B}");
+        let config = resolve(&[
+            ("passwords.pepper", A),
+            ("passwords.pepper_previous", &list),
+        ])
+        .unwrap();
+        assert_eq!(config.passwords.peppers_previous.len(), 1);
+        assert!(
+            config.warnings[0].contains("not replaced"),
+            "{:?}",
+            config.warnings
+        );
+    }
+
+    #[test]
+    fn a_secret_that_looks_like_an_accident_brings_a_warning_that_does_not_show_it() {
+        let placeholder = "xyz".repeat(16);
+        let spaced = format!("{A} ");
+        for (value, word) in [
+            (placeholder.as_str(), "placeholder"),
+            (&spaced, "white space"),
+        ] {
+            let warnings = resolve(&[("tokens.refresh_secret", value)])
+                .unwrap()
+                .warnings;
+            assert_eq!(warnings.len(), 1);
+            assert!(
+                warnings[0].contains(word) && !warnings[0].contains(value),
+                "{warnings:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What does not stop the start but should be read.
+
+use super::{Config, address};
+
+/// Below this, bcrypt is faster than it should be for what is at stake.
+const LOWEST_COST: u32 = 10;
+
+/// Above this, one log-in takes longer than people wait.
+const HIGHEST_COST: u32 = 16;
+
+/// Every warning about `config`, a sentence each.
+pub(super) fn about(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let cost = config.passwords.bcrypt_cost;
+    if cost < LOWEST_COST {
+        warnings.push(format!(
+            "passwords.bcrypt_cost is {cost}: below {LOWEST_COST}, a stolen database is searched \
+             for passwords quickly"
+        ));
+    }
+    if cost > HIGHEST_COST {
+        warnings.push(format!(
+            "passwords.bcrypt_cost is {cost}: above {HIGHEST_COST}, a log-in takes many seconds of \
+             processor time"
+        ));
+    }
+    let host = &config.server.host;
+    if !address::is_loopback(host) {
+        if !config.cookies.secure {
+            warnings.push(format!(
+                "cookies.secure is false while server.host is {host}: the cookies can be read on \
+                 the network"
+            ));
+        }
+        let issuer = config.tokens.issuer.as_deref().unwrap_or_default();
+        if !issuer.starts_with("https://") {
+            warnings.push(format!(
+                "server.host is {host}, but tokens.issuer is not an https URL: put TLS before this \
+                 server and set tokens.issuer to the public URL"
+            ));
+        }
+    }
+    for network in &config.server.trusted_proxies {
+        if network.prefix_len() == 0 {
+            warnings.push(format!(
+                "server.trusted_proxies holds {network}: any client can choose the address it is \
+                 counted under"
+            ));
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::resolved;
+
+    fn warnings(keys: &[(&str, &str)]) -> Vec<String> {
+        resolved(keys).unwrap().warnings
+    }
+
+    #[test]
+    fn the_defaults_bring_no_warning() {
+        assert!(warnings(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_cheap_hash_brings_a_warning_below_cost_10() {
+        assert!(warnings(&[("passwords.bcrypt_cost", "10")]).is_empty());
+        assert_eq!(warnings(&[("passwords.bcrypt_cost", "9")]).len(), 1);
+    }
+
+    #[test]
+    fn a_hash_nobody_waits_for_brings_a_warning() {
+        assert!(warnings(&[("passwords.bcrypt_cost", "16")]).is_empty());
+        assert_eq!(warnings(&[("passwords.bcrypt_cost", "17")]).len(), 1);
+    }
+
+    #[test]
+    fn open_cookies_bring_a_warning_only_where_others_can_listen() {
+        let open = ("cookies.secure", "false");
+        assert!(warnings(&[open]).is_empty(), "development on this machine");
+        let issuer = ("tokens.issuer", "https://auth.example.com");
+        let warned = warnings(&[open, issuer, ("server.host", "0.0.0.0")]);
+        assert_eq!(warned.len(), 1);
+        assert!(warned[0].contains("cookies.secure"));
+    }
+
+    #[test]
+    fn listening_for_others_without_an_https_issuer_brings_a_warning() {
+        for issuer in ["", "http://auth.example.com"] {
+            let warned = warnings(&[("server.host", "::"), ("tokens.issuer", issuer)]);
+            assert_eq!(warned.len(), 1);
+            assert!(warned[0].contains("tokens.issuer"));
+        }
+        let secure = ("tokens.issuer", "https://auth.example.com");
+        assert!(warnings(&[("server.host", "::"), secure]).is_empty());
+        assert!(warnings(&[("server.host", "::1")]).is_empty());
+    }
+
+    #[test]
+    fn believing_everybody_brings_a_warning() {
+        assert_eq!(
+            warnings(&[("server.trusted_proxies", "10.0.0.0/8,::/0")]).len(),
+            1
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! Security events: what an operator, an auditor or an alarm wants to know. One structured log line
+//! each, under the target `countersign::security`, and never a token, a password or a secret.
+
+use std::fmt;
+
+use crate::ids::{SessionId, UserId};
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An account was made.
+    Registered,
+    /// A password was right and a session began.
+    LoginOk,
+    /// A log-in was refused.
+    LoginFailed,
+    /// A refresh token was exchanged for the next.
+    Rotated,
+    /// A duplicate got the same answer again.
+    Repeated,
+    /// A lost answer was replaced by a different successor.
+    Recovered,
+    /// A late duplicate got nothing, and nothing was revoked.
+    Conflict,
+    /// A token that must be stolen, or copied, was presented; the session has ended.
+    Reused,
+    /// A token from after the database's last backup was presented.
+    Behind,
+    /// Overlaps were answered to a second address, generation after generation.
+    RepeatStreak,
+    /// A session was ended by its user or by an operator.
+    Revoked,
+    /// A password was replaced.
+    PasswordChanged,
+    /// An account was removed.
+    AccountDeleted,
+    /// A request by cookie came from another site.
+    CrossSite,
+}
+
+impl Kind {
+    /// The name in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Registered => "registered",
+            Self::LoginOk => "login_ok",
+            Self::LoginFailed => "login_failed",
+            Self::Rotated => "rotated",
+            Self::Repeated => "repeated",
+            Self::Recovered => "recovered",
+            Self::Conflict => "conflict",
+            Self::Reused => "reused",
+            Self::Behind => "behind",
+            Self::RepeatStreak => "repeat_streak",
+            Self::Revoked => "revoked",
+            Self::PasswordChanged => "password_changed",
+            Self::AccountDeleted => "account_deleted",
+            Self::CrossSite => "cross_site",
+        }
+    }
+}
+
+/// One event, to be [recorded](Event::record).
+#[derive(Clone, Debug)]
+pub struct Event<'a> {
+    kind: Kind,
+    user: Option<UserId>,
+    session: Option<SessionId>,
+    ip_address: Option<&'a str>,
+    detail: Option<&'static str>,
+    count: Option<u64>,
+}
+
+impl<'a> Event<'a> {
+    /// An event that nothing more is known about yet.
+    pub fn new(kind: Kind) -> Self {
+        Self { kind, user: None, session: None, ip_address: None, detail: None, count: None }
+    }
+
+    /// The same of another kind.
+    #[must_use]
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Whose.
+    #[must_use]
+    pub fn user(mut self, id: UserId) -> Self {
+        self.user = Some(id);
+        self
+    }
+
+    /// In which session.
+    #[must_use]
+    pub fn session(mut self, id: SessionId) -> Self {
+        self.session = Some(id);
+        self
+    }
+
+    /// From where.
+    #[must_use]
+    pub fn ip_address(mut self, address: Option<&'a str>) -> Self {
+        self.ip_address = address;
+        self
+    }
+
+    /// The subtype or reason, from a fixed list.
+    #[must_use]
+    pub fn detail(mut self, detail: &'static str) -> Self {
+        self.detail = Some(detail);
+        self
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn count(mut self, count: u64) -> Self {
+        self.count = Some(count);
+        self
+    }
+
+    /// Writes the event's line: an error where somebody should look now, a warning where it may be an attack.
+    pub fn record(&self) {
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "countersign::security",
+                    event = self.kind.as_str(),
+                    user_id = shown(self.user.as_ref()),
+                    session_id = shown(self.session.as_ref()),
+                    ip_address = self.ip_address,
+                    detail = self.detail,
+                    count = self.count,
+                    "{}",
+                    self.kind.as_str()
+                )
+            };
+        }
+        match self.kind {
+            Kind::Behind => line!(error),
+            Kind::Reused | Kind::LoginFailed | Kind::CrossSite | Kind::RepeatStreak => line!(warn),
+            Kind::Registered
+            | Kind::LoginOk
+            | Kind::Rotated
+            | Kind::Repeated
+            | Kind::Recovered
+            | Kind::Conflict
+            | Kind::Revoked
+            | Kind::PasswordChanged
+            | Kind::AccountDeleted => line!(info),
+        }
+    }
+}
+
+fn shown<T: fmt::Display>(value: Option<&T>) -> Option<tracing::field::DisplayValue<&T>> {
+    value.map(tracing::field::display)
+}

@@ -1,0 +1,381 @@
+//! Passwords: what is acceptable, how they are hashed, and who does the hashing.
+//!
+//! bcrypt reads 72 bytes and stops, so it never sees a password: it sees the 64 printable characters of
+//! base64(HMAC-SHA-384(pepper, password)), which depend on every byte. A stored hash is tagged with the
+//! pepper it was made with, `cs1:PEPPER:$2b$12$…`; a plain bcrypt hash, as imported from elsewhere,
+//! verifies too. Passwords are taken exactly as received: no trimming, no normalisation (ASVS V6.2.8).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+use crate::secret::Secret;
+
+/// The longest password, in characters. Longer ones are refused, never truncated.
+pub const MAX_CHARACTERS: usize = 256;
+/// Passwords that may wait to be hashed; one more is refused at once. At four to eight a second, the
+/// last of them waits about as long as a client does.
+const QUEUE: usize = 64;
+/// How much hashing gives way to everything else on the machine.
+const NICENESS: i32 = 10;
+/// What is hashed with where no pepper is configured: it separates this use of HMAC, and is no secret.
+const NO_PEPPER: &[u8] = b"countersign password v1";
+const TAG: &str = "cs1:";
+/// Known passwords, sorted, one a line; where they come from is said in `passwords/README.md`.
+const COMMON: &str = include_str!("passwords/common.txt");
+
+/// A password in the clear, wiped when dropped.
+#[derive(Clone)]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// As received.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    fn characters(&self) -> usize {
+        self.0.chars().count()
+    }
+
+    /// Whether it may become a password: long enough, not too long, not well known, not the e-mail
+    /// address. There are no rules on composition (NIST SP 800-63B section 3.1.1.2).
+    ///
+    /// # Errors
+    ///
+    /// A sentence for whoever chose it.
+    pub fn check(&self, min_characters: usize, email: &str) -> Result<(), String> {
+        let characters = self.characters();
+        if characters < min_characters {
+            return Err(format!("must have at least {min_characters} characters"));
+        }
+        if characters > MAX_CHARACTERS {
+            return Err(format!("must have at most {MAX_CHARACTERS} characters"));
+        }
+        let lower = Zeroizing::new(self.0.to_lowercase());
+        if is_common(&lower) {
+            return Err("is blocklisted: it is one of the passwords that are tried first".into());
+        }
+        let email = email.to_lowercase();
+        let local = email.split('@').next().unwrap_or_default();
+        if *lower == email || *lower == local {
+            return Err("is blocklisted: it is the e-mail address".into());
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+/// What came of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// It is the password, and its hash is as it would be made today.
+    Same,
+    /// It is the password; its hash should be made anew (other cost, other pepper, imported).
+    SameButOutdated,
+    /// It is not.
+    Different,
+}
+
+/// Why nothing was hashed.
+#[derive(Debug, thiserror::Error)]
+pub enum HashError {
+    /// Too many are waiting.
+    #[error("too many passwords are waiting to be hashed")]
+    Full,
+    /// bcrypt, or the thread it ran on, failed.
+    #[error("hashing failed")]
+    Failed,
+}
+
+/// Hashes and compares, on threads of its own, one a core and of low priority, so that a storm of
+/// log-ins slows down log-ins only. Clones share the threads.
+#[derive(Clone)]
+pub struct Hasher {
+    queue: SyncSender<Job>,
+}
+
+struct Recipe {
+    cost: u32,
+    pepper: Pepper,
+    previous: HashMap<String, Pepper>,
+}
+
+struct Pepper {
+    id: String,
+    key: hmac::Key,
+}
+
+type Job = Box<dyn FnOnce(&Recipe) + Send>;
+
+impl Hasher {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no threads to give.
+    pub fn start(cost: u32, pepper: Option<&Secret>, previous: &[Secret]) -> std::io::Result<Self> {
+        let mut verifying: HashMap<_, _> =
+            previous.iter().map(|secret| Pepper::new(Some(secret))).map(|pepper| (pepper.id.clone(), pepper)).collect();
+        // Hashes from before there was a pepper verify still.
+        let plain = Pepper::new(None);
+        verifying.insert(plain.id.clone(), plain);
+        let recipe = Arc::new(Recipe { cost, pepper: Pepper::new(pepper), previous: verifying });
+        let (queue, waiting) = sync_channel::<Job>(QUEUE);
+        let waiting = Arc::new(Mutex::new(waiting));
+        for number in 0..thread::available_parallelism()?.get() {
+            let (recipe, waiting) = (Arc::clone(&recipe), Arc::clone(&waiting));
+            thread::Builder::new().name(format!("hasher-{number}")).spawn(move || serve(&recipe, &waiting))?;
+        }
+        Ok(Self { queue })
+    }
+
+    /// Hashes a new password.
+    ///
+    /// # Errors
+    ///
+    /// [`HashError`].
+    pub async fn hash(&self, password: Password) -> Result<String, HashError> {
+        self.ask(move |recipe| recipe.hash(&password)).await?
+    }
+
+    /// Compares a password with a stored hash. Without one, it takes as long and comes to nothing, so
+    /// that nobody learns by the clock which accounts exist.
+    ///
+    /// # Errors
+    ///
+    /// [`HashError`]. A stored hash that cannot be read is not an error: no password is the same as that.
+    pub async fn compare(&self, password: Password, stored: Option<String>) -> Result<Comparison, HashError> {
+        self.ask(move |recipe| recipe.compare(&password, stored.as_deref())).await
+    }
+
+    async fn ask<T: Send + 'static>(&self, work: impl FnOnce(&Recipe) -> T + Send + 'static) -> Result<T, HashError> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |recipe| {
+            // Whoever hung up while waiting costs nothing.
+            if !reply.is_closed() {
+                let _unheard = reply.send(work(recipe));
+            }
+        });
+        self.queue.try_send(job).map_err(|_refused| HashError::Full)?;
+        answer.await.map_err(|_dropped| HashError::Failed)
+    }
+}
+
+fn serve(recipe: &Recipe, waiting: &Mutex<Receiver<Job>>) {
+    // On Linux niceness belongs to the thread. Where it is refused, hashing is merely less polite.
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::debug!(%error, "hashing runs at normal priority");
+    }
+    loop {
+        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = next else { return };
+        // A panic inside bcrypt fails one answer, and no thread is lost.
+        let _panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(recipe)));
+    }
+}
+
+impl Recipe {
+    fn hash(&self, password: &Password) -> Result<String, HashError> {
+        let digest = self.pepper.digest(password);
+        match bcrypt::hash(digest.as_str(), self.cost) {
+            Ok(hash) => Ok(format!("{TAG}{}:{hash}", self.pepper.id)),
+            Err(_) => Err(HashError::Failed),
+        }
+    }
+
+    fn compare(&self, password: &Password, stored: Option<&str>) -> Comparison {
+        let readable = stored.and_then(|stored| self.read(password, stored));
+        let Some((input, hash, pepper)) = readable.filter(|_| password.characters() <= MAX_CHARACTERS) else {
+            if stored.is_some_and(|stored| self.read(password, stored).is_none()) {
+                tracing::error!("a stored password hash cannot be read, or its pepper is not configured");
+            }
+            self.pretend(password);
+            return Comparison::Different;
+        };
+        match bcrypt::verify(input.as_slice(), hash) {
+            Ok(true) if pepper == Some(self.pepper.id.as_str()) && cost_of(hash) == Some(self.cost) => Comparison::Same,
+            Ok(true) => Comparison::SameButOutdated,
+            Ok(false) => Comparison::Different,
+            Err(_) => {
+                tracing::error!("a stored password hash is damaged");
+                self.pretend(password);
+                Comparison::Different
+            }
+        }
+    }
+
+    /// What bcrypt is to be given, what it is to be compared with, and which pepper that takes.
+    fn read<'a>(&self, password: &Password, stored: &'a str) -> Option<(Zeroizing<Vec<u8>>, &'a str, Option<&'a str>)> {
+        let Some(tagged) = stored.strip_prefix(TAG) else {
+            let plain = stored.is_ascii() && stored.starts_with("$2") && !password.0.contains('\0');
+            return plain.then(|| (Zeroizing::new(password.0.as_bytes().to_vec()), stored, None));
+        };
+        let (id, hash) = tagged.split_once(':')?;
+        let pepper = if id == self.pepper.id { &self.pepper } else { self.previous.get(id)? };
+        let input = Zeroizing::new(pepper.digest(password).as_bytes().to_vec());
+        hash.is_ascii().then_some((input, hash, Some(id)))
+    }
+
+    /// Works as long as a real comparison at the configured cost, with a hash that is well-formed and matches nothing.
+    fn pretend(&self, password: &Password) {
+        let decoy = format!("$2b${:02}$abcdefghijklmnopqrstuu5aJ5lDu4JfvtTWbXU3ZgvZRVRNzVBG6", self.cost);
+        let digest = self.pepper.digest(password);
+        let _never = bcrypt::verify(digest.as_str(), &decoy);
+    }
+}
+
+impl Pepper {
+    fn new(secret: Option<&Secret>) -> Self {
+        let Some(secret) = secret else {
+            return Self { id: "-".into(), key: hmac::Key::new(hmac::HMAC_SHA384, NO_PEPPER) };
+        };
+        let key = hmac::Key::new(hmac::HMAC_SHA384, secret.expose());
+        let name = hmac::sign(&key, b"countersign pepper id v1");
+        let id = URL_SAFE_NO_PAD.encode(name.as_ref().get(..9).unwrap_or_default());
+        Self { id, key }
+    }
+
+    fn digest(&self, password: &Password) -> Zeroizing<String> {
+        Zeroizing::new(STANDARD.encode(hmac::sign(&self.key, password.0.as_bytes())))
+    }
+}
+
+fn cost_of(hash: &str) -> Option<u32> {
+    hash.split('$').nth(2)?.parse().ok()
+}
+
+/// Binary search in the sorted text itself, which costs no memory beyond the binary.
+fn is_common(lower: &str) -> bool {
+    let (mut from, mut to) = (0, COMMON.len());
+    while from < to {
+        let middle = from + (to - from) / 2;
+        let start = COMMON.get(..middle).and_then(|text| text.rfind('\n')).map_or(0, |newline| newline + 1);
+        let end = COMMON.get(start..).and_then(|text| text.find('\n')).map_or(COMMON.len(), |length| start + length);
+        match COMMON.get(start..end).unwrap_or_default().cmp(lower) {
+            std::cmp::Ordering::Equal => return true,
+            std::cmp::Ordering::Less => from = end + 1,
+            std::cmp::Ordering::Greater => to = start,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(cost: u32, pepper: Option<u8>, previous: &[u8]) -> Recipe {
+        let secret = |byte: u8| Secret::new(vec![byte; 32]);
+        let previous = previous.iter().map(|byte| Pepper::new(Some(&secret(*byte))));
+        Recipe {
+            cost,
+            pepper: Pepper::new(pepper.map(secret).as_ref()),
+            previous: previous.chain([Pepper::new(None)]).map(|pepper| (pepper.id.clone(), pepper)).collect(),
+        }
+    }
+
+    fn password(text: &str) -> Password {
+        Password::new(text.to_owned())
+    }
+
+    #[test]
+    fn every_byte_of_a_long_password_counts_and_so_does_a_nul() {
+        let recipe = recipe(4, None, &[]);
+        let long = "a".repeat(200);
+        let stored = recipe.hash(&password(&long)).unwrap();
+        assert_eq!(recipe.compare(&password(&long), Some(&stored)), Comparison::Same);
+        for other in [format!("{long}X"), long[1..].to_owned(), format!("{long} "), long.to_uppercase()] {
+            assert_eq!(recipe.compare(&password(&other), Some(&stored)), Comparison::Different);
+        }
+        let stored = recipe.hash(&password("doubled!")).unwrap();
+        assert_eq!(recipe.compare(&password("doubled!\0doubled!"), Some(&stored)), Comparison::Different);
+    }
+
+    #[test]
+    fn sixty_four_emoji_are_a_password_down_to_the_last() {
+        let recipe = recipe(4, None, &[]);
+        let emoji = "🦀".repeat(64);
+        assert_eq!(password(&emoji).check(15, "a@b.test"), Ok(()));
+        let stored = recipe.hash(&password(&emoji)).unwrap();
+        let other = format!("{}🦞", "🦀".repeat(63));
+        assert_eq!(recipe.compare(&password(&other), Some(&stored)), Comparison::Different);
+    }
+
+    #[test]
+    fn equal_passwords_have_different_hashes() {
+        let recipe = recipe(4, None, &[]);
+        assert_ne!(recipe.hash(&password("the same")).unwrap(), recipe.hash(&password("the same")).unwrap());
+    }
+
+    #[test]
+    fn a_hash_of_another_cost_another_pepper_or_from_elsewhere_verifies_and_is_outdated() {
+        let today = recipe(5, Some(1), &[2]);
+        let outdated = [
+            recipe(4, Some(1), &[]).hash(&password("hello there")).unwrap(),
+            recipe(5, Some(2), &[]).hash(&password("hello there")).unwrap(),
+            recipe(5, None, &[]).hash(&password("hello there")).unwrap(),
+            bcrypt::hash("hello there", 5).unwrap(),
+            bcrypt::hash("hello there", 5).unwrap().replacen("$2b$", "$2a$", 1),
+            bcrypt::hash("hello there", 5).unwrap().replacen("$2b$", "$2y$", 1),
+        ];
+        for stored in outdated {
+            assert_eq!(today.compare(&password("hello there"), Some(&stored)), Comparison::SameButOutdated, "{stored}");
+            assert_eq!(today.compare(&password("hello_there"), Some(&stored)), Comparison::Different, "{stored}");
+        }
+        let unknown_pepper = recipe(5, Some(9), &[]).hash(&password("hello there")).unwrap();
+        assert_eq!(today.compare(&password("hello there"), Some(&unknown_pepper)), Comparison::Different);
+    }
+
+    #[test]
+    fn a_damaged_hash_is_no_password_and_no_panic() {
+        let recipe = recipe(4, None, &[]);
+        for stored in ["", "$2b$", "$2b$04$ü", "cs1:", "cs1:-:", "cs1:-:$2b$04$zzzz", "cs1:-:$2b$04$ééééééééééé", "x"] {
+            assert_eq!(recipe.compare(&password("anything"), Some(stored)), Comparison::Different, "{stored:?}");
+        }
+    }
+
+    #[test]
+    fn the_decoy_is_a_hash_that_bcrypt_reads_to_the_end() {
+        let decoy = "$2b$04$abcdefghijklmnopqrstuu5aJ5lDu4JfvtTWbXU3ZgvZRVRNzVBG6";
+        assert!(matches!(bcrypt::verify("anything", decoy), Ok(false)));
+    }
+
+    #[test]
+    fn common_passwords_and_the_address_are_refused_and_phrases_that_contain_them_are_not() {
+        let entries: Vec<_> = COMMON.lines().collect();
+        assert!(entries.len() >= 3_000);
+        assert!(entries.is_sorted());
+        for (from, entry) in entries.iter().enumerate().step_by(997) {
+            assert!(is_common(entry), "line {from}");
+        }
+        assert!(is_common(entries[0]) && is_common(entries[entries.len() - 1]));
+        for refused in ["password", "PassWord", "12345678", "Ada.Lovelace@example.com", "ada.lovelace"] {
+            assert!(password(refused).check(8, "ada.lovelace@example.com").is_err(), "{refused}");
+        }
+        for fine in ["password of the lighthouse", "zzzzzzzzzzzzzzzzz9", "        ", "ÅngströmÅ"] {
+            assert_eq!(password(fine).check(8, "ada@example.com"), Ok(()), "{fine}");
+        }
+    }
+
+    #[test]
+    fn length_counts_characters_and_has_both_ends() {
+        assert!(password(&"é".repeat(7)).check(8, "").is_err());
+        assert!(password(&"é".repeat(8)).check(8, "").is_ok());
+        assert!(password(&"é".repeat(256)).check(8, "").is_ok());
+        assert!(password(&"é".repeat(257)).check(8, "").is_err());
+    }
+}

@@ -1,0 +1,297 @@
+//! Sessions: start, refresh, confirm, list, revoke. The rotation of refresh tokens is the heart of it;
+//! [`rotation`] decides, this module carries out, [`revocations`] tells the guard.
+
+pub mod revocations;
+pub mod rotation;
+mod refresh;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::refresh::{RefreshError, RefusedBecause};
+use self::revocations::Revocations;
+use self::rotation::Policy;
+use crate::clock::{Clock, Timestamp};
+use crate::events::{Event, Kind};
+use crate::ids::{SessionId, UserId};
+use crate::store::columns::Roles;
+use crate::store::sessions::{self, Device, Ended, NewSession, Scope, SessionSummary, Transport};
+use crate::store::users::{self, NewUser};
+use crate::store::{AnyConnection, QueryResult, Store, StoreError};
+use crate::tokens::access::{AccessTokens, Bearer};
+use crate::tokens::refresh::{RefreshToken, RefreshTokens};
+use crate::tokens::{Place, SignError};
+
+/// How long sessions last; section `tokens` of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetimes {
+    /// Unused, a session ends after this.
+    pub idle: Duration,
+    /// However used, a session ends after this.
+    pub absolute: Duration,
+}
+
+/// Everything about sessions. Clones share it.
+#[derive(Clone)]
+pub struct Sessions(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    clock: Clock,
+    access: Arc<AccessTokens>,
+    refresh: Arc<RefreshTokens>,
+    revocations: Revocations,
+    lifetimes: Lifetimes,
+    policy: Policy,
+}
+
+/// A pair of tokens, handed out once.
+#[derive(Debug)]
+pub struct TokenPair {
+    /// The access token.
+    pub access_token: String,
+    /// Seconds until it ends.
+    pub expires_in: u64,
+    /// The refresh token.
+    pub refresh_token: RefreshToken,
+    /// Seconds until it can no longer be used.
+    pub refresh_expires_in: u64,
+    /// Their session.
+    pub session_id: SessionId,
+    /// Whose they are.
+    pub user_id: UserId,
+    /// How they are to be handed out.
+    pub transport: Transport,
+}
+
+/// Who is let in.
+#[derive(Clone)]
+pub enum Admission {
+    /// Somebody whose password was verified against this hash.
+    Verified {
+        /// The account.
+        user_id: UserId,
+        /// The stored hash, which must still be the stored one when the session starts.
+        password_hash: String,
+    },
+    /// Somebody new: the account is made in the same transaction as its first session.
+    Newcomer(NewUser),
+}
+
+impl Admission {
+    fn user_id(&self) -> UserId {
+        match self {
+            Self::Verified { user_id, .. } => *user_id,
+            Self::Newcomer(user) => user.id,
+        }
+    }
+}
+
+/// What a client says and shows of itself when it signs in.
+#[derive(Clone, Debug)]
+pub struct SignIn {
+    /// As the client names itself.
+    pub device_name: Option<String>,
+    /// How it wants its tokens.
+    pub transport: Transport,
+    /// What can be seen of it.
+    pub device: Device,
+}
+
+/// Why a session did not start. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The account has changed since its password was verified: authenticate again.
+    #[error("the account changed meanwhile")]
+    Changed,
+    /// Another account has the address.
+    #[error("the e-mail address is taken")]
+    EmailTaken,
+    /// The database gave no answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A token could not be signed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+}
+
+/// Why a pair was not confirmed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfirmError {
+    /// The pair is not the session's newest.
+    #[error("a newer pair exists")]
+    Superseded,
+    /// The session is over.
+    #[error("the session is over")]
+    Over,
+    /// The database gave no answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+enum Opened {
+    Yes(Roles),
+    Changed,
+    EmailTaken,
+}
+
+impl Sessions {
+    /// Puts the parts together.
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        access: Arc<AccessTokens>,
+        refresh: Arc<RefreshTokens>,
+        revocations: Revocations,
+        lifetimes: Lifetimes,
+        policy: Policy,
+    ) -> Self {
+        Self(Arc::new(Inner { store, clock, access, refresh, revocations, lifetimes, policy }))
+    }
+
+    /// Starts a session.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing was written.
+    pub async fn start(&self, admission: Admission, sign_in: SignIn) -> Result<TokenPair, StartError> {
+        let inner = &self.0;
+        let now = inner.clock.now();
+        let (session_id, user_id) = (SessionId::generate(), admission.user_id());
+        let expires_at = now.floor_second().plus(inner.lifetimes.absolute);
+        let idle_expires_at = now.floor_second().plus(inner.lifetimes.idle).min(expires_at);
+        let access_expires_at = now.floor_second().plus(inner.access.lifetime());
+        let minted = inner.refresh.first(user_id, session_id, expires_at, now, idle_expires_at)?;
+        let new = NewSession {
+            id: session_id,
+            user_id,
+            token_hash: minted.digest,
+            key_id: inner.refresh.active_kid().to_owned(),
+            now,
+            access_expires_at,
+            idle_expires_at,
+            expires_at,
+            transport: sign_in.transport,
+            device_name: sign_in.device_name,
+            device: sign_in.device.clone(),
+        };
+        let newcomer = matches!(admission, Admission::Newcomer(_));
+        let opened = inner.store.write(move |conn| open(conn, &admission, &new)).await?;
+        let roles = match opened {
+            Opened::Yes(roles) => roles,
+            Opened::Changed => return Err(StartError::Changed),
+            Opened::EmailTaken => return Err(StartError::EmailTaken),
+        };
+        let kind = if newcomer { Kind::Registered } else { Kind::LoginOk };
+        let from = sign_in.device.ip_address.as_deref();
+        Event::new(kind).user(user_id).session(session_id).ip_address(from).record();
+        let bearer =
+            Bearer { user_id, session_id, place: Place::FIRST, roles: roles.into_names(), expires_at: access_expires_at };
+        self.pair(&bearer, now, now, minted.token, idle_expires_at, sign_in.transport).map_err(StartError::from)
+    }
+
+    /// Confirms that the client has stored the pair its access token belongs to: the refresh token before it is dead.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfirmError`]; nothing was changed.
+    pub async fn confirm(&self, bearer: &Bearer) -> Result<(), ConfirmError> {
+        let now = self.0.clock.now();
+        let (user, session, place) = (bearer.user_id, bearer.session_id, bearer.place);
+        let (confirmed, live) = self
+            .0
+            .store
+            .write(move |conn| {
+                let confirmed = sessions::confirm(conn, user, session, place, now)?;
+                Ok((confirmed, confirmed || sessions::is_live(conn, session)?))
+            })
+            .await?;
+        match (confirmed, live) {
+            (true, _) => Ok(()),
+            (false, true) => Err(ConfirmError::Superseded),
+            (false, false) => Err(ConfirmError::Over),
+        }
+    }
+
+    /// A user's live sessions, most recently used first.
+    ///
+    /// # Errors
+    ///
+    /// If the database gave no answer.
+    pub async fn list(&self, user: UserId) -> Result<Vec<SessionSummary>, StoreError> {
+        let now = self.0.clock.now();
+        self.0.store.read(move |conn| sessions::live_of_user(conn, user, now)).await
+    }
+
+    /// Ends some of a user's sessions, and returns how many it has ended.
+    ///
+    /// # Errors
+    ///
+    /// If the database gave no answer.
+    pub async fn revoke(&self, user: UserId, scope: Scope, reason: &'static str) -> Result<usize, StoreError> {
+        let now = self.0.clock.now();
+        let ended = self.0.store.write(move |conn| sessions::revoke(conn, user, scope, now, reason)).await?;
+        self.note_ended(user, &ended, reason);
+        Ok(ended.len())
+    }
+
+    /// The session that a refresh token belongs to, whatever has become of it. `None`: the token is not ours, or has expired.
+    pub fn session_of(&self, refresh_token: &str) -> Option<(UserId, SessionId)> {
+        let presented = self.0.refresh.verify(refresh_token, self.0.clock.now()).ok()?;
+        Some((presented.user_id(), presented.session_id()))
+    }
+
+    /// Makes the end of sessions felt at once, after the transaction that ended them.
+    pub fn note_ended(&self, user: UserId, ended: &[Ended], reason: &'static str) {
+        self.0.revocations.add(ended);
+        for session in ended {
+            Event::new(Kind::Revoked).user(user).session(session.id).detail(reason).record();
+        }
+    }
+
+    fn pair(
+        &self,
+        bearer: &Bearer,
+        now: Timestamp,
+        issued_at: Timestamp,
+        refresh_token: RefreshToken,
+        refresh_expires_at: Timestamp,
+        transport: Transport,
+    ) -> Result<TokenPair, SignError> {
+        let (access_token, access_expires_at) = self.0.access.issue(bearer, issued_at)?;
+        let now = now.floor_second();
+        Ok(TokenPair {
+            access_token,
+            expires_in: now.seconds_until(access_expires_at),
+            refresh_token,
+            refresh_expires_in: now.seconds_until(refresh_expires_at),
+            session_id: bearer.session_id,
+            user_id: bearer.user_id,
+            transport,
+        })
+    }
+}
+
+/// Lets somebody in, if the account is (still) as they were told it is.
+fn open(
+    conn: &mut AnyConnection,
+    admission: &Admission,
+    new: &NewSession,
+) -> QueryResult<Opened> {
+    let roles = match admission {
+        Admission::Verified { user_id, password_hash } => {
+            match users::begin_session(conn, *user_id, password_hash, new.now)? {
+                Some(roles) => roles,
+                None => return Ok(Opened::Changed),
+            }
+        }
+        Admission::Newcomer(user) => {
+            if !users::insert(conn, user)? {
+                return Ok(Opened::EmailTaken);
+            }
+            user.roles.clone()
+        }
+    };
+    sessions::insert(conn, new, &roles)?;
+    Ok(Opened::Yes(roles))
+}

@@ -1,0 +1,314 @@
+//! One refresh: verify, rotate in one conditional statement, and judge what that statement did not take.
+
+use std::sync::Arc;
+
+use super::rotation::{self, Claim, Policy, Refusal, Reuse, Verdict};
+use super::{Sessions, TokenPair};
+use crate::clock::Timestamp;
+use crate::events::{Event, Kind};
+use crate::store::sessions::{self, Device, Ended, Handover, SessionRow, Successor};
+use crate::store::{AnyConnection, QueryResult, StoreError, fault, outrun};
+use crate::tokens::access::Bearer;
+use crate::tokens::refresh::{Minted, Presented, RefreshTokens, Refused, Salt, fresh_salt};
+use crate::tokens::{Place, SignError};
+
+/// How often a refresh that lost a race against another looks again. In one process nothing races a
+/// transaction; among several, each round means that somebody else got on.
+const ROUNDS: usize = 8;
+
+/// Why a refresh token cannot be used: the `reason` beside `invalid_grant`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedBecause {
+    /// Unreadable, edited, or not signed by a key of ours.
+    Malformed,
+    /// Past its time, or its session's.
+    Expired,
+    /// Its session has been ended.
+    Revoked,
+    /// It was used by somebody else; its session has just been ended.
+    Reused,
+}
+
+impl RefusedBecause {
+    /// The `reason` member.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Reused => "reused",
+        }
+    }
+}
+
+/// Why a refresh gave no pair.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// The token cannot be used. Clients throw their tokens away on this.
+    #[error("the refresh token cannot be used: {}", .0.as_str())]
+    Refused(RefusedBecause),
+    /// A late duplicate: there is a newer pair, which the client has or is about to get.
+    #[error("a late duplicate")]
+    Conflict,
+    /// Nobody can tell; try again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A token could not be signed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+}
+
+impl From<Refused> for RefreshError {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(match refused {
+            Refused::Malformed => RefusedBecause::Malformed,
+            Refused::Expired => RefusedBecause::Expired,
+        })
+    }
+}
+
+/// Everything one refresh is decided on, fixed before the transaction, so that trying it again, as
+/// after a commit whose fate is unknown, is the same refresh and not a second one.
+struct Attempt {
+    tokens: Arc<RefreshTokens>,
+    policy: Policy,
+    presented: Presented,
+    device: Device,
+    now: Timestamp,
+    salt: Salt,
+    access_expires_at: Timestamp,
+    idle_expires_at: Timestamp,
+    /// The successor, if this turns out to be a plain rotation.
+    rotated: Minted,
+}
+
+/// What the transaction came to. A refusal is an outcome and not an error: what it wrote must be committed.
+#[derive(Clone)]
+enum Outcome {
+    Granted(Grant),
+    Refused(Refusal),
+    Conflict,
+    Reused(Reuse, Ended),
+}
+
+/// A pair to be handed out.
+#[derive(Clone)]
+struct Grant {
+    kind: Kind,
+    minted: Minted,
+    place: Place,
+    issued_at: Timestamp,
+    access_expires_at: Timestamp,
+    idle_expires_at: Timestamp,
+    handover: Handover,
+    streak: Option<u32>,
+}
+
+impl Sessions {
+    /// Exchanges a refresh token for the next pair, or repeats the answer it got.
+    ///
+    /// # Errors
+    ///
+    /// [`RefreshError`]. Only [`RefusedBecause::Reused`] has written anything: it has ended the session.
+    pub async fn refresh(&self, token: &str, device: Device) -> Result<TokenPair, RefreshError> {
+        let inner = &self.0;
+        let now = inner.clock.now();
+        let presented = inner.refresh.verify(token, now)?;
+        let attempt = self.attempt(presented, device, now)?;
+        let (user_id, session_id) = (attempt.presented.user_id(), attempt.presented.session_id());
+        let event = Event::new(Kind::Rotated).user(user_id).session(session_id);
+        let address = attempt.device.ip_address.clone();
+        let event = event.ip_address(address.as_deref());
+
+        match inner.store.write(move |conn| attempt.run(conn)).await? {
+            Outcome::Granted(grant) => {
+                if grant.kind == Kind::Behind {
+                    event.clone().kind(Kind::Behind).record();
+                }
+                if let Some(streak) = grant.streak.filter(|streak| *streak >= 3) {
+                    event.clone().kind(Kind::RepeatStreak).count(streak.into()).record();
+                }
+                event.kind(if grant.kind == Kind::Behind { Kind::Rotated } else { grant.kind }).record();
+                self.hand_over(user_id, session_id, grant, now)
+            }
+            Outcome::Refused(refusal) => {
+                if refusal == Refusal::Ahead {
+                    event.kind(Kind::Behind).detail("refused").record();
+                }
+                Err(RefreshError::Refused(match refusal {
+                    Refusal::Expired => RefusedBecause::Expired,
+                    Refusal::Revoked | Refusal::Ahead => RefusedBecause::Revoked,
+                }))
+            }
+            Outcome::Conflict => {
+                event.kind(Kind::Conflict).record();
+                Err(RefreshError::Conflict)
+            }
+            Outcome::Reused(reuse, ended) => {
+                inner.revocations.add(&[ended]);
+                event.kind(Kind::Reused).detail(reuse.as_str()).record();
+                Err(RefreshError::Refused(RefusedBecause::Reused))
+            }
+        }
+    }
+
+    fn attempt(&self, presented: Presented, device: Device, now: Timestamp) -> Result<Attempt, SignError> {
+        let inner = &self.0;
+        let salt = fresh_salt()?;
+        let idle_expires_at = now.floor_second().plus(inner.lifetimes.idle).min(presented.session_expires_at());
+        let place = presented.place().next_generation();
+        let active = inner.refresh.active_kid();
+        let rotated = inner
+            .refresh
+            .successor(&presented, active, place, &salt, now, idle_expires_at)?
+            .ok_or_else(|| SignError("the active key is missing".into()))?;
+        Ok(Attempt {
+            tokens: Arc::clone(&inner.refresh),
+            policy: inner.policy,
+            presented,
+            device,
+            now,
+            salt,
+            access_expires_at: now.floor_second().plus(inner.access.lifetime()),
+            idle_expires_at,
+            rotated,
+        })
+    }
+
+    fn hand_over(
+        &self,
+        user_id: crate::ids::UserId,
+        session_id: crate::ids::SessionId,
+        grant: Grant,
+        now: Timestamp,
+    ) -> Result<TokenPair, RefreshError> {
+        let transport = grant.handover.transport();
+        let bearer = Bearer {
+            user_id,
+            session_id,
+            place: grant.place,
+            roles: grant.handover.roles.into_names(),
+            expires_at: grant.access_expires_at,
+        };
+        Ok(self.pair(&bearer, now, grant.issued_at, grant.minted.token, grant.idle_expires_at, transport)?)
+    }
+}
+
+impl Attempt {
+    fn run(&self, conn: &mut AnyConnection) -> QueryResult<Outcome> {
+        let id = self.presented.session_id();
+        let next = self.successor_row(self.presented.place().next_generation(), &self.rotated);
+        for _ in 0..ROUNDS {
+            let taken = sessions::advance(conn, id, self.presented.place(), self.presented.digest(), &next)?;
+            if let Some(handover) = taken {
+                return Ok(Outcome::Granted(self.grant(Kind::Rotated, &next, self.rotated.clone(), handover)));
+            }
+            let row = sessions::find(conn, id)?;
+            let mut verdict = rotation::judge(row.as_ref(), &self.claim(), self.now, &self.policy);
+            let Some(row) = row else { return Ok(Outcome::Refused(Refusal::Revoked)) };
+            if let Verdict::Repeat { streak } = verdict {
+                match self.repeat(conn, &row, streak)? {
+                    Some(grant) => return Ok(Outcome::Granted(grant)),
+                    None => verdict = rotation::unrepeatable(&row, self.now, &self.policy),
+                }
+            }
+            if let Some(outcome) = self.carry_out(conn, verdict, &row, &next)? {
+                return Ok(outcome);
+            }
+        }
+        Err(outrun())
+    }
+
+    /// At most one more conditional statement. `None`: another refresh was faster; look again.
+    fn carry_out(
+        &self,
+        conn: &mut AnyConnection,
+        verdict: Verdict,
+        row: &SessionRow,
+        rotated: &Successor,
+    ) -> QueryResult<Option<Outcome>> {
+        let id = self.presented.session_id();
+        Ok(match verdict {
+            Verdict::Current | Verdict::Repeat { .. } => None,
+            Verdict::Conflict => Some(Outcome::Conflict),
+            Verdict::Refuse(refusal) => Some(Outcome::Refused(refusal)),
+            Verdict::Recover => {
+                let place = row.place.next_branch();
+                let minted = self.mint(place, self.now, row.idle_expires_at)?;
+                let next = self.successor_row(place, &minted);
+                let next = Successor { idle_expires_at: row.idle_expires_at, ..next };
+                sessions::recover(conn, id, row.place, &next)?
+                    .then(|| Outcome::Granted(self.grant(Kind::Recovered, &next, minted, row.into())))
+            }
+            Verdict::Adopt => sessions::adopt(conn, id, row.place, self.presented.digest(), rotated)?
+                .then(|| Outcome::Granted(self.grant(Kind::Behind, rotated, self.rotated.clone(), row.into()))),
+            Verdict::Reused(reuse) => sessions::revoke_at(conn, id, row.place, self.now, "reused")?
+                .then_some(Outcome::Reused(reuse, Ended { id, access_expires_at: row.access_expires_at })),
+        })
+    }
+
+    /// The answer that was given before, derived anew. `None`: it cannot be, its key being gone.
+    fn repeat(&self, conn: &mut AnyConnection, row: &SessionRow, streak: Option<u32>) -> QueryResult<Option<Grant>> {
+        let derived = self
+            .tokens
+            .successor(&self.presented, &row.key_id, row.place, &row.salt, row.branched_at, row.idle_expires_at)
+            .map_err(fault)?;
+        let Some(minted) = derived.filter(|minted| minted.digest == row.token_hash) else { return Ok(None) };
+        if let Some(streak) = streak {
+            sessions::count_streak(conn, self.presented.session_id(), row.place.generation, streak)?;
+        }
+        Ok(Some(Grant {
+            kind: Kind::Repeated,
+            minted,
+            place: row.place,
+            issued_at: row.branched_at.min(self.now),
+            access_expires_at: row.access_expires_at,
+            idle_expires_at: row.idle_expires_at,
+            handover: row.into(),
+            streak,
+        }))
+    }
+
+    fn claim(&self) -> Claim<'_> {
+        Claim {
+            place: self.presented.place(),
+            digest: self.presented.digest(),
+            active_key: self.presented.kid() == self.tokens.active_kid(),
+            kid: self.presented.kid(),
+            ip_address: self.device.ip_address.as_deref(),
+        }
+    }
+
+    fn mint(&self, place: Place, issued_at: Timestamp, expires_at: Timestamp) -> QueryResult<Minted> {
+        self.tokens
+            .successor(&self.presented, self.tokens.active_kid(), place, &self.salt, issued_at, expires_at)
+            .map_err(fault)?
+            .ok_or_else(|| fault(SignError("the active key is missing".into())))
+    }
+
+    fn successor_row(&self, place: Place, minted: &Minted) -> Successor {
+        Successor {
+            place,
+            salt: self.salt,
+            key_id: self.tokens.active_kid().to_owned(),
+            token_hash: minted.digest,
+            now: self.now,
+            access_expires_at: self.access_expires_at,
+            idle_expires_at: self.idle_expires_at,
+            device: self.device.clone(),
+        }
+    }
+
+    fn grant(&self, kind: Kind, next: &Successor, minted: Minted, handover: Handover) -> Grant {
+        Grant {
+            kind,
+            minted,
+            place: next.place,
+            issued_at: self.now,
+            access_expires_at: next.access_expires_at,
+            idle_expires_at: next.idle_expires_at,
+            handover,
+            streak: None,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What the guard asks before it believes an access token: has its session ended?
+//!
+//! The ids of ended sessions whose access tokens may still be alive are kept in memory, so the answer
+//! costs no query. This process adds to them the moment it ends a session; a thread polls the database
+//! for those that others ended. While the poll fails, memory may be out of date, and says so.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::clock::{Clock, Timestamp};
+use crate::ids::SessionId;
+use crate::store::sessions::Ended;
+use crate::store::{Store, StoreError, sessions};
+
+/// How often the database is asked what others have ended.
+const POLL: Duration = Duration::from_millis(250);
+/// From this age on, what is in memory is not believed: a revocation is felt everywhere within a second.
+const STALE: Duration = Duration::from_secs(1);
+/// How far back a poll looks, so that a commit that came late is not missed, and how long an ended
+/// session is remembered after its last access token, for clocks that differ.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// The sessions that have ended lately. Clones share it.
+#[derive(Clone)]
+pub struct Revocations {
+    state: Arc<RwLock<State>>,
+}
+
+struct State {
+    /// When each ended session's newest access token ends.
+    ended: HashMap<SessionId, Timestamp>,
+    /// When the last successful poll began.
+    learnt: Instant,
+    /// What the clock said then.
+    polled_at: Timestamp,
+}
+
+/// What is known of a session without asking the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has ended.
+    Ended,
+    /// It has not.
+    Live,
+    /// Nobody knows: the database has not been heard of for a while.
+    Unknown,
+}
+
+impl Revocations {
+    /// Reads what has ended so far, and starts the polling thread, which stops when the last clone is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the database cannot be asked.
+    pub fn start(store: Store, clock: Clock) -> Result<Self, StoreError> {
+        let (learnt, polled_at) = (Instant::now(), clock.now());
+        let first = poll(&store, Timestamp::from_micros(0), polled_at)?;
+        let ended = first.into_iter().map(|session| (session.id, session.access_expires_at)).collect();
+        let state = Arc::new(RwLock::new(State { ended, learnt, polled_at }));
+        let watched = Arc::downgrade(&state);
+        thread::Builder::new()
+            .name("revocations".into())
+            .spawn(move || watch(&watched, &store, &clock))
+            .map_err(|error| StoreError::Unavailable(error.into()))?;
+        Ok(Self { state })
+    }
+
+    /// Whether a session has ended.
+    pub fn standing(&self, session: SessionId) -> Standing {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        if state.ended.contains_key(&session) {
+            Standing::Ended
+        } else if state.learnt.elapsed() > STALE {
+            Standing::Unknown
+        } else {
+            Standing::Live
+        }
+    }
+
+    /// Remembers sessions that this process has just ended.
+    pub fn add(&self, ended: &[Ended]) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.ended.extend(ended.iter().map(|session| (session.id, session.access_expires_at)));
+    }
+}
+
+fn poll(store: &Store, since: Timestamp, now: Timestamp) -> Result<Vec<Ended>, StoreError> {
+    store.read_blocking(|conn| sessions::ended_since(conn, since, now.minus(MARGIN)))
+}
+
+fn watch(watched: &Weak<RwLock<State>>, store: &Store, clock: &Clock) {
+    let mut failing = false;
+    loop {
+        thread::sleep(POLL);
+        let Some(state) = watched.upgrade() else { return };
+        let (began, now) = (Instant::now(), clock.now());
+        // Whichever clock is behind, ours then or ours now, the window reaches back from there.
+        let since = state.read().unwrap_or_else(PoisonError::into_inner).polled_at.min(now).minus(MARGIN);
+        match poll(store, since, now) {
+            Ok(news) => {
+                let mut state = state.write().unwrap_or_else(PoisonError::into_inner);
+                state.ended.extend(news.into_iter().map(|session| (session.id, session.access_expires_at)));
+                state.ended.retain(|_, access_expires_at| access_expires_at.plus(MARGIN) > now);
+                state.learnt = began;
+                state.polled_at = now;
+                if std::mem::take(&mut failing) {
+                    tracing::info!("revocations are being learnt again");
+                }
+            }
+            Err(error) if !failing => {
+                failing = true;
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "revocations cannot be learnt; guards ask the database until they can");
+            }
+            Err(_) => {}
+        }
+    }
+}

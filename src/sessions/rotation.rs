@@ -1,0 +1,180 @@
+//! What a presented refresh token means: a pure function of the row, the token, the time and the policy.
+//! `docs/rotation.md` says why each line is as it is.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::store::sessions::SessionRow;
+use crate::tokens::Place;
+use crate::tokens::refresh::TokenDigest;
+
+/// How lenient, and for how long; section `rotation` of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// How long duplicates of a refresh get the same answer. Zero: never.
+    pub overlap: Duration,
+    /// How long a lost answer can be replaced. Zero: never.
+    pub recovery: Duration,
+    /// How often, in one generation.
+    pub max_recoveries: u32,
+    /// Whether to believe a token that is ahead of a restored database.
+    pub adopt_ahead: bool,
+    /// Generations running that an overlap may be answered to a second address. Zero: no bound.
+    pub max_repeat_streak: u32,
+}
+
+/// A presented token, as far as the verdict depends on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// Where it stands.
+    pub place: Place,
+    /// What the database would know it by.
+    pub digest: TokenDigest,
+    /// Whether the active key signed it.
+    pub active_key: bool,
+    /// The key that signed it.
+    pub kid: &'a str,
+    /// Where it came from.
+    pub ip_address: Option<&'a str>,
+}
+
+/// What to do about a token that the rotating statement did not take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the current token after all: try the statement again.
+    Current,
+    /// Give the same answer again. `streak`: this generation is now one of so many, running, that were
+    /// answered to a second address, and it has not been counted yet.
+    Repeat {
+        /// What to count, if anything.
+        streak: Option<u32>,
+    },
+    /// Its successor was lost: give another in its place.
+    Recover,
+    /// The database was restored from an older copy: believe the token and rotate from it.
+    Adopt,
+    /// A late duplicate: no tokens, nothing revoked.
+    Conflict,
+    /// It cannot be used; nothing is written.
+    Refuse(Refusal),
+    /// Somebody has used it who should not have had it: end the session.
+    Reused(Reuse),
+}
+
+/// Why a token cannot be used, though nothing is wrong with anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The session has been ended, or is not known any more.
+    Revoked,
+    /// The session has reached its end.
+    Expired,
+    /// The token is ahead of the database, which is not to be believed.
+    Ahead,
+}
+
+/// How a token came to be used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// The one before the current, too late or after it was confirmed to be replaced.
+    Previous,
+    /// A successor that a recovery has replaced.
+    Displaced,
+    /// One from further back.
+    Older,
+    /// A second token for the current place.
+    Forked,
+}
+
+impl Reuse {
+    /// The name in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Previous => "previous",
+            Self::Displaced => "displaced",
+            Self::Older => "older",
+            Self::Forked => "forked",
+        }
+    }
+}
+
+/// Judges a token that was not taken as the current one. See the table in `docs/rotation.md`.
+pub fn judge(row: Option<&SessionRow>, claim: &Claim<'_>, now: Timestamp, policy: &Policy) -> Verdict {
+    let Some(row) = row else { return Verdict::Refuse(Refusal::Revoked) };
+    if row.revoked_at.is_some() {
+        return Verdict::Refuse(Refusal::Revoked);
+    }
+    if row.idle_expires_at <= now || row.expires_at <= now {
+        return Verdict::Refuse(Refusal::Expired);
+    }
+
+    let overlapping = now.since(row.branched_at) < policy.overlap;
+    if row.previous_hash == Some(claim.digest) {
+        return match (row.confirmed_at.is_some(), overlapping) {
+            (true, true) => Verdict::Conflict,
+            (false, true) => repeat(row, claim, policy),
+            (false, false) if recoverable(row, now, policy) => Verdict::Recover,
+            (_, false) => Verdict::Reused(Reuse::Previous),
+        };
+    }
+
+    if claim.place > row.place {
+        return ahead(row, claim, policy);
+    }
+    if claim.place == row.place {
+        return match (claim.digest == row.token_hash, overlapping) {
+            (true, _) => Verdict::Current,
+            (false, true) => Verdict::Conflict,
+            (false, false) => Verdict::Reused(Reuse::Forked),
+        };
+    }
+    if claim.place.generation == row.place.generation {
+        return Verdict::Reused(Reuse::Displaced);
+    }
+    let two_back = claim.place.generation.checked_add(2) == Some(row.place.generation);
+    if two_back && now.since(row.rotated_at) < policy.overlap {
+        return Verdict::Conflict;
+    }
+    Verdict::Reused(Reuse::Older)
+}
+
+/// What to do where the same answer should be given again but cannot be derived, its key being gone:
+/// another successor, if there may be one; never a revocation, for the client did nothing wrong.
+pub fn unrepeatable(row: &SessionRow, now: Timestamp, policy: &Policy) -> Verdict {
+    if recoverable(row, now, policy) { Verdict::Recover } else { Verdict::Conflict }
+}
+
+fn recoverable(row: &SessionRow, now: Timestamp, policy: &Policy) -> bool {
+    !policy.recovery.is_zero()
+        && now.since(row.rotated_at) <= policy.recovery
+        && row.place.branch < policy.max_recoveries
+}
+
+/// An overlap answered to a second address is usually a phone changing networks; generation after
+/// generation it is somebody who shadows every refresh.
+fn repeat(row: &SessionRow, claim: &Claim<'_>, policy: &Policy) -> Verdict {
+    let same_address = row.ip_address.as_deref() == claim.ip_address;
+    let counted = row.streak_generation == row.place.generation;
+    if same_address || counted {
+        return Verdict::Repeat { streak: None };
+    }
+    let running = row.streak_generation.checked_add(1) == Some(row.place.generation);
+    let before = if running { row.repeat_streak } else { 0 };
+    if policy.max_repeat_streak > 0 && before >= policy.max_repeat_streak {
+        return Verdict::Conflict;
+    }
+    Verdict::Repeat { streak: Some(before.saturating_add(1)) }
+}
+
+/// A token we signed for a place the row has not reached: the row was restored from an older copy. A
+/// retired key may be the very reason why somebody can sign such a token, so it is not enough.
+fn ahead(row: &SessionRow, claim: &Claim<'_>, policy: &Policy) -> Verdict {
+    if policy.adopt_ahead && (claim.active_key || claim.kid == row.key_id) {
+        Verdict::Adopt
+    } else {
+        Verdict::Refuse(Refusal::Ahead)
+    }
+}
+
+#[cfg(test)]
+#[path = "rotation_tests.rs"]
+mod tests;

@@ -1,0 +1,190 @@
+//! Every line of the verdict table, at its edges.
+
+use super::*;
+use crate::ids::UserId;
+use crate::store::columns::Roles;
+use crate::store::sessions::Transport;
+
+const OVERLAP: Duration = Duration::from_secs(30);
+const RECOVERY: Duration = Duration::from_secs(7 * 24 * 3600);
+const POLICY: Policy =
+    Policy { overlap: OVERLAP, recovery: RECOVERY, max_recoveries: 3, adopt_ahead: true, max_repeat_streak: 0 };
+const START: Timestamp = Timestamp::from_seconds(1_000_000);
+
+const CURRENT: TokenDigest = TokenDigest([1; 32]);
+const PREVIOUS: TokenDigest = TokenDigest([2; 32]);
+const OTHER: TokenDigest = TokenDigest([3; 32]);
+
+fn at(generation: u32, branch: u32) -> Place {
+    Place { generation, branch }
+}
+
+/// A session in its fifth generation, which began at `START`.
+fn row() -> SessionRow {
+    SessionRow {
+        user_id: UserId::generate(),
+        place: at(5, 0),
+        token_hash: CURRENT,
+        previous_hash: Some(PREVIOUS),
+        salt: [0; 16],
+        key_id: "row".into(),
+        rotated_at: START,
+        branched_at: START,
+        confirmed_at: None,
+        access_expires_at: START.plus(Duration::from_secs(900)),
+        idle_expires_at: START.plus(Duration::from_secs(30 * 24 * 3600)),
+        expires_at: START.plus(Duration::from_secs(90 * 24 * 3600)),
+        revoked_at: None,
+        roles: Roles::default(),
+        transport: Transport::Body,
+        repeat_streak: 0,
+        streak_generation: 0,
+        ip_address: Some("192.0.2.1".into()),
+    }
+}
+
+fn claim(place: Place, digest: TokenDigest) -> Claim<'static> {
+    Claim { place, digest, active_key: true, kid: "active", ip_address: Some("192.0.2.1") }
+}
+
+fn previous() -> Claim<'static> {
+    claim(at(4, 0), PREVIOUS)
+}
+
+fn after(seconds: u64) -> Timestamp {
+    START.plus(Duration::from_secs(seconds))
+}
+
+const MICROSECOND: Duration = Duration::from_micros(1);
+
+#[test]
+fn no_row_an_ended_row_and_an_expired_row_refuse_whatever_is_presented() {
+    let ended = SessionRow { revoked_at: Some(START), ..row() };
+    let idle = SessionRow { idle_expires_at: after(10), ..row() };
+    let over = SessionRow { expires_at: after(10), ..row() };
+    for claim in [previous(), claim(at(5, 0), CURRENT), claim(at(2, 0), OTHER), claim(at(9, 0), OTHER)] {
+        assert_eq!(judge(None, &claim, START, &POLICY), Verdict::Refuse(Refusal::Revoked));
+        assert_eq!(judge(Some(&ended), &claim, after(10), &POLICY), Verdict::Refuse(Refusal::Revoked));
+        assert_eq!(judge(Some(&idle), &claim, after(10), &POLICY), Verdict::Refuse(Refusal::Expired));
+        assert_eq!(judge(Some(&over), &claim, after(10), &POLICY), Verdict::Refuse(Refusal::Expired));
+    }
+}
+
+#[test]
+fn the_previous_token_repeats_until_the_overlap_ends_and_recovers_from_then_on() {
+    let repeat = Verdict::Repeat { streak: None };
+    assert_eq!(judge(Some(&row()), &previous(), after(0), &POLICY), repeat);
+    assert_eq!(judge(Some(&row()), &previous(), after(30).minus(MICROSECOND), &POLICY), repeat);
+    assert_eq!(judge(Some(&row()), &previous(), after(30), &POLICY), Verdict::Recover);
+    assert_eq!(judge(Some(&row()), &previous(), START.plus(RECOVERY), &POLICY), Verdict::Recover);
+    let too_late = START.plus(RECOVERY).plus(MICROSECOND);
+    assert_eq!(judge(Some(&row()), &previous(), too_late, &POLICY), Verdict::Reused(Reuse::Previous));
+}
+
+#[test]
+fn a_clock_that_stepped_back_repeats() {
+    assert_eq!(judge(Some(&row()), &previous(), START.minus(Duration::from_secs(60)), &POLICY), Verdict::Repeat {
+        streak: None
+    });
+}
+
+#[test]
+fn a_recovered_branch_repeats_from_its_own_start_and_counts_recovery_from_the_rotation() {
+    let branched = SessionRow { place: at(5, 1), branched_at: after(600), ..row() };
+    assert_eq!(judge(Some(&branched), &previous(), after(629), &POLICY), Verdict::Repeat { streak: None });
+    assert_eq!(judge(Some(&branched), &previous(), after(630), &POLICY), Verdict::Recover);
+    let too_late = START.plus(RECOVERY).plus(MICROSECOND);
+    assert_eq!(judge(Some(&branched), &previous(), too_late, &POLICY), Verdict::Reused(Reuse::Previous));
+}
+
+#[test]
+fn one_generation_recovers_three_times() {
+    for (branch, verdict) in [(2, Verdict::Recover), (3, Verdict::Reused(Reuse::Previous))] {
+        let branched = SessionRow { place: at(5, branch), ..row() };
+        assert_eq!(judge(Some(&branched), &previous(), after(60), &POLICY), verdict);
+    }
+}
+
+#[test]
+fn after_a_confirmation_the_previous_token_conflicts_and_then_gives_a_thief_away() {
+    let confirmed = SessionRow { confirmed_at: Some(after(1)), ..row() };
+    assert_eq!(judge(Some(&confirmed), &previous(), after(29), &POLICY), Verdict::Conflict);
+    assert_eq!(judge(Some(&confirmed), &previous(), after(30), &POLICY), Verdict::Reused(Reuse::Previous));
+}
+
+#[test]
+fn a_displaced_branch_is_reuse_at_any_time() {
+    let branched = SessionRow { place: at(5, 2), branched_at: after(60), ..row() };
+    for branch in [0, 1] {
+        let displaced = claim(at(5, branch), OTHER);
+        assert_eq!(judge(Some(&branched), &displaced, after(61), &POLICY), Verdict::Reused(Reuse::Displaced));
+    }
+}
+
+#[test]
+fn two_generations_back_conflicts_within_the_overlap_and_anything_older_is_reuse() {
+    assert_eq!(judge(Some(&row()), &claim(at(3, 0), OTHER), after(29), &POLICY), Verdict::Conflict);
+    assert_eq!(judge(Some(&row()), &claim(at(3, 0), OTHER), after(30), &POLICY), Verdict::Reused(Reuse::Older));
+    assert_eq!(judge(Some(&row()), &claim(at(2, 0), OTHER), after(1), &POLICY), Verdict::Reused(Reuse::Older));
+    // A branch of the last generation that a recovery displaced before the rotation.
+    assert_eq!(judge(Some(&row()), &claim(at(4, 0), OTHER), after(1), &POLICY), Verdict::Reused(Reuse::Older));
+}
+
+#[test]
+fn a_second_token_for_the_current_place_conflicts_and_later_is_a_fork() {
+    assert_eq!(judge(Some(&row()), &claim(at(5, 0), OTHER), after(29), &POLICY), Verdict::Conflict);
+    assert_eq!(judge(Some(&row()), &claim(at(5, 0), OTHER), after(30), &POLICY), Verdict::Reused(Reuse::Forked));
+    assert_eq!(judge(Some(&row()), &claim(at(5, 0), CURRENT), after(30), &POLICY), Verdict::Current);
+}
+
+#[test]
+fn a_token_ahead_of_the_row_is_adopted_only_with_a_trusted_key_and_leave_to_do_so() {
+    for place in [at(6, 0), at(5, 1)] {
+        let ahead = claim(place, OTHER);
+        assert_eq!(judge(Some(&row()), &ahead, after(1), &POLICY), Verdict::Adopt);
+        let by_row_key = Claim { active_key: false, kid: "row", ..ahead };
+        assert_eq!(judge(Some(&row()), &by_row_key, after(1), &POLICY), Verdict::Adopt);
+        let by_old_key = Claim { active_key: false, kid: "old", ..ahead };
+        assert_eq!(judge(Some(&row()), &by_old_key, after(1), &POLICY), Verdict::Refuse(Refusal::Ahead));
+        let wary = Policy { adopt_ahead: false, ..POLICY };
+        assert_eq!(judge(Some(&row()), &ahead, after(1), &wary), Verdict::Refuse(Refusal::Ahead));
+    }
+}
+
+#[test]
+fn overlap_and_recovery_can_be_switched_off() {
+    let strict = Policy { overlap: Duration::ZERO, recovery: Duration::ZERO, ..POLICY };
+    assert_eq!(judge(Some(&row()), &previous(), START, &strict), Verdict::Reused(Reuse::Previous));
+    let no_overlap = Policy { overlap: Duration::ZERO, ..POLICY };
+    assert_eq!(judge(Some(&row()), &previous(), START, &no_overlap), Verdict::Recover);
+}
+
+#[test]
+fn a_streak_counts_generations_running_that_were_answered_to_a_second_address() {
+    let elsewhere = Claim { ip_address: Some("198.51.100.7"), ..previous() };
+    let streak = |repeat_streak, streak_generation| SessionRow { repeat_streak, streak_generation, ..row() };
+    let judged = |row: SessionRow| judge(Some(&row), &elsewhere, after(1), &POLICY);
+    assert_eq!(judged(streak(2, 4)), Verdict::Repeat { streak: Some(3) });
+    assert_eq!(judged(streak(2, 3)), Verdict::Repeat { streak: Some(1) }, "a generation without one ends the streak");
+    assert_eq!(judged(streak(2, 5)), Verdict::Repeat { streak: None }, "a generation counts once");
+    assert_eq!(judge(Some(&streak(2, 4)), &previous(), after(1), &POLICY), Verdict::Repeat { streak: None });
+}
+
+#[test]
+fn a_bounded_streak_ends_in_a_conflict() {
+    let bounded = Policy { max_repeat_streak: 3, ..POLICY };
+    let elsewhere = Claim { ip_address: Some("198.51.100.7"), ..previous() };
+    let streak = |repeat_streak| SessionRow { repeat_streak, streak_generation: 4, ..row() };
+    assert_eq!(judge(Some(&streak(2)), &elsewhere, after(1), &bounded), Verdict::Repeat { streak: Some(3) });
+    assert_eq!(judge(Some(&streak(3)), &elsewhere, after(1), &bounded), Verdict::Conflict);
+    assert_eq!(judge(Some(&streak(3)), &previous(), after(1), &bounded), Verdict::Repeat { streak: None });
+}
+
+#[test]
+fn an_answer_that_cannot_be_derived_any_more_recovers_or_conflicts_but_never_revokes() {
+    assert_eq!(unrepeatable(&row(), after(1), &POLICY), Verdict::Recover);
+    let spent = SessionRow { place: at(5, 3), ..row() };
+    assert_eq!(unrepeatable(&spent, after(1), &POLICY), Verdict::Conflict);
+    let off = Policy { recovery: Duration::ZERO, ..POLICY };
+    assert_eq!(unrepeatable(&row(), after(1), &off), Verdict::Conflict);
+}
