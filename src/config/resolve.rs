@@ -7,10 +7,10 @@ use super::mistake::{Mistakes, Source};
 use super::parse::{duration, lifetime, number, switch, words};
 use super::raw::RawConfig;
 use super::reader::Reader;
-use super::secrets::{Pair, Secrets, is_set, secrets};
+use super::secrets::{Pair, Secrets, secrets};
 use super::{
-    Algorithm, Config, Cors, Database, Limits, Log, LogFormat, Metrics, Passwords, Registration,
-    Rotation, Server, Tokens, address, cookies, warnings,
+    Config, Cors, Database, Limits, Log, LogFormat, Metrics, Passwords, Registration, Rotation,
+    Server, address, cookies, tokens, warnings,
 };
 
 impl RawConfig {

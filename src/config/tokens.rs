@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::mistake::Source;
 use super::parse::{lifetime, words};
 use super::reader::Reader;
 use super::secrets::{Pair, is_set};

@@ -1,0 +1,262 @@
+//! Guards: name one of these types as a handler's argument, and the handler runs only for callers who may.
+//!
+//! ```no_run
+//! use actix_web::{HttpResponse, Responder};
+//! use countersign::guard::{CurrentUser, Principal, Role, RoleName};
+//!
+//! /// Anybody signed in. No query, no waiting.
+//! async fn orders(caller: Principal) -> impl Responder {
+//!     format!("orders of {}", caller.user_id())
+//! }
+//!
+//! /// Anybody signed in, with the account as it is in the database now.
+//! async fn profile(caller: CurrentUser) -> impl Responder {
+//!     format!("hello {}", caller.email())
+//! }
+//!
+//! struct Admin;
+//! impl RoleName for Admin {
+//!     const NAME: &'static str = "admin";
+//! }
+//!
+//! /// Only callers whose access token has the role.
+//! async fn shut_down(_admin: Role<Admin>) -> impl Responder {
+//!     HttpResponse::NoContent()
+//! }
+//! ```
+//!
+//! Put the guard first among the arguments: [`Principal`] and [`Role`] decide at once, so that a caller
+//! without a token gets 401 before anything is said about the body. Do not ask for `Option<Principal>`:
+//! it would turn "cannot tell" (503) into "nobody".
+
+mod credentials;
+pub(crate) mod cross_site;
+
+use std::future::{Ready, ready};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
+use futures_util::future::{Either, LocalBoxFuture};
+
+pub(crate) use self::credentials::{access_token, cookie};
+use self::cross_site::Origins;
+use crate::clock::Clock;
+use crate::ids::{SessionId, UserId};
+use crate::problem::{Code, Problem};
+use crate::sessions::revocations::{Revocations, Standing};
+use crate::store::users::{self, UserRow};
+use crate::store::{Store, StoreError, sessions};
+use crate::tokens::access::{AccessTokens, Bearer};
+
+/// What guards decide with. One for the process, found in the application's data.
+pub(crate) struct Gate {
+    pub(crate) access: Arc<AccessTokens>,
+    pub(crate) revocations: Revocations,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) access_cookie: String,
+    pub(crate) origins: Origins,
+}
+
+/// Who a request was found to come from; the access log reads it.
+#[derive(Clone, Copy)]
+pub(crate) struct Identity {
+    pub(crate) user_id: UserId,
+    pub(crate) session_id: SessionId,
+}
+
+/// Somebody signed in: the access token is genuine and in time, and its session has not ended.
+///
+/// Decided from the token and memory alone, without a query. Rejects with 401 `missing_token` or
+/// `invalid_token`, 403 `cross_site` (by cookie, from elsewhere), 400 (two different tokens), and with 503
+/// where it cannot be known whether the session has ended.
+#[derive(Clone, Debug)]
+pub struct Principal {
+    bearer: Bearer,
+}
+
+impl Principal {
+    /// Whose token it is.
+    pub fn user_id(&self) -> UserId {
+        self.bearer.user_id
+    }
+
+    /// The session it belongs to.
+    pub fn session_id(&self) -> SessionId {
+        self.bearer.session_id
+    }
+
+    /// The roles the user had when the token was issued.
+    pub fn roles(&self) -> &[String] {
+        &self.bearer.roles
+    }
+
+    /// Whether that role is among them.
+    pub fn has_role(&self, name: &str) -> bool {
+        self.bearer.roles.iter().any(|role| role == name)
+    }
+
+    pub(crate) fn bearer(&self) -> &Bearer {
+        &self.bearer
+    }
+}
+
+impl FromRequest for Principal {
+    type Error = Problem;
+    type Future = Either<Ready<Result<Self, Problem>>, LocalBoxFuture<'static, Result<Self, Problem>>>;
+
+    fn from_request(req: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        let (gate, bearer) = match authenticate(req) {
+            Ok(authenticated) => authenticated,
+            Err(problem) => return Either::Left(ready(Err(problem))),
+        };
+        let identity = Identity { user_id: bearer.user_id, session_id: bearer.session_id };
+        req.extensions_mut().insert(identity);
+        match gate.revocations.standing(bearer.session_id) {
+            Standing::Live => Either::Left(ready(Ok(Self { bearer }))),
+            Standing::Ended => Either::Left(ready(Err(Code::InvalidToken.into()))),
+            Standing::Unknown => Either::Right(Box::pin(ask(gate.store.clone(), bearer))),
+        }
+    }
+}
+
+/// What memory cannot tell, the database must.
+async fn ask(store: Store, bearer: Bearer) -> Result<Principal, Problem> {
+    let session = bearer.session_id;
+    if store.read(move |conn| sessions::is_live(conn, session)).await? {
+        Ok(Principal { bearer })
+    } else {
+        Err(Code::InvalidToken.into())
+    }
+}
+
+/// Decides about the credentials themselves: synchronously, so that it comes before everything else.
+fn authenticate(req: &HttpRequest) -> Result<(&web::Data<Gate>, Bearer), Problem> {
+    let Some(gate) = req.app_data::<web::Data<Gate>>() else {
+        return Err(Problem::new(Code::Internal).caused_by(NotMounted));
+    };
+    let presented = access_token(req, &gate.access_cookie)?.ok_or(Code::MissingToken)?;
+    if presented.by_cookie {
+        gate.origins.check(req)?;
+    }
+    match gate.access.verify(&presented.token, gate.clock.now()) {
+        Ok(bearer) => Ok((gate, bearer)),
+        Err(_) => Err(Code::InvalidToken.into()),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a guard was used in an application that Countersign::configure was not applied to")]
+struct NotMounted;
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::Unavailable(_) | StoreError::Busy => Code::Unavailable,
+            StoreError::Broken(_) => Code::Internal,
+        };
+        Self::new(code).caused_by(error)
+    }
+}
+
+/// Somebody signed in, and their account as the database has it now: deleted and disabled users are
+/// gone at once, and so is anybody whose session the database does not know.
+#[derive(Clone, Debug)]
+pub struct CurrentUser {
+    principal: Principal,
+    row: UserRow,
+}
+
+impl CurrentUser {
+    /// The account's id.
+    pub fn id(&self) -> UserId {
+        self.row.id
+    }
+
+    /// The e-mail address, as it was registered.
+    pub fn email(&self) -> &str {
+        &self.row.email
+    }
+
+    /// What the user is called.
+    pub fn name(&self) -> Option<&str> {
+        self.row.name.as_deref()
+    }
+
+    /// What the token says.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    pub(crate) fn row(&self) -> &UserRow {
+        &self.row
+    }
+}
+
+impl FromRequest for CurrentUser {
+    type Error = Problem;
+    type Future = Either<Ready<Result<Self, Problem>>, LocalBoxFuture<'static, Result<Self, Problem>>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let principal = match Principal::from_request(req, payload) {
+            Either::Left(decided) => match decided.into_inner() {
+                Ok(principal) => Either::Left(principal),
+                Err(problem) => return Either::Left(ready(Err(problem))),
+            },
+            Either::Right(asking) => Either::Right(asking),
+        };
+        let Some(gate) = req.app_data::<web::Data<Gate>>().cloned() else {
+            return Either::Left(ready(Err(Problem::new(Code::Internal).caused_by(NotMounted))));
+        };
+        Either::Right(Box::pin(async move {
+            let principal = match principal {
+                Either::Left(principal) => principal,
+                Either::Right(asking) => asking.await?,
+            };
+            let (user, session, now) = (principal.user_id(), principal.session_id(), gate.clock.now());
+            let row = gate.store.read(move |conn| users::of_live_session(conn, user, session, now)).await?;
+            let row = row.ok_or(Code::InvalidToken)?;
+            Ok(Self { principal, row })
+        }))
+    }
+}
+
+/// The name of a role, as a type.
+pub trait RoleName {
+    /// As it stands in the `roles` claim.
+    const NAME: &'static str;
+}
+
+/// Somebody signed in who has a role. Rejects like [`Principal`], and with 403 `insufficient_role`.
+pub struct Role<R>(Principal, PhantomData<R>);
+
+impl<R> Role<R> {
+    /// Who it is.
+    pub fn principal(&self) -> &Principal {
+        &self.0
+    }
+}
+
+impl<R: RoleName + 'static> FromRequest for Role<R> {
+    type Error = Problem;
+    type Future = Either<Ready<Result<Self, Problem>>, LocalBoxFuture<'static, Result<Self, Problem>>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        match Principal::from_request(req, payload) {
+            Either::Left(decided) => Either::Left(ready(decided.into_inner().and_then(Self::of))),
+            Either::Right(asking) => Either::Right(Box::pin(async { Self::of(asking.await?) })),
+        }
+    }
+}
+
+impl<R: RoleName> Role<R> {
+    fn of(principal: Principal) -> Result<Self, Problem> {
+        if principal.has_role(R::NAME) {
+            Ok(Self(principal, PhantomData))
+        } else {
+            Err(Code::InsufficientRole.into())
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Who is at the other end, as far as one can see. Headers are believed only from trusted proxies.
+
+use std::net::IpAddr;
+
+use actix_web::HttpRequest;
+use actix_web::http::header::{HeaderName, USER_AGENT};
+use ipnet::IpNet;
+
+use crate::store::sessions::Device;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// As much of a user agent as a person reads.
+const MAX_USER_AGENT: usize = 512;
+
+/// The proxies in front of us; `server.trusted_proxies`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    pub(crate) fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// The client's address: each proxy appends whom it spoke to, so the right-most address that is not a
+    /// trusted proxy's is the last one anybody trustworthy has seen.
+    pub(crate) fn client_address(&self, req: &HttpRequest) -> Option<IpAddr> {
+        let peer = req.peer_addr()?.ip().to_canonical();
+        if !self.trusts(peer) {
+            return Some(peer);
+        }
+        let mut client = peer;
+        let hops: Vec<&str> = req
+            .headers()
+            .get_all(FORWARDED_FOR)
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .collect();
+        for hop in hops.iter().rev() {
+            let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+            client = address.to_canonical();
+            if !self.trusts(client) {
+                break;
+            }
+        }
+        Some(client)
+    }
+
+    /// Whether the client spoke TLS, to us or to a trusted proxy.
+    pub(crate) fn is_tls(&self, req: &HttpRequest) -> bool {
+        let by_proxy = req.peer_addr().is_some_and(|peer| self.trusts(peer.ip().to_canonical()));
+        let proto = req.headers().get(FORWARDED_PROTO).and_then(|value| value.to_str().ok());
+        req.app_config().secure() || (by_proxy && proto.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https")))
+    }
+
+    /// What a session remembers of its client.
+    pub(crate) fn device(&self, req: &HttpRequest) -> Device {
+        let user_agent = req.headers().get(USER_AGENT).map(|value| {
+            let text = String::from_utf8_lossy(value.as_bytes());
+            text.chars().filter(|c| !c.is_control()).take(MAX_USER_AGENT).collect()
+        });
+        Device { user_agent, ip_address: self.client_address(req).map(|address| address.to_string()) }
+    }
+}
