@@ -54,9 +54,9 @@ pub enum UserError {
     /// Members that are not acceptable.
     #[error("{} members are not acceptable", .0.len())]
     Invalid(Vec<FieldError>),
-    /// No such account, or another password: nobody is told which.
+    /// No such account, or another password: nobody is told which. The account, for the log.
     #[error("the e-mail address or the password is wrong")]
-    Wrong,
+    Wrong(Option<UserId>),
     /// The right password of a disabled account.
     #[error("the account is disabled")]
     Disabled,
@@ -125,10 +125,10 @@ impl Users {
         let found = self.store.read(move |conn| users::credentials_by_email(conn, &key)).await?;
         let Some(found) = found else {
             self.hasher.compare(password, None).await?;
-            return Err(UserError::Wrong);
+            return Err(UserError::Wrong(None));
         };
         match self.hasher.compare(password.clone(), Some(found.password_hash.clone())).await? {
-            Comparison::Different => Err(UserError::Wrong),
+            Comparison::Different => Err(UserError::Wrong(Some(found.user.id))),
             _ if found.user.disabled_at.is_some() => Err(UserError::Disabled),
             Comparison::Same => Ok(Authenticated { user: found.user, password_hash: found.password_hash }),
             Comparison::SameButOutdated => {
@@ -227,7 +227,7 @@ impl Users {
         let found = self.store.read(move |conn| users::credentials_by_id(conn, id)).await?;
         let found = found.ok_or(UserError::Gone)?;
         match self.hasher.compare(password, Some(found.password_hash.clone())).await? {
-            Comparison::Different => Err(UserError::Wrong),
+            Comparison::Different => Err(UserError::Wrong(Some(id))),
             Comparison::Same | Comparison::SameButOutdated => {
                 Ok(Authenticated { user: found.user, password_hash: found.password_hash })
             }

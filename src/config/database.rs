@@ -192,6 +192,7 @@ mod tests {
             "sqlite://",
             "sqlite::memory:",
             "sqlite://:memory:",
+            "sqlite:///:memory:",
             "sqlite:data/",
             "sqlite:file::memory:",
             "sqlite:file:a.db",

@@ -218,6 +218,8 @@ mod tests {
             assert!(!mistake.contains("hunter2"), "{mistake}");
             assert!(!mistake.contains('\n'), "{mistake}");
         }
+        // A word of the line that happens to stand in the parser's message hides the message.
+        assert!(mistakes("[log]\nlevel = string")[0].ends_with("line 2: not valid TOML"));
         assert!(mistakes("[log]\n\n\nlevel = \n")[0].starts_with("file.toml: line 4: "));
     }
 

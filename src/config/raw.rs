@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::keys::{KEYS, Key};
 use super::layer::{Layer, Value};
 use super::mistake::{Mistake, Source};
-use super::{credentials, database, file, lookup, variables};
+use super::{credentials, database, file, lookup, reader, variables};
 
 /// Where the configuration file is looked for, seen from the working directory.
 const FILE: &str = "config/countersign.toml";
@@ -219,6 +219,7 @@ fn shown(key: &Key, value: &Value) -> Option<String> {
     let part = |part: &str| match key.name {
         _ if key.secret => format!("(secret, {} bytes)", part.len()),
         "database.url" => database::masked(part),
+        _ if reader::may_hold_login(part) => format!("(hidden, {} bytes)", part.len()),
         _ => part.to_owned(),
     };
     Some(parts.into_iter().map(part).collect::<Vec<_>>().join(", "))
@@ -416,6 +417,12 @@ mod tests {
             .resolve()
             .unwrap();
         assert_eq!(empty.data_dir, Path::new("data"));
+        assert!(
+            Place::new()
+                .variable("CREDENTIALS_DIRECTORY", "")
+                .resolve()
+                .is_ok()
+        );
     }
 
     #[test]
@@ -438,6 +445,7 @@ mod tests {
                 "tokens.access_secret_previous",
                 format!("{SECRET}1,{SECRET}22"),
             )
+            .with("tokens.issuer", "https://app:hunter2@example.com")
             .with("database.url", "postgres://app:hunter2@db/app");
         let of = |key| line(&raw, key);
         assert!(of("tokens.access_secret").contains("= (secret, 32 bytes) ("));

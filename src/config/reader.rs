@@ -108,9 +108,18 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Whether `text` is a URL with a user part: wrong for every key, and it could hold a password.
+pub(super) fn may_hold_login(text: &str) -> bool {
+    text.split_once("://")
+        .is_some_and(|(_, rest)| rest.contains('@'))
+}
+
 /// `text` between quotes, without anything that could disturb a terminal, cut if it is long.
 fn quoted(text: &str) -> String {
     const MOST: usize = 60;
+    if may_hold_login(text) {
+        return "the value (not shown, it could hold a password)".to_owned();
+    }
     let start: String = text.chars().take(MOST).collect();
     let more = if text.chars().count() > MOST {
         "…"
@@ -130,6 +139,14 @@ mod tests {
         assert_eq!(quoted("a\u{1b}[31m\"b"), "\"a\\u{1b}[31m\\\"b\"");
         assert_eq!(quoted(&"ä".repeat(61)), format!("\"{}…\"", "ä".repeat(60)));
         assert_eq!(quoted(&"ä".repeat(60)), format!("\"{}\"", "ä".repeat(60)));
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_quoted() {
+        let keys = [("tokens.issuer", "https://app:hunter2@example.com")];
+        let refusal = resolved(&keys).unwrap_err();
+        assert!(refusal.contains("could hold a password"), "{refusal}");
+        assert!(!refusal.contains("hunter2"), "{refusal}");
     }
 
     #[test]

@@ -193,7 +193,7 @@ mod tests {
     fn env_files_know_comments_quotes_export_and_a_byte_order_mark() {
         let layer = env_file(
             "\u{feff}PORT=1\n# comment\nexport HOST=\"::1\" # why\n\nOTHER=x\nDATABASE_URL='sqlite:a #$b'\n\
-             COUNTERSIGN__LOG__LEVEL=warn  ",
+             COUNTERSIGN__LOG__LEVEL=warn ",
         );
         assert!(layer.mistakes.is_empty());
         let values: Vec<String> = found(&layer).into_iter().map(|(_, value)| value).collect();

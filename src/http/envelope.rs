@@ -1,0 +1,182 @@
+//! What every answer goes out in: a request id, the security headers, an error body where there is an
+//! error, and one line in the access log. A panic in a handler becomes a 500; the process lives.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
+use actix_web::http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, PRAGMA,
+    REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
+use actix_web::{HttpMessage as _, HttpResponse, web};
+use futures_util::FutureExt as _;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use super::Api;
+use super::body::MAX_BODY;
+use crate::guard::Identity;
+use crate::problem::{Code, Problem};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+/// The name of a request, for whoever reads the log.
+#[derive(Clone)]
+pub(crate) struct RequestId(pub(crate) String);
+
+/// The middleware.
+pub(crate) async fn envelope<B: MessageBody + 'static>(
+    req: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let began = Instant::now();
+    let id = incoming_id(&req).unwrap_or_else(|| Uuid::now_v7().to_string());
+    let tls = req.app_data::<web::Data<Api>>().is_some_and(|api| api.proxies.is_tls(req.request()));
+    let options = req.method() == Method::OPTIONS;
+    req.extensions_mut().insert(RequestId(id.clone()));
+    let span = tracing::info_span!("request", id = %id);
+
+    if declared_length(&req) > MAX_BODY {
+        let mut response = Problem::new(Code::PayloadTooLarge).respond(Some(&id));
+        decorate(&mut response, &id, tls);
+        let response = req.into_response(response);
+        span.in_scope(|| log(&response, began));
+        return Ok(response);
+    }
+
+    let outcome = AssertUnwindSafe(next.call(req)).catch_unwind().instrument(span.clone()).await;
+    let _inside = span.enter();
+    let error = match outcome {
+        Ok(Ok(response)) => {
+            let mut response = finish(response, &id, options);
+            decorate(response.response_mut(), &id, tls);
+            log(&response, began);
+            return Ok(response);
+        }
+        Ok(Err(error)) => error,
+        Err(_panic) => Problem::new(Code::Internal).caused_by(Panicked).into(),
+    };
+    // No response, and so no request to log the route of: rare enough.
+    let problem = problem_of(Some(&error), error.as_response_error().status_code());
+    report(&problem);
+    let mut response = problem.respond(Some(&id));
+    decorate(&mut response, &id, tls);
+    tracing::info!(target: "countersign::access", status = response.status().as_u16(), "request");
+    Err(InternalError::from_response(problem, response).into())
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a handler panicked")]
+struct Panicked;
+
+/// Gives an error its body, whoever raised it.
+fn finish<B: MessageBody + 'static>(response: ServiceResponse<B>, id: &str, options: bool) -> ServiceResponse<BoxBody> {
+    let status = response.status();
+    let ours = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/problem+json");
+    if status.is_success() || status.is_informational() || status.is_redirection() {
+        return response.map_into_boxed_body();
+    }
+    let raised = response.response().error();
+    if raised.is_none() && ours {
+        return response.map_into_boxed_body();
+    }
+    let allow = response.headers().get(ALLOW).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    if options && status == StatusCode::METHOD_NOT_ALLOWED {
+        let mut answer = HttpResponse::NoContent();
+        answer.insert_header((ALLOW, allow.unwrap_or_default()));
+        return response.into_response(answer.finish());
+    }
+    let mut problem = problem_of(raised, status);
+    if let Some(methods) = allow {
+        problem = problem.allow(methods);
+    }
+    report(&problem);
+    let answer = problem.respond(Some(id));
+    response.into_response(answer)
+}
+
+/// What an error means to the client; the framework's own errors say it by their status alone.
+fn problem_of(raised: Option<&actix_web::Error>, status: StatusCode) -> Problem {
+    if let Some(problem) = raised.and_then(|error| error.as_error::<Problem>()) {
+        return problem.clone();
+    }
+    let code = match status {
+        StatusCode::NOT_FOUND => Code::NotFound,
+        StatusCode::METHOD_NOT_ALLOWED => Code::MethodNotAllowed,
+        StatusCode::PAYLOAD_TOO_LARGE => Code::PayloadTooLarge,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::UnsupportedMediaType,
+        StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+        status if status.is_client_error() => Code::InvalidRequest,
+        _ => Code::Internal,
+    };
+    Problem::new(code)
+}
+
+/// The one place where a failure of ours is logged.
+fn report(problem: &Problem) {
+    let code = problem.code();
+    if code.status().is_server_error() {
+        tracing::error!(code = code.as_str(), cause = problem.cause_chain(), "a request failed");
+    }
+}
+
+fn decorate(response: &mut HttpResponse, id: &str, tls: bool) {
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    let fixed = [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (RESOURCE_POLICY, "same-origin"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if !headers.contains_key(CONTENT_SECURITY_POLICY) {
+        let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    if tls {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
+    // What may be cached says so itself; everything else here is about somebody.
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    }
+}
+
+fn log(response: &ServiceResponse<BoxBody>, began: Instant) {
+    let request = response.request();
+    let identity = request.extensions().get::<Identity>().copied();
+    tracing::info!(
+        target: "countersign::access",
+        method = request.method().as_str(),
+        route = request.match_pattern().as_deref().unwrap_or("(none)"),
+        status = response.status().as_u16(),
+        micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        user_id = identity.map(|identity| tracing::field::display(identity.user_id)),
+        session_id = identity.map(|identity| tracing::field::display(identity.session_id)),
+        "request"
+    );
+}
+
+fn incoming_id(req: &ServiceRequest) -> Option<String> {
+    let id = req.headers().get(REQUEST_ID)?.to_str().ok()?;
+    let fine = (1..=64).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    fine.then(|| id.to_owned())
+}
+
+fn declared_length(req: &ServiceRequest) -> usize {
+    let length = req.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    length.and_then(|length| length.parse().ok()).unwrap_or(0)
+}

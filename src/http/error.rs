@@ -1,0 +1,83 @@
+//! From what services fail with to what clients are told.
+//!
+//! Services say what happened; this is the only place that says which [`Code`] it is. An answer that
+//! nobody has ("the database cannot be asked") stays a 503, whatever was asked.
+
+use crate::passwords::HashError;
+use crate::problem::{Code, Problem};
+use crate::sessions::{ConfirmError, RefreshError, StartError};
+use crate::tokens::SignError;
+use crate::users::UserError;
+
+impl From<UserError> for Problem {
+    fn from(error: UserError) -> Self {
+        match error {
+            UserError::Invalid(errors) => Self::new(Code::ValidationFailed).errors(errors),
+            UserError::Wrong(_) => Code::InvalidCredentials.into(),
+            UserError::Disabled => Code::AccountDisabled.into(),
+            UserError::Gone => Code::InvalidToken.into(),
+            UserError::Changed => Self::new(Code::Unavailable).caused_by(error),
+            UserError::Hash(error) => error.into(),
+            UserError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<HashError> for Problem {
+    fn from(error: HashError) -> Self {
+        let code = match error {
+            HashError::Full => Code::Unavailable,
+            HashError::Failed => Code::Internal,
+        };
+        Self::new(code).caused_by(error)
+    }
+}
+
+impl From<SignError> for Problem {
+    fn from(error: SignError) -> Self {
+        Self::new(Code::Internal).caused_by(error)
+    }
+}
+
+impl From<StartError> for Problem {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Changed => Self::new(Code::Unavailable).caused_by(error),
+            StartError::EmailTaken => Code::EmailTaken.into(),
+            StartError::Store(error) => error.into(),
+            StartError::Sign(error) => error.into(),
+        }
+    }
+}
+
+impl From<RefreshError> for Problem {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::Refused(because) => Self::new(Code::InvalidGrant).reason(because.as_str()),
+            RefreshError::Conflict => Code::RefreshConflict.into(),
+            RefreshError::Store(error) => error.into(),
+            RefreshError::Sign(error) => error.into(),
+        }
+    }
+}
+
+impl From<ConfirmError> for Problem {
+    fn from(error: ConfirmError) -> Self {
+        match error {
+            ConfirmError::Superseded => {
+                Self::new(Code::RefreshConflict).detail("A newer pair of tokens exists. Nothing was changed.")
+            }
+            ConfirmError::Over => Code::InvalidToken.into(),
+            ConfirmError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// On a route that already carries an access token a wrong password is 403: a 401 would make clients
+/// refresh and try again.
+pub(crate) fn signed_in(error: UserError) -> Problem {
+    match error {
+        UserError::Wrong(_) => Code::PasswordMismatch.into(),
+        other => other.into(),
+    }
+}

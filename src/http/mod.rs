@@ -1,0 +1,129 @@
+//! HTTP: the route table, and what handlers work with.
+
+mod account;
+mod body;
+pub(crate) mod client;
+pub(crate) mod cookies;
+mod envelope;
+mod error;
+mod machines;
+mod tokens;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix_cors::Cors;
+use actix_web::http::Method;
+use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::middleware::{Condition, from_fn};
+use actix_web::web::{self, ServiceConfig};
+
+use self::client::TrustedProxies;
+use self::cookies::Cookies;
+use crate::clock::Clock;
+use crate::guard::cross_site::Origins;
+use crate::problem::{Code, Problem};
+use crate::sessions::Sessions;
+use crate::store::Store;
+use crate::tokens::access::AccessTokens;
+use crate::users::Users;
+
+/// Everything a handler composes its answer from.
+pub(crate) struct Api {
+    pub(crate) users: Users,
+    pub(crate) sessions: Sessions,
+    pub(crate) access: Arc<AccessTokens>,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) cookies: Cookies,
+    pub(crate) origins: Origins,
+    pub(crate) proxies: TrustedProxies,
+    pub(crate) registration: bool,
+    pub(crate) draining: Draining,
+}
+
+/// Whether a shutdown is under way. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Draining(Arc<AtomicBool>);
+
+impl Draining {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// The paths we answer, below which no route of a foreign application may stand.
+const PREFIXES: [&str; 3] = ["/v1", "/.well-known", "/health"];
+
+/// Mounts every route. Paths outside our own are left to whatever else the application mounts.
+pub(crate) fn mount(config: &mut ServiceConfig, allowed_origins: &[String]) {
+    for prefix in PREFIXES {
+        let scope = web::scope(prefix).configure(|scope| routes(prefix, scope)).default_service(web::to(nothing_here));
+        let cross_origin = Condition::new(!allowed_origins.is_empty(), cors(allowed_origins));
+        config.service(scope.wrap(cross_origin).wrap(from_fn(envelope::envelope)));
+    }
+}
+
+/// An answer in the same form for paths that nobody has; for an application that is ours alone.
+pub(crate) fn mount_default(config: &mut ServiceConfig) {
+    config.default_service(web::scope("").wrap(from_fn(envelope::envelope)).default_service(web::to(nothing_here)));
+}
+
+/// The table. A resource answers other methods with 405 and `Allow` by itself, which `App::route` does not.
+fn routes(prefix: &str, scope: &mut ServiceConfig) {
+    match prefix {
+        "/v1" => scope
+            .service(web::resource("/auth/register").route(web::post().to(tokens::register)))
+            .service(web::resource("/auth/login").route(web::post().to(tokens::login)))
+            .service(web::resource("/auth/refresh").route(web::post().to(tokens::refresh)))
+            .service(web::resource("/auth/refresh/confirm").route(web::post().to(tokens::confirm)))
+            .service(web::resource("/auth/logout").route(web::post().to(tokens::logout)))
+            .service(
+                web::resource("/sessions")
+                    .route(web::get().to(account::list_sessions))
+                    .route(web::head().to(account::list_sessions))
+                    .route(web::delete().to(account::end_sessions)),
+            )
+            .service(web::resource("/sessions/{id}").route(web::delete().to(account::end_session)))
+            .service(
+                web::resource("/users/me")
+                    .route(web::get().to(account::show))
+                    .route(web::head().to(account::show))
+                    .route(web::patch().to(account::change))
+                    .route(web::delete().to(account::delete)),
+            )
+            .service(web::resource("/users/me/password").route(web::post().to(account::change_password))),
+        "/.well-known" => scope.service(
+            web::resource("/jwks.json")
+                .route(web::get().to(machines::jwks))
+                .route(web::head().to(machines::jwks)),
+        ),
+        _ => scope
+            .service(
+                web::resource("/live").route(web::get().to(machines::live)).route(web::head().to(machines::live)),
+            )
+            .service(
+                web::resource("/ready").route(web::get().to(machines::ready)).route(web::head().to(machines::ready)),
+            ),
+    };
+}
+
+async fn nothing_here() -> Result<actix_web::HttpResponse, Problem> {
+    Err(Code::NotFound.into())
+}
+
+/// Exactly the configured origins, with credentials, and never `*`.
+fn cors(allowed_origins: &[String]) -> Cors {
+    let exposed = [HeaderName::from_static("x-request-id"), RETRY_AFTER, WWW_AUTHENTICATE];
+    let cors = Cors::default()
+        .allowed_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
+        .allowed_headers([AUTHORIZATION, CONTENT_TYPE, HeaderName::from_static("x-request-id")])
+        .expose_headers(exposed)
+        .supports_credentials()
+        .max_age(600);
+    allowed_origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
+}
