@@ -1,12 +1,73 @@
-//! x
+//! Countersign: a self-hosted token server, and its parts for other actix-web applications.
+//!
+//! The server is [`App`]; the routes and guards for an application of your own are [`Countersign`] and
+//! [`guard`]; both are built from a [`Config`]. What it promises to clients is in the README, how refresh
+//! tokens rotate in `docs/rotation.md`.
+//!
+//! # Layout
+//!
+//! A module imports only from lower floors; `tests/floors.rs` holds it to that.
+//!
+//! ```text
+//! F8 main.rs              hand over, exit code
+//!    cli.rs               serve, migrate, check-config, healthcheck
+//! F7 app.rs               Countersign::open, App::build, App::run: keys, services, socket, drain
+//!    telemetry.rs         the log: form, filter, what is never recorded
+//! F6 http/mod.rs          the route table
+//!    http/envelope.rs     request id, security headers, error bodies, panics, the access line
+//!    http/error.rs        From<each service error> for Problem
+//!    http/tokens.rs       register, login, refresh, confirm, logout
+//!    http/account.rs      me, password, sessions
+//!    http/machines.rs     jwks, live, ready
+//!    http/body.rs  http/client.rs  http/cookies.rs
+//!                         JSON members; the client's address; the two cookies
+//! F5 guard/mod.rs         Principal, CurrentUser, Role: who may
+//!    guard/credentials.rs where the access token is looked for
+//!    guard/cross_site.rs  whether another site may have sent a request
+//! F4 sessions/mod.rs      start, confirm, list, revoke
+//!    sessions/refresh.rs  one refresh
+//!    sessions/rotation.rs what a presented token means: a pure function
+//!    sessions/revocations.rs
+//!                         the sessions that have ended lately, in memory
+//!    users.rs             register, authenticate, change, delete
+//! F3 store/mod.rs         Store: read, write
+//!    store/connection.rs  both databases, transactions, migrations
+//!    store/writer.rs      the single writer, which commits together what arrives together
+//!    store/sessions.rs  store/users.rs
+//!                         every query
+//!    store/schema.rs  store/columns.rs  store/error.rs
+//!                         tables; types as columns; what a query fails with
+//! F2 tokens/mod.rs        Place
+//!    tokens/access.rs  tokens/refresh.rs
+//!                         the two kinds: issue, derive, verify
+//!    tokens/jws.rs        the one strict reading of a signed token
+//!    tokens/keys.rs  tokens/key_files.rs
+//!                         the key ring; keys that the first start makes
+//!    passwords.rs         what is acceptable, hashing on threads of its own
+//! F1 config/              every key, its source, its bounds: RawConfig -> Config
+//!    events.rs            security events
+//! F0 problem.rs           the table from code to status, and the error body
+//!    ids.rs  secret.rs  clock.rs
+//! ```
+
+mod app;
+#[doc(hidden)]
+pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod events;
+mod events;
+pub mod guard;
+mod http;
 pub mod ids;
-pub mod passwords;
+mod passwords;
 pub mod problem;
 pub mod secret;
-pub mod sessions;
-pub mod store;
-pub mod tokens;
-pub mod users;
+mod sessions;
+mod store;
+mod telemetry;
+mod tokens;
+mod users;
+
+pub use app::{App, BuildError, Countersign, FirstStart};
+pub use clock::Clock;
+pub use config::Config;

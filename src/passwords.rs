@@ -343,7 +343,8 @@ mod tests {
     #[test]
     fn a_damaged_hash_is_no_password_and_no_panic() {
         let recipe = recipe(4, None, &[]);
-        for stored in ["", "$2b$", "$2b$04$ü", "cs1:", "cs1:-:", "cs1:-:$2b$04$zzzz", "cs1:-:$2b$04$ééééééééééé", "x"] {
+        for stored in ["", "$2b$", "$2b$04$ü", "cs1:", "cs1:-:", "cs1:-:$2b$04$zzzz", "cs1:-:$2b$04$ééééééééééé", "x"]
+        {
             assert_eq!(recipe.compare(&password("anything"), Some(stored)), Comparison::Different, "{stored:?}");
         }
     }

@@ -35,14 +35,10 @@ fn is_name(text: &str) -> bool {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
     };
     let last = text.rsplit('.').next().unwrap_or_default();
-    text.len() <= 253
-        && text.split('.').all(label_fits)
-        && !last.chars().all(|c| c.is_ascii_digit())
+    text.len() <= 253 && text.split('.').all(label_fits) && !last.chars().all(|c| c.is_ascii_digit())
 }
 
 /// `host`, `host:port`, `[v6]` or `[v6]:port`, as host (IPv6 in brackets, shortest form) and port.
@@ -81,9 +77,7 @@ pub(super) fn issuer(text: &str) -> Result<String, String> {
     if rest.ends_with('/') {
         return Err("ends with a slash: leave it out".to_owned());
     }
-    let path_fits = path
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "-._~%!$&'()*+,;=:/".contains(c));
+    let path_fits = path.chars().all(|c| c.is_ascii_alphanumeric() || "-._~%!$&'()*+,;=:/".contains(c));
     if authority(place).is_none() || !path_fits {
         return Err("is not a URL like https://auth.example.com".to_owned());
     }
@@ -94,17 +88,13 @@ pub(super) fn issuer(text: &str) -> Result<String, String> {
 pub(super) fn origin(text: &str) -> Result<String, String> {
     let lower = text.to_ascii_lowercase();
     if lower == "null" || lower.contains('*') {
-        return Err(
-            "would let pages of strangers in with credentials: name each origin".to_owned(),
-        );
+        return Err("would let pages of strangers in with credentials: name each origin".to_owned());
     }
     let wrong = "is not an origin: write scheme://host or scheme://host:port, \
                  without a path or a slash at the end";
     let (scheme, place) = lower.split_once("://").ok_or(wrong)?;
     let scheme_fits = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
     let (host, port) = authority(place).filter(|_| scheme_fits).ok_or(wrong)?;
     let default = match scheme {
         "http" | "ws" => Some(80),
@@ -128,8 +118,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
 
 /// An IP address and port to listen on.
 pub(super) fn socket(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|error| format!("is not an IP address and port such as 127.0.0.1:9464 ({error})"))
+    text.parse().map_err(|error| format!("is not an IP address and port such as 127.0.0.1:9464 ({error})"))
 }
 
 /// A cookie name as RFC 6265 section 4.1.1 allows it.
@@ -188,23 +177,10 @@ mod tests {
 
     #[test]
     fn loopback_is_what_only_this_machine_reaches() {
-        for host in [
-            "127.0.0.1",
-            "127.8.9.1",
-            "::1",
-            "::ffff:127.0.0.1",
-            "LocalHost",
-            "a.localhost",
-        ] {
+        for host in ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1", "LocalHost", "a.localhost"] {
             assert!(is_loopback(host), "{host}");
         }
-        for host in [
-            "0.0.0.0",
-            "::",
-            "10.0.0.1",
-            "example.com",
-            "localhost.example.com",
-        ] {
+        for host in ["0.0.0.0", "::", "10.0.0.1", "example.com", "localhost.example.com"] {
             assert!(!is_loopback(host), "{host}");
         }
     }
@@ -301,13 +277,7 @@ mod tests {
         assert_eq!(shown("10.0.0.7").as_deref(), Ok("10.0.0.7/32"));
         assert_eq!(shown("::1").as_deref(), Ok("::1/128"));
         assert_eq!(shown("10.1.2.3/8").as_deref(), Ok("10.0.0.0/8"));
-        for text in [
-            "",
-            "10.0.0.0/33",
-            "10.0.0",
-            "proxy.example",
-            "10.0.0.0/8,::1",
-        ] {
+        for text in ["", "10.0.0.0/33", "10.0.0", "proxy.example", "10.0.0.0/8,::1"] {
             assert!(network(text).is_err(), "{text:?}");
         }
     }

@@ -14,20 +14,13 @@ pub(super) fn cookies(reader: &mut Reader) -> Option<Cookies> {
     if let (Some(access), Some(refresh)) = (&access_name, &refresh_name)
         && access.eq_ignore_ascii_case(refresh)
     {
-        reader.refuse(
-            "cookies.refresh_name",
-            "is the same as cookies.access_name: one cookie would overwrite the other",
-        );
+        reader
+            .refuse("cookies.refresh_name", "is the same as cookies.access_name: one cookie would overwrite the other");
     }
-    for (key, name) in [
-        ("cookies.access_name", &access_name),
-        ("cookies.refresh_name", &refresh_name),
-    ] {
+    for (key, name) in [("cookies.access_name", &access_name), ("cookies.refresh_name", &refresh_name)] {
         let Some(name) = name else { continue };
         if let (Some(prefix), Some(false)) = (prefix(name), secure) {
-            let problem = format!(
-                "begins with {prefix}, which browsers take with cookies.secure = true only"
-            );
+            let problem = format!("begins with {prefix}, which browsers take with cookies.secure = true only");
             reader.refuse(key, problem);
         }
         if let (Some("__Host-"), Some(Some(_))) = (prefix(name), &domain) {
@@ -35,22 +28,15 @@ pub(super) fn cookies(reader: &mut Reader) -> Option<Cookies> {
             reader.refuse(key, problem);
         }
     }
-    Some(Cookies {
-        access_name: access_name?,
-        refresh_name: refresh_name?,
-        secure: secure?,
-        domain: domain?,
-    })
+    Some(Cookies { access_name: access_name?, refresh_name: refresh_name?, secure: secure?, domain: domain? })
 }
 
 /// The prefix with which `name` asks the browser for more; browsers read it in any case.
 fn prefix(name: &str) -> Option<&'static str> {
-    ["__Host-", "__Secure-", "__Http-"]
-        .into_iter()
-        .find(|prefix| {
-            let start = name.get(..prefix.len());
-            start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-        })
+    ["__Host-", "__Secure-", "__Http-"].into_iter().find(|prefix| {
+        let start = name.get(..prefix.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    })
 }
 
 #[cfg(test)]
@@ -59,15 +45,8 @@ mod tests {
 
     #[test]
     fn the_two_names_must_differ_whatever_their_case() {
-        for (access, refresh) in [
-            ("a", "a"),
-            ("Token", "tOKEN"),
-            ("refreshToken", "refreshToken"),
-        ] {
-            let keys = [
-                ("cookies.access_name", access),
-                ("cookies.refresh_name", refresh),
-            ];
+        for (access, refresh) in [("a", "a"), ("Token", "tOKEN"), ("refreshToken", "refreshToken")] {
+            let keys = [("cookies.access_name", access), ("cookies.refresh_name", refresh)];
             let refusal = resolve(&keys).unwrap_err();
             assert!(refusal.contains("cookies.access_name"), "{refusal}");
             assert!(refusal.contains("cookies.refresh_name"), "{refusal}");
@@ -76,13 +55,7 @@ mod tests {
 
     #[test]
     fn a_name_with_a_prefix_demands_secure() {
-        for name in [
-            "__Host-a",
-            "__Secure-a",
-            "__Http-a",
-            "__host-a",
-            "__SECURE-a",
-        ] {
+        for name in ["__Host-a", "__Secure-a", "__Http-a", "__host-a", "__SECURE-a"] {
             for key in ["cookies.access_name", "cookies.refresh_name"] {
                 let refusal = resolve(&[(key, name), ("cookies.secure", "false")]).unwrap_err();
                 assert!(refusal.starts_with(key), "{refusal}");
@@ -96,10 +69,7 @@ mod tests {
         let domain = ("cookies.domain", "example.com");
         for key in ["cookies.access_name", "cookies.refresh_name"] {
             let refusal = resolve(&[(key, "__Host-a"), domain]).unwrap_err();
-            assert!(
-                refusal.starts_with(key) && refusal.contains("cookies.domain"),
-                "{refusal}"
-            );
+            assert!(refusal.starts_with(key) && refusal.contains("cookies.domain"), "{refusal}");
             let config = resolve(&[(key, "__Secure-a"), domain]).unwrap();
             assert_eq!(config.cookies.domain.as_deref(), Some("example.com"));
         }
@@ -107,10 +77,7 @@ mod tests {
 
     #[test]
     fn an_empty_domain_is_none_and_an_empty_name_is_refused() {
-        assert_eq!(
-            resolve(&[("cookies.domain", "")]).unwrap().cookies.domain,
-            None
-        );
+        assert_eq!(resolve(&[("cookies.domain", "")]).unwrap().cookies.domain, None);
         assert!(resolve(&[("cookies.access_name", "")]).is_err());
     }
 }

@@ -12,8 +12,8 @@ use super::mistake::{Mistake, Source};
 /// systemd credentials: files in `folder` named like a short name or like a key.
 pub(super) fn credentials(folder: &Path) -> Layer {
     let whole = Source::Environment("CREDENTIALS_DIRECTORY".to_owned());
-    let names: io::Result<Vec<OsString>> = fs::read_dir(folder)
-        .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
+    let names: io::Result<Vec<OsString>> =
+        fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
     let mut names = match names {
         Ok(names) => names,
         Err(error) => {
@@ -30,9 +30,7 @@ pub(super) fn credentials(folder: &Path) -> Layer {
         let source = Source::Credential(name.to_owned());
         match read(&folder.join(name), &source) {
             Ok(Some(text)) => {
-                let line = text
-                    .strip_suffix("\r\n")
-                    .or_else(|| text.strip_suffix('\n'));
+                let line = text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n'));
                 let value = Value::text(line.unwrap_or(&text));
                 layer.found.push((key, value, source));
             }
@@ -74,18 +72,10 @@ mod tests {
         assert_eq!(
             found,
             [
-                (
-                    "tokens.access_secret",
-                    "one",
-                    credential("ACCESS_TOKEN_SECRET")
-                ),
+                ("tokens.access_secret", "one", credential("ACCESS_TOKEN_SECRET")),
                 ("database.url", "sqlite:a", credential("DATABASE_URL")),
                 ("passwords.pepper", "three", credential("PASSWORD_PEPPER")),
-                (
-                    "tokens.refresh_secret",
-                    "two\n",
-                    credential("tokens.refresh_secret")
-                ),
+                ("tokens.refresh_secret", "two\n", credential("tokens.refresh_secret")),
             ]
         );
     }
@@ -98,22 +88,13 @@ mod tests {
         let mistakes = credentials(folder.path()).mistakes;
         assert_eq!(mistakes.len(), 2);
         let told = mistakes[0].to_string();
-        assert!(
-            told.starts_with("credential PASSWORD_PEPPER: cannot be read: "),
-            "{told}"
-        );
-        assert_eq!(
-            mistakes[1].to_string(),
-            "credential tokens.issuer: line 1: not UTF-8"
-        );
+        assert!(told.starts_with("credential PASSWORD_PEPPER: cannot be read: "), "{told}");
+        assert_eq!(mistakes[1].to_string(), "credential tokens.issuer: line 1: not UTF-8");
     }
 
     #[test]
     fn a_folder_that_is_not_there_is_a_mistake() {
         let mistakes = credentials(Path::new("/nonexistent")).mistakes;
-        assert!(
-            mistakes[0].to_string().contains("CREDENTIALS_DIRECTORY"),
-            "{mistakes:?}"
-        );
+        assert!(mistakes[0].to_string().contains("CREDENTIALS_DIRECTORY"), "{mistakes:?}");
     }
 }

@@ -24,12 +24,10 @@ impl Database {
             return postgres(text);
         }
         let Some(rest) = text.strip_prefix("sqlite:") else {
-            return Err(
-                "begins with none of sqlite:, postgres:// and postgresql:// (the value is not \
+            return Err("begins with none of sqlite:, postgres:// and postgresql:// (the value is not \
                  shown, it could hold a password): write sqlite:data/countersign.db or \
                  postgres://user:password@host/database"
-                    .to_owned(),
-            );
+                .to_owned());
         };
         sqlite(rest.strip_prefix("//").unwrap_or(rest))
     }
@@ -55,9 +53,7 @@ fn postgres(text: &str) -> Result<Database, String> {
         return Err("names no host and no database".to_owned());
     }
     if text.chars().any(|c| c.is_control() || c == ' ') {
-        return Err(
-            "holds a space or a control character: write it as %20 and the like".to_owned(),
-        );
+        return Err("holds a space or a control character: write it as %20 and the like".to_owned());
     }
     Ok(Database::Postgres(Secret::new(text)))
 }
@@ -65,20 +61,15 @@ fn postgres(text: &str) -> Result<Database, String> {
 fn sqlite(path: &str) -> Result<Database, String> {
     // SQLite itself would read these as something other than the name of a file.
     if path.contains(":memory:") || path.starts_with("file:") {
-        return Err(
-            "does not name a file: a database in memory would lose every session, and each \
+        return Err("does not name a file: a database in memory would lose every session, and each \
                     connection would see one of its own"
-                .to_owned(),
-        );
+            .to_owned());
     }
     if path.is_empty() || path.ends_with('/') {
         return Err("names no file: write sqlite:data/countersign.db".to_owned());
     }
     if path.contains('?') || path.chars().any(char::is_control) {
-        return Err(
-            "holds a ? or a control character: sqlite:PATH takes a path and no parameters"
-                .to_owned(),
-        );
+        return Err("holds a ? or a control character: sqlite:PATH takes a path and no parameters".to_owned());
     }
     Ok(Database::Sqlite(PathBuf::from(path)))
 }
@@ -143,9 +134,7 @@ fn has_plain_ports(place: &str) -> bool {
     let hosts = place.split('/').next().unwrap_or_default();
     hosts.split(',').all(|host| {
         let after_brackets = host.rsplit(']').next().unwrap_or_default();
-        after_brackets
-            .split_once(':')
-            .is_none_or(|(_, port)| port.chars().all(|c| c.is_ascii_digit()))
+        after_brackets.split_once(':').is_none_or(|(_, port)| port.chars().all(|c| c.is_ascii_digit()))
     })
 }
 
@@ -242,11 +231,7 @@ mod tests {
 
     #[test]
     fn the_data_folder_is_the_one_of_the_sqlite_file() {
-        let folder = |text: &str| {
-            Database::parse(text)
-                .unwrap()
-                .data_dir(Some(Path::new("/state")))
-        };
+        let folder = |text: &str| Database::parse(text).unwrap().data_dir(Some(Path::new("/state")));
         assert_eq!(folder("sqlite:a.db"), Path::new("."));
         assert_eq!(folder("sqlite:x/a.db"), Path::new("x"));
         assert_eq!(folder("sqlite:/a.db"), Path::new("/"));
@@ -261,19 +246,10 @@ mod tests {
             ("sqlite:a.db", "sqlite:a.db"),
             ("postgres://db/app", "postgres://db/app"),
             ("postgres://app@db/app", "postgres://app@db/app"),
-            (
-                "postgres://app:hunter2@db:1,c:2/app",
-                "postgres://app:***@db:1,c:2/app",
-            ),
+            ("postgres://app:hunter2@db:1,c:2/app", "postgres://app:***@db:1,c:2/app"),
             ("postgres://[::1]:5432/app", "postgres://[::1]:5432/app"),
-            (
-                "postgres:///app?host=/run/pg",
-                "postgres:///app?host=/run/pg",
-            ),
-            (
-                "postgres://db/app?password=hunter2&sslmode=require",
-                "postgres://db/app?password=***&sslmode=require",
-            ),
+            ("postgres:///app?host=/run/pg", "postgres:///app?host=/run/pg"),
+            ("postgres://db/app?password=hunter2&sslmode=require", "postgres://db/app?password=***&sslmode=require"),
         ] {
             assert_eq!(masked(text), shown);
             assert_eq!(may_hold_password(text), text != shown, "{text}");

@@ -64,15 +64,9 @@ fn setting(layer: &mut Layer, name: &str, value: Toml, source: &Source) {
     match read {
         Some(value) => layer.found.push((key, value, source.clone())),
         None => {
-            let right = if key.list {
-                "an array of text"
-            } else {
-                "text, a whole number, true or false"
-            };
+            let right = if key.list { "an array of text" } else { "text, a whole number, true or false" };
             let problem = format!("has a value of the wrong kind: write {right}");
-            layer
-                .mistakes
-                .push(Mistake::new(name, source.clone(), problem));
+            layer.mistakes.push(Mistake::new(name, source.clone(), problem));
         }
     }
 }
@@ -89,21 +83,11 @@ fn scalar(value: Toml) -> Option<Zeroizing<String>> {
 /// Where the syntax breaks, without what stands there, which could be a secret.
 fn syntax(text: &str, error: &toml::de::Error) -> String {
     let start = error.span().map_or(0, |span| span.start);
-    let line = 1 + text
-        .bytes()
-        .take(start)
-        .filter(|byte| *byte == b'\n')
-        .count();
-    let place = if error.span().is_some() {
-        format!("line {line}: ")
-    } else {
-        String::new()
-    };
+    let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
+    let place = if error.span().is_some() { format!("line {line}: ") } else { String::new() };
     let told = error.message();
     let content = text.lines().nth(line - 1).unwrap_or_default();
-    let echoes = content
-        .split(|c: char| !c.is_alphanumeric())
-        .any(|word| word.len() > 3 && told.contains(word));
+    let echoes = content.split(|c: char| !c.is_alphanumeric()).any(|word| word.len() > 3 && told.contains(word));
     if echoes || told.contains('\n') {
         return format!("{place}not valid TOML");
     }
@@ -141,11 +125,7 @@ mod tests {
         );
         assert!(layer.mistakes.is_empty());
         let value = |name: &str| {
-            let found = layer
-                .found
-                .iter()
-                .find(|(key, _, _)| key.name == name)
-                .unwrap();
+            let found = layer.found.iter().find(|(key, _, _)| key.name == name).unwrap();
             assert_eq!(found.2, Source::File("file.toml".into()));
             found.1.parts().join(" | ")
         };
@@ -169,15 +149,9 @@ mod tests {
             "other (file.toml): is not a key",
             "server (file.toml): is not a key",
         ] {
-            assert!(
-                mistakes.iter().any(|mistake| mistake == expected),
-                "{expected}: {mistakes:#?}"
-            );
+            assert!(mistakes.iter().any(|mistake| mistake == expected), "{expected}: {mistakes:#?}");
         }
-        let wrong = mistakes
-            .iter()
-            .find(|mistake| mistake.starts_with("tokens.issuer"))
-            .unwrap();
+        let wrong = mistakes.iter().find(|mistake| mistake.starts_with("tokens.issuer")).unwrap();
         assert!(wrong.contains("wrong kind"), "{wrong}");
         assert_eq!(mistakes.len(), 7);
     }
@@ -232,10 +206,7 @@ mod tests {
     fn a_file_must_exist_only_if_it_was_asked_for() {
         let none = Path::new("/nonexistent/file.toml");
         let layer = toml_file(none, none, true);
-        assert_eq!(
-            layer.mistakes[0].to_string(),
-            "/nonexistent/file.toml: does not exist"
-        );
+        assert_eq!(layer.mistakes[0].to_string(), "/nonexistent/file.toml: does not exist");
         assert!(toml_file(none, none, false).mistakes.is_empty());
     }
 
@@ -261,11 +232,7 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let warnings = toml_file(&path, Path::new("file.toml"), true).warnings;
             assert_eq!(warnings.len(), usize::from(warned), "{mode:o} {text}");
-            assert!(
-                warnings
-                    .iter()
-                    .all(|text| text.contains("chmod 600 file.toml"))
-            );
+            assert!(warnings.iter().all(|text| text.contains("chmod 600 file.toml")));
         }
     }
 
@@ -286,14 +253,9 @@ mod tests {
             .found
             .iter()
             .filter(|(key, _, _)| !key.secret)
-            .fold(RawConfig::default(), |raw, (key, value, _)| {
-                raw.with(key.name, value.parts().join(","))
-            });
+            .fold(RawConfig::default(), |raw, (key, value, _)| raw.with(key.name, value.parts().join(",")));
         let defaults = RawConfig::default().resolve().unwrap();
-        assert_eq!(
-            format!("{:?}", raw.resolve().unwrap()),
-            format!("{defaults:?}")
-        );
+        assert_eq!(format!("{:?}", raw.resolve().unwrap()), format!("{defaults:?}"));
     }
 
     proptest! {

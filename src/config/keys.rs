@@ -49,14 +49,7 @@ impl Key {
 pub(super) const PREFIX: &str = "COUNTERSIGN__";
 
 const fn key(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
-    Key {
-        name,
-        short: None,
-        secret: false,
-        list: false,
-        default,
-        meaning,
-    }
+    Key { name, short: None, secret: false, list: false, default, meaning }
 }
 
 /// Every key there is, in the order in which they are shown.
@@ -160,11 +153,7 @@ mod tests {
             .find(|block| block.lines().any(|line| line.starts_with(&start)))
             .unwrap_or_else(|| panic!("config/countersign.toml does not have {}", key.name));
         let setting = block.lines().last().unwrap().to_owned();
-        assert!(
-            setting.starts_with(&start),
-            "{}: its line is the last one",
-            key.name
-        );
+        assert!(setting.starts_with(&start), "{}: its line is the last one", key.name);
         (block.to_owned(), setting)
     }
 
@@ -182,10 +171,7 @@ mod tests {
 
     #[test]
     fn the_environment_name_has_two_underscores_between_section_and_key() {
-        let key = KEYS
-            .iter()
-            .find(|key| key.name == "tokens.access_ttl")
-            .unwrap();
+        let key = KEYS.iter().find(|key| key.name == "tokens.access_ttl").unwrap();
         assert_eq!(key.variable(), "COUNTERSIGN__TOKENS__ACCESS_TTL");
     }
 
@@ -197,15 +183,11 @@ mod tests {
             let text = match (key.list, key.default) {
                 (true, "") => "[]".to_owned(),
                 (_, "true" | "false") => key.default.to_owned(),
-                (_, number) if !number.is_empty() && number.parse::<u64>().is_ok() => {
-                    key.default.to_owned()
-                }
+                (_, number) if !number.is_empty() && number.parse::<u64>().is_ok() => key.default.to_owned(),
                 (_, text) => format!("\"{text}\""),
             };
             assert_eq!(value, text, "the default of {}", key.name);
-            let names: HashSet<&str> = block
-                .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-                .collect();
+            let names: HashSet<&str> = block.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).collect();
             assert!(names.contains(key.variable().as_str()), "{}", key.name);
             assert!(key.short.is_none_or(|short| names.contains(short)));
         }
@@ -214,14 +196,9 @@ mod tests {
     #[test]
     fn the_example_file_sets_nothing_and_has_no_key_that_does_not_exist() {
         assert!(
-            FILE.parse::<toml::Table>()
-                .unwrap()
-                .values()
-                .all(|section| { section.as_table().unwrap().is_empty() })
+            FILE.parse::<toml::Table>().unwrap().values().all(|section| { section.as_table().unwrap().is_empty() })
         );
-        let settings = FILE
-            .lines()
-            .filter(|line| line.starts_with('#') && !line.starts_with("# ") && *line != "#");
+        let settings = FILE.lines().filter(|line| line.starts_with('#') && !line.starts_with("# ") && *line != "#");
         assert_eq!(settings.count(), KEYS.len());
     }
 }

@@ -45,10 +45,7 @@ pub(super) struct Layer {
 
 impl Layer {
     pub(super) fn broken(mistake: Mistake) -> Self {
-        Self {
-            mistakes: vec![mistake],
-            ..Self::default()
-        }
+        Self { mistakes: vec![mistake], ..Self::default() }
     }
 
     pub(super) fn unknown(&mut self, name: &str, source: Source, suggestion: Option<String>) {
@@ -68,19 +65,13 @@ pub(super) fn read(path: &Path, source: &Source) -> Result<Option<Zeroizing<Stri
             return Err(Mistake::whole(source.clone(), problem));
         }
     };
-    String::from_utf8(bytes)
-        .map(|text| Some(Zeroizing::new(text)))
-        .map_err(|error| {
-            let good = error.utf8_error().valid_up_to();
-            let mut bytes = error.into_bytes();
-            let line = 1 + bytes
-                .iter()
-                .take(good)
-                .filter(|byte| **byte == b'\n')
-                .count();
-            bytes.zeroize();
-            Mistake::whole(source.clone(), format!("line {line}: not UTF-8"))
-        })
+    String::from_utf8(bytes).map(|text| Some(Zeroizing::new(text))).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let mut bytes = error.into_bytes();
+        let line = 1 + bytes.iter().take(good).filter(|byte| **byte == b'\n').count();
+        bytes.zeroize();
+        Mistake::whole(source.clone(), format!("line {line}: not UTF-8"))
+    })
 }
 
 /// Whether a value of `key` is something that others must not read.
@@ -95,17 +86,13 @@ fn is_confidential(key: &Key, value: &Value) -> bool {
 pub(super) fn warn_if_others_can_read(layer: &mut Layer, path: &Path, shown: &Path) {
     use std::os::unix::fs::PermissionsExt;
 
-    let secret = layer
-        .found
-        .iter()
-        .find(|(key, value, _)| is_confidential(key, value));
+    let secret = layer.found.iter().find(|(key, value, _)| is_confidential(key, value));
     let mode = fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode() & 0o777);
     if let (Some((key, _, _)), true) = (secret, mode & 0o077 != 0) {
         let name = shown.display();
-        layer.warnings.push(format!(
-            "{name} holds {} and its mode {mode:04o} lets others read it: chmod 600 {name}",
-            key.name
-        ));
+        layer
+            .warnings
+            .push(format!("{name} holds {} and its mode {mode:04o} lets others read it: chmod 600 {name}", key.name));
     }
 }
 

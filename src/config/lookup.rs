@@ -9,23 +9,17 @@ pub(super) fn by_name(name: &str) -> Option<&'static Key> {
 
 /// Whether there are keys whose name begins with `section` and a dot.
 pub(super) fn is_section(section: &str) -> bool {
-    KEYS.iter().any(|key| {
-        key.name
-            .split_once('.')
-            .is_some_and(|(name, _)| name == section)
-    })
+    KEYS.iter().any(|key| key.name.split_once('.').is_some_and(|(name, _)| name == section))
 }
 
 /// The key called `name`, short or long, in the environment or in `.env`.
 pub(super) fn by_variable(name: &str) -> Option<&'static Key> {
-    KEYS.iter()
-        .find(|key| key.short == Some(name) || key.variable() == name)
+    KEYS.iter().find(|key| key.short == Some(name) || key.variable() == name)
 }
 
 /// The key of a credential called `name`: a short name or the key's own.
 pub(super) fn by_credential(name: &str) -> Option<&'static Key> {
-    KEYS.iter()
-        .find(|key| key.short == Some(name) || key.name == name)
+    KEYS.iter().find(|key| key.short == Some(name) || key.name == name)
 }
 
 /// The key that was probably meant by the unknown `name`: one with the same last part (a key in the
@@ -56,9 +50,7 @@ fn distance(a: &str, b: &str) -> usize {
         let mut left = i + 1;
         let mut next = vec![left];
         for ((y, diagonal), above) in b.chars().zip(&row).zip(row.iter().skip(1)) {
-            left = (diagonal + usize::from(x != y))
-                .min(above + 1)
-                .min(left + 1);
+            left = (diagonal + usize::from(x != y)).min(above + 1).min(left + 1);
             next.push(left);
         }
         row = next;
@@ -78,21 +70,13 @@ mod tests {
     fn a_misspelt_key_is_recognised() {
         assert_eq!(meant("tokens.acess_ttl"), Some("tokens.access_ttl"));
         assert_eq!(meant("token.access_ttl"), Some("tokens.access_ttl"));
-        assert_eq!(
-            meant("COUNTERSIGN__SERVER__PROT"),
-            Some("server.port"),
-            "in the environment too"
-        );
+        assert_eq!(meant("COUNTERSIGN__SERVER__PROT"), Some("server.port"), "in the environment too");
     }
 
     #[test]
     fn a_short_name_in_the_wrong_place_is_recognised() {
         assert_eq!(meant("ACCESS_TOKEN_SECRET"), Some("tokens.access_secret"));
-        assert_eq!(
-            meant("COUNTERSIGN__DATABASE_URL"),
-            Some("database.url"),
-            "a short name behind the prefix"
-        );
+        assert_eq!(meant("COUNTERSIGN__DATABASE_URL"), Some("database.url"), "a short name behind the prefix");
     }
 
     #[test]

@@ -57,25 +57,13 @@ pub struct Mistake {
 
 impl Mistake {
     /// A mistake about one key.
-    pub(super) fn new(
-        key: impl Into<String>,
-        source: Source,
-        problem: impl Into<String>,
-    ) -> Mistake {
-        Mistake {
-            key: Some(key.into()),
-            source,
-            problem: problem.into(),
-        }
+    pub(super) fn new(key: impl Into<String>, source: Source, problem: impl Into<String>) -> Mistake {
+        Mistake { key: Some(key.into()), source, problem: problem.into() }
     }
 
     /// A mistake about all of `source`.
     pub(super) fn whole(source: Source, problem: impl Into<String>) -> Mistake {
-        Mistake {
-            key: None,
-            source,
-            problem: problem.into(),
-        }
+        Mistake { key: None, source, problem: problem.into() }
     }
 }
 
@@ -115,34 +103,21 @@ mod tests {
     #[test]
     fn mistakes_are_one_a_line_and_name_the_key_and_where_it_came_from() {
         let mistakes = Mistakes(vec![
-            Mistake::new(
-                "server.port",
-                Source::Environment("PORT".to_owned()),
-                "is wrong",
-            ),
+            Mistake::new("server.port", Source::Environment("PORT".to_owned()), "is wrong"),
             Mistake::whole(Source::DotEnv, "cannot be read"),
         ]);
-        assert_eq!(
-            mistakes.to_string(),
-            "server.port (environment variable PORT): is wrong\n.env: cannot be read"
-        );
+        assert_eq!(mistakes.to_string(), "server.port (environment variable PORT): is wrong\n.env: cannot be read");
     }
 
     #[test]
     fn every_source_says_what_it_is() {
         let shown = |source: Source| source.to_string();
         assert_eq!(shown(Source::Default), "built-in default");
-        assert_eq!(
-            shown(Source::File("config/countersign.toml".into())),
-            "config/countersign.toml"
-        );
+        assert_eq!(shown(Source::File("config/countersign.toml".into())), "config/countersign.toml");
         assert_eq!(shown(Source::DotEnv), ".env");
         assert_eq!(shown(Source::Credential("A".into())), "credential A");
         assert_eq!(shown(Source::Code), "set by the program");
-        assert_eq!(
-            shown(Source::Follows("tokens.access_ttl")),
-            "built-in default, fitted to tokens.access_ttl"
-        );
+        assert_eq!(shown(Source::Follows("tokens.access_ttl")), "built-in default, fitted to tokens.access_ttl");
         let json = serde_json::to_string(&Source::Environment("PORT".to_owned())).unwrap();
         assert_eq!(json, "\"environment variable PORT\"");
     }

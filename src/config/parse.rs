@@ -11,9 +11,7 @@ const LONGEST: u64 = 36_500 * 86_400;
 
 /// `900` (seconds), `15m`, `30d`, `1h30m`: units w, d, h, m, s, the largest first, each at most once.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || {
-        "is not a duration: write 900 (seconds), 15m, 30d or 1h30m (units w, d, h, m, s)".to_owned()
-    };
+    let wrong = || "is not a duration: write 900 (seconds), 15m, 30d or 1h30m (units w, d, h, m, s)".to_owned();
     let too_long = || "is too long: the longest duration is 36500d".to_owned();
     if text.is_empty() {
         return Err(wrong());
@@ -114,8 +112,8 @@ mod tests {
     #[test]
     fn what_is_not_quite_a_duration_is_refused() {
         for text in [
-            "", " ", "m", "-5", "-5s", "+5s", "1.5h", "1h30", "30m1h", "1h1h", "15 m", "15M",
-            "5ms", "1y", "15m ", "٣s", "0x10", "1e3", "forever",
+            "", " ", "m", "-5", "-5s", "+5s", "1.5h", "1h30", "30m1h", "1h1h", "15 m", "15M", "5ms", "1y", "15m ",
+            "٣s", "0x10", "1e3", "forever",
         ] {
             assert_eq!(seconds(text), None, "{text:?}");
         }
@@ -123,13 +121,9 @@ mod tests {
 
     #[test]
     fn a_duration_that_overflows_is_refused_as_too_long() {
-        for text in [
-            "18446744073709551615",
-            "18446744073709551616",
-            "99999999999999999999999d",
-            "30500568904943w",
-            "36500d1s",
-        ] {
+        for text in
+            ["18446744073709551615", "18446744073709551616", "99999999999999999999999d", "30500568904943w", "36500d1s"]
+        {
             let refusal = duration(text).unwrap_err();
             assert!(refusal.contains("too long"), "{text}: {refusal}");
         }
@@ -167,10 +161,7 @@ mod tests {
 
     #[test]
     fn words_can_be_printed() {
-        assert_eq!(
-            words("countersign=debug,info").as_deref(),
-            Ok("countersign=debug,info")
-        );
+        assert_eq!(words("countersign=debug,info").as_deref(), Ok("countersign=debug,info"));
         assert!(words("").is_err());
         assert!(words("info\n").is_err());
     }

@@ -55,10 +55,7 @@ impl fmt::Display for Shown {
 
 impl Default for RawConfig {
     fn default() -> Self {
-        let entry = |key: &'static Key| Entry {
-            value: Value::text(key.default),
-            source: Source::Default,
-        };
+        let entry = |key: &'static Key| Entry { value: Value::text(key.default), source: Source::Default };
         Self {
             entries: KEYS.iter().map(|key| (key.name, entry(key))).collect(),
             mistakes: Vec::new(),
@@ -99,19 +96,14 @@ impl RawConfig {
         environment.sort();
         let variable = |wanted: &str| {
             let pair = environment.iter().find(|(name, _)| name == wanted);
-            pair.map(|(_, value)| value.clone())
-                .filter(|value| !value.is_empty())
+            pair.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
         };
         let mut raw = Self::default();
         if let Some(state) = variable("STATE_DIRECTORY") {
             raw.keep_data_in(&state);
         }
         let file = config_file.unwrap_or(Path::new(FILE));
-        raw.apply(file::toml_file(
-            &folder.join(file),
-            file,
-            config_file.is_some(),
-        ));
+        raw.apply(file::toml_file(&folder.join(file), file, config_file.is_some()));
         raw.apply(variables::dotenv(&folder.join(".env")));
         let credentials = variable("CREDENTIALS_DIRECTORY");
         raw.apply(variables::environment(environment));
@@ -144,11 +136,7 @@ impl RawConfig {
         fitted.fit_defaults();
         let shown = |key: &'static Key| {
             let entry = fitted.entry(key.name)?;
-            Some(Shown {
-                key: key.name,
-                value: shown(key, &entry.value),
-                source: entry.source.clone(),
-            })
+            Some(Shown { key: key.name, value: shown(key, &entry.value), source: entry.source.clone() })
         };
         KEYS.iter().filter_map(shown).collect()
     }
@@ -164,10 +152,7 @@ impl RawConfig {
     /// systemd's folder for the service's data moves the default database. It may name several.
     fn keep_data_in(&mut self, state: &OsString) {
         let source = Source::Environment("STATE_DIRECTORY".to_owned());
-        match state
-            .to_str()
-            .map(|paths| paths.split(':').next().unwrap_or_default())
-        {
+        match state.to_str().map(|paths| paths.split(':').next().unwrap_or_default()) {
             Some("") => {}
             Some(path) => {
                 let url = format!("sqlite:{}/countersign.db", path.trim_end_matches('/'));
@@ -191,8 +176,7 @@ impl RawConfig {
                 } else {
                     format!("is also set by {first}, to another value: keep one of the two")
                 };
-                self.mistakes
-                    .push(Mistake::new(key.name, source.clone(), problem));
+                self.mistakes.push(Mistake::new(key.name, source.clone(), problem));
             }
             placed.insert(key.name, (value.clone(), source.clone()));
             self.set(key.name, value, source);
@@ -243,10 +227,7 @@ mod tests {
     impl Place {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
-            Self {
-                folder,
-                environment: Vec::new(),
-            }
+            Self { folder, environment: Vec::new() }
         }
 
         fn file(self, name: &str, text: &str) -> Self {
@@ -263,8 +244,7 @@ mod tests {
 
         fn credential(self, name: &str, text: &str) -> Self {
             let folder = self.folder.path().join("credentials");
-            self.file(&format!("credentials/{name}"), text)
-                .variable("CREDENTIALS_DIRECTORY", folder)
+            self.file(&format!("credentials/{name}"), text).variable("CREDENTIALS_DIRECTORY", folder)
         }
 
         fn load(&self, file: Option<&str>) -> RawConfig {
@@ -279,38 +259,22 @@ mod tests {
 
     fn line(raw: &RawConfig, key: &str) -> String {
         let shown = raw.describe();
-        shown
-            .iter()
-            .find(|shown| shown.key == key)
-            .unwrap()
-            .to_string()
+        shown.iter().find(|shown| shown.key == key).unwrap().to_string()
     }
 
     #[test]
     fn each_layer_wins_over_the_ones_before_it() {
         let key = "server.port";
         let place = Place::new();
-        assert_eq!(
-            line(&place.load(None), key),
-            "server.port = 8080 (built-in default)"
-        );
+        assert_eq!(line(&place.load(None), key), "server.port = 8080 (built-in default)");
         let place = place.file("config/countersign.toml", "[server]\nport = 1\n");
-        assert_eq!(
-            line(&place.load(None), key),
-            "server.port = 1 (config/countersign.toml)"
-        );
+        assert_eq!(line(&place.load(None), key), "server.port = 1 (config/countersign.toml)");
         let place = place.file(".env", "PORT=2\n");
         assert_eq!(line(&place.load(None), key), "server.port = 2 (.env)");
         let place = place.variable("PORT", "3");
-        assert_eq!(
-            line(&place.load(None), key),
-            "server.port = 3 (environment variable PORT)"
-        );
+        assert_eq!(line(&place.load(None), key), "server.port = 3 (environment variable PORT)");
         let place = place.credential("PORT", "4\n");
-        assert_eq!(
-            line(&place.load(None), key),
-            "server.port = 4 (credential PORT)"
-        );
+        assert_eq!(line(&place.load(None), key), "server.port = 4 (credential PORT)");
         let raw = place.load(None).with(key, "5");
         assert_eq!(line(&raw, key), "server.port = 5 (set by the program)");
         assert_eq!(raw.resolve().unwrap().server.port, 5);
@@ -319,16 +283,10 @@ mod tests {
     #[test]
     fn a_named_file_takes_the_place_of_the_usual_one_and_must_exist() {
         let place = Place::new()
-            .file(
-                "config/countersign.toml",
-                "[server]\nport = 1\nhost = '::1'\n",
-            )
+            .file("config/countersign.toml", "[server]\nport = 1\nhost = '::1'\n")
             .file("other.toml", "[server]\nport = 2\n");
         let config = place.load(Some("other.toml")).resolve().unwrap();
-        assert_eq!(
-            (config.server.port, config.server.host.as_str()),
-            (2, "127.0.0.1")
-        );
+        assert_eq!((config.server.port, config.server.host.as_str()), (2, "127.0.0.1"));
         let refusal = place.load(Some("none.toml")).resolve().unwrap_err();
         assert_eq!(refusal.to_string(), "none.toml: does not exist");
     }
@@ -356,10 +314,7 @@ mod tests {
             "server.host (environment variable HOST): \"a b\" is neither",
             "tokens.refresh_secret (credential REFRESH_TOKEN_SECRET): has 5 bytes",
         ] {
-            assert!(
-                told.iter().any(|told| told.starts_with(start)),
-                "{start}: {told:#?}"
-            );
+            assert!(told.iter().any(|told| told.starts_with(start)), "{start}: {told:#?}");
         }
     }
 
@@ -370,28 +325,16 @@ mod tests {
         assert_eq!(agree.resolve().unwrap().server.port, 1);
         let differ = Place::new().variable("PORT", "1").variable(long, "2");
         let refusal = differ.resolve().unwrap_err().to_string();
-        assert!(
-            refusal.starts_with("server.port (environment variable"),
-            "{refusal}"
-        );
-        assert!(
-            refusal.contains("PORT") && refusal.contains(long),
-            "{refusal}"
-        );
+        assert!(refusal.starts_with("server.port (environment variable"), "{refusal}");
+        assert!(refusal.contains("PORT") && refusal.contains(long), "{refusal}");
         let twice = Place::new().file(".env", "PORT=1\nPORT=2\n");
         let refusal = twice.resolve().unwrap_err().to_string();
         assert!(refusal.contains("is set twice there"), "{refusal}");
         let both = Place::new()
             .credential("ACCESS_TOKEN_SECRET", SECRET)
-            .credential(
-                "tokens.access_secret",
-                "another one, long enough to be taken",
-            );
+            .credential("tokens.access_secret", "another one, long enough to be taken");
         let refusal = both.resolve().unwrap_err().to_string();
-        assert!(
-            refusal.contains("ACCESS_TOKEN_SECRET") && !refusal.contains(SECRET),
-            "{refusal}"
-        );
+        assert!(refusal.contains("ACCESS_TOKEN_SECRET") && !refusal.contains(SECRET), "{refusal}");
     }
 
     #[test]
@@ -412,25 +355,14 @@ mod tests {
         let config = place.resolve().unwrap();
         assert!(matches!(config.database, Database::Postgres(_)));
         assert_eq!(config.data_dir, Path::new("/var/lib/countersign"));
-        let empty = Place::new()
-            .variable("STATE_DIRECTORY", "")
-            .resolve()
-            .unwrap();
+        let empty = Place::new().variable("STATE_DIRECTORY", "").resolve().unwrap();
         assert_eq!(empty.data_dir, Path::new("data"));
-        assert!(
-            Place::new()
-                .variable("CREDENTIALS_DIRECTORY", "")
-                .resolve()
-                .is_ok()
-        );
+        assert!(Place::new().variable("CREDENTIALS_DIRECTORY", "").resolve().is_ok());
     }
 
     #[test]
     fn an_unknown_key_set_by_the_program_is_a_mistake() {
-        let refusal = RawConfig::default()
-            .with("rotation.overlaps", "5s")
-            .resolve()
-            .unwrap_err();
+        let refusal = RawConfig::default().with("rotation.overlaps", "5s").resolve().unwrap_err();
         assert_eq!(
             refusal.to_string(),
             "rotation.overlaps (set by the program): is not a key; did you mean rotation.overlap?"
@@ -441,29 +373,23 @@ mod tests {
     fn secrets_are_masked_wherever_the_raw_configuration_is_shown() {
         let raw = RawConfig::default()
             .with("tokens.access_secret", SECRET)
-            .with(
-                "tokens.access_secret_previous",
-                format!("{SECRET}1,{SECRET}22"),
-            )
+            .with("tokens.access_secret_previous", format!("{SECRET}1,{SECRET}22"))
             .with("tokens.issuer", "https://app:hunter2@example.com")
             .with("database.url", "postgres://app:hunter2@db/app");
         let of = |key| line(&raw, key);
         assert!(of("tokens.access_secret").contains("= (secret, 32 bytes) ("));
-        assert!(
-            of("tokens.access_secret_previous").contains("(secret, 33 bytes), (secret, 34 bytes)")
-        );
+        assert!(of("tokens.access_secret_previous").contains("(secret, 33 bytes), (secret, 34 bytes)"));
         assert!(of("database.url").contains("= postgres://app:***@db/app ("));
         assert!(of("passwords.pepper").contains("= (not set) (built-in default)"));
         let json = serde_json::to_string(&raw.describe()).unwrap();
-        assert!(json.contains(
-            r#"{"key":"tokens.access_secret","value":"(secret, 32 bytes)","source":"set by the program"}"#
-        ));
+        assert!(
+            json.contains(
+                r#"{"key":"tokens.access_secret","value":"(secret, 32 bytes)","source":"set by the program"}"#
+            )
+        );
         assert!(json.contains(r#"{"key":"passwords.pepper","value":null,"#));
         for shown in [json, format!("{raw:?}")] {
-            assert!(
-                !shown.contains(SECRET) && !shown.contains("hunter2"),
-                "{shown}"
-            );
+            assert!(!shown.contains(SECRET) && !shown.contains("hunter2"), "{shown}");
         }
     }
 
@@ -482,10 +408,6 @@ mod tests {
     fn warnings_of_the_layers_reach_the_configuration() {
         let secret = format!("REFRESH_TOKEN_SECRET={SECRET}$x\n");
         let config = Place::new().file(".env", &secret).resolve().unwrap();
-        assert!(
-            config.warnings.iter().any(|text| text.contains('$')),
-            "{:?}",
-            config.warnings
-        );
+        assert!(config.warnings.iter().any(|text| text.contains('$')), "{:?}", config.warnings);
     }
 }

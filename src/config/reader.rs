@@ -14,29 +14,17 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(raw: &'a RawConfig) -> Self {
-        Self {
-            raw,
-            mistakes: raw.mistakes.clone(),
-            warnings: raw.warnings.clone(),
-        }
+        Self { raw, mistakes: raw.mistakes.clone(), warnings: raw.warnings.clone() }
     }
 
     /// The value of `key` as `parse` reads it.
-    pub(super) fn read<T>(
-        &mut self,
-        key: &str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
+    pub(super) fn read<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let text = self.text(key)?;
         self.parsed(key, text.trim(), parse)
     }
 
     /// The value of `key`, or nothing if it is empty.
-    pub(super) fn optional<T>(
-        &mut self,
-        key: &str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<Option<T>> {
+    pub(super) fn optional<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<Option<T>> {
         let text = self.text(key)?.trim();
         if text.is_empty() && lookup::by_name(key).is_some_and(|key| key.may_be_empty()) {
             return Some(None);
@@ -45,16 +33,9 @@ impl<'a> Reader<'a> {
     }
 
     /// Each value of the list `key`.
-    pub(super) fn list<T>(
-        &mut self,
-        key: &str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<Vec<T>> {
+    pub(super) fn list<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
         let parts = self.parts(key);
-        let read: Vec<Option<T>> = parts
-            .into_iter()
-            .map(|part| self.parsed(key, part.trim(), &parse))
-            .collect();
+        let read: Vec<Option<T>> = parts.into_iter().map(|part| self.parsed(key, part.trim(), &parse)).collect();
         read.into_iter().collect()
     }
 
@@ -87,12 +68,7 @@ impl<'a> Reader<'a> {
         self.mistakes.push(mistake);
     }
 
-    fn parsed<T>(
-        &mut self,
-        key: &str,
-        text: &str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
+    fn parsed<T>(&mut self, key: &str, text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         match parse(text) {
             Ok(value) => Some(value),
             Err(problem) => {
@@ -110,8 +86,7 @@ impl<'a> Reader<'a> {
 
 /// Whether `text` is a URL with a user part: wrong for every key, and it could hold a password.
 pub(super) fn may_hold_login(text: &str) -> bool {
-    text.split_once("://")
-        .is_some_and(|(_, rest)| rest.contains('@'))
+    text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
 }
 
 /// `text` between quotes, without anything that could disturb a terminal, cut if it is long.
@@ -121,11 +96,7 @@ fn quoted(text: &str) -> String {
         return "the value (not shown, it could hold a password)".to_owned();
     }
     let start: String = text.chars().take(MOST).collect();
-    let more = if text.chars().count() > MOST {
-        "…"
-    } else {
-        ""
-    };
+    let more = if text.chars().count() > MOST { "…" } else { "" };
     format!("\"{}{more}\"", start.escape_debug())
 }
 
@@ -158,12 +129,8 @@ mod tests {
 
     #[test]
     fn each_wrong_part_of_a_list_is_reported() {
-        let refusal =
-            resolved(&[("tokens.previous_issuers", "a,https://b.example,c")]).unwrap_err();
+        let refusal = resolved(&[("tokens.previous_issuers", "a,https://b.example,c")]).unwrap_err();
         assert_eq!(refusal.lines().count(), 2);
-        assert!(
-            refusal.contains("\"a\" ") && refusal.contains("\"c\" "),
-            "{refusal}"
-        );
+        assert!(refusal.contains("\"a\" ") && refusal.contains("\"c\" "), "{refusal}");
     }
 }

@@ -9,8 +9,8 @@ use super::raw::RawConfig;
 use super::reader::Reader;
 use super::secrets::{Pair, Secrets, secrets};
 use super::{
-    Config, Cors, Database, Limits, Log, LogFormat, Metrics, Passwords, Registration, Rotation,
-    Server, address, cookies, tokens, warnings,
+    Config, Cors, Database, Limits, Log, LogFormat, Metrics, Passwords, Registration, Rotation, Server, address,
+    cookies, tokens, warnings,
 };
 
 impl RawConfig {
@@ -45,18 +45,11 @@ impl RawConfig {
     }
 
     /// The duration of `master`, if it was set, `key` was not, and the two contradict each other.
-    fn pressed(
-        &self,
-        key: &str,
-        master: &str,
-        contradict: impl Fn(Duration, Duration) -> bool,
-    ) -> Option<Duration> {
+    fn pressed(&self, key: &str, master: &str, contradict: impl Fn(Duration, Duration) -> bool) -> Option<Duration> {
         let read = |key: &str, default: bool| {
             let entry = self.entry(key)?;
             match &entry.value {
-                Value::Text(text) if (entry.source == Source::Default) == default => {
-                    duration(text.trim()).ok()
-                }
+                Value::Text(text) if (entry.source == Source::Default) == default => duration(text.trim()).ok(),
                 _ => None,
             }
         };
@@ -78,11 +71,7 @@ fn config(reader: &mut Reader, raw: &RawConfig) -> Option<Config> {
     let database = reader.read("database.url", Database::parse);
     let secrets = secrets(reader);
     let (access, refresh, pepper) = match secrets {
-        Some(Secrets {
-            access,
-            refresh,
-            pepper,
-        }) => (Some(access), Some(refresh), Some(pepper)),
+        Some(Secrets { access, refresh, pepper }) => (Some(access), Some(refresh), Some(pepper)),
         None => (None, None, None),
     };
     let tokens = tokens::tokens(reader, access, refresh, database.as_ref());
@@ -103,13 +92,9 @@ fn config(reader: &mut Reader, raw: &RawConfig) -> Option<Config> {
         rotation: rotation?,
         passwords: passwords?,
         cookies: cookies?,
-        cors: Cors {
-            allowed_origins: without_repeats(cors?),
-        },
+        cors: Cors { allowed_origins: without_repeats(cors?) },
         limits: limits?,
-        registration: Registration {
-            enabled: registration?,
-        },
+        registration: Registration { enabled: registration? },
         metrics: Metrics { bind: metrics? },
         log: log?,
         warnings: std::mem::take(&mut reader.warnings),
@@ -129,11 +114,7 @@ fn server(reader: &mut Reader) -> Option<Server> {
     let host = reader.read("server.host", address::host);
     let port = reader.read("server.port", number(0..=u16::MAX));
     let trusted_proxies = reader.list("server.trusted_proxies", address::network);
-    Some(Server {
-        host: host?,
-        port: port?,
-        trusted_proxies: trusted_proxies?,
-    })
+    Some(Server { host: host?, port: port?, trusted_proxies: trusted_proxies? })
 }
 
 fn rotation(reader: &mut Reader) -> Option<Rotation> {
@@ -147,10 +128,7 @@ fn rotation(reader: &mut Reader) -> Option<Rotation> {
         && overlap >= access
     {
         let seconds = access.as_secs();
-        reader.refuse(
-            "rotation.overlap",
-            format!("is not shorter than tokens.access_ttl, which is {seconds} seconds"),
-        );
+        reader.refuse("rotation.overlap", format!("is not shorter than tokens.access_ttl, which is {seconds} seconds"));
     }
     Some(Rotation {
         overlap: overlap?,
@@ -178,11 +156,7 @@ fn limits(reader: &mut Reader) -> Option<Limits> {
     // Ten times this must still be a number, and nobody means more.
     let login_failures = reader.read("limits.login_failures", number(1..=1_000_000));
     let login_window = reader.read("limits.login_window", lifetime);
-    Some(Limits {
-        enabled: enabled?,
-        login_failures: login_failures?,
-        login_window: login_window?,
-    })
+    Some(Limits { enabled: enabled?, login_failures: login_failures?, login_window: login_window? })
 }
 
 fn log(reader: &mut Reader) -> Option<Log> {
@@ -193,10 +167,7 @@ fn log(reader: &mut Reader) -> Option<Log> {
         _ => Err("is none of auto, text and json".to_owned()),
     });
     let level = reader.read("log.level", words);
-    Some(Log {
-        format: format?,
-        level: level?,
-    })
+    Some(Log { format: format?, level: level? })
 }
 
 #[cfg(test)]
@@ -299,10 +270,7 @@ mod tests {
     fn debug_shows_no_secret() {
         let keys = [("tokens.refresh_secret", SECRET), POSTGRES, ISSUER];
         let shown = format!("{:?}", resolve(&keys).unwrap());
-        assert!(
-            !shown.contains(SECRET) && !shown.contains("hunter2"),
-            "{shown}"
-        );
+        assert!(!shown.contains(SECRET) && !shown.contains("hunter2"), "{shown}");
     }
 
     #[test]
@@ -329,18 +297,10 @@ mod tests {
     #[test]
     fn what_is_empty_is_either_none_or_refused() {
         for key in super::super::KEYS.iter().filter(|key| !key.list) {
-            assert_eq!(
-                resolve(&[(key.name, "")]).is_ok(),
-                key.may_be_empty(),
-                "{}",
-                key.name
-            );
+            assert_eq!(resolve(&[(key.name, "")]).is_ok(), key.may_be_empty(), "{}", key.name);
         }
         assert_eq!(resolve(&[("metrics.bind", "")]).unwrap().metrics.bind, None);
-        assert_eq!(
-            resolve(&[("tokens.issuer", "")]).unwrap().tokens.issuer,
-            None
-        );
+        assert_eq!(resolve(&[("tokens.issuer", "")]).unwrap().tokens.issuer, None);
     }
 
     #[test]
@@ -351,29 +311,17 @@ mod tests {
             ("server.port", ["0", "65535"], ["-1", "65536"]),
             ("limits.login_failures", ["1", "1000000"], ["0", "1000001"]),
         ] {
-            assert!(
-                good.iter().all(|value| resolve(&[(key, value)]).is_ok()),
-                "{key}"
-            );
-            assert!(
-                bad.iter().all(|value| resolve(&[(key, value)]).is_err()),
-                "{key}"
-            );
+            assert!(good.iter().all(|value| resolve(&[(key, value)]).is_ok()), "{key}");
+            assert!(bad.iter().all(|value| resolve(&[(key, value)]).is_err()), "{key}");
         }
     }
 
     #[test]
     fn lists_come_apart_at_commas_and_repeat_nothing() {
         let origins = "https://a.example, HTTPS://A.example:443,http://b.example:8080,";
-        let config = resolve(&[
-            ("cors.allowed_origins", origins),
-            ("server.trusted_proxies", "10.0.0.1,fd00::/8"),
-        ])
-        .unwrap();
-        assert_eq!(
-            config.cors.allowed_origins,
-            ["https://a.example", "http://b.example:8080"]
-        );
+        let config =
+            resolve(&[("cors.allowed_origins", origins), ("server.trusted_proxies", "10.0.0.1,fd00::/8")]).unwrap();
+        assert_eq!(config.cors.allowed_origins, ["https://a.example", "http://b.example:8080"]);
         assert_eq!(config.server.trusted_proxies.len(), 2);
         assert!(refusal(&[("server.trusted_proxies", "10.0.0.1,x")]).contains("\"x\""));
     }

@@ -36,11 +36,7 @@ const USES: [(&str, &str); 3] = [
 pub(super) fn secrets(reader: &mut Reader) -> Option<Secrets> {
     let [access, refresh, pepper] = USES.map(|(current, previous)| pair(reader, current, previous));
     refuse_shared(reader);
-    Some(Secrets {
-        access: access?,
-        refresh: refresh?,
-        pepper: pepper?,
-    })
+    Some(Secrets { access: access?, refresh: refresh?, pepper: pepper? })
 }
 
 /// Whether anything was configured for `key`, good or not.
@@ -53,35 +49,27 @@ fn pair(reader: &mut Reader, current_key: &str, previous_key: &str) -> Option<Pa
     let current = is_set(reader, current_key).then_some(text);
     let parts = reader.parts(previous_key);
     let mut fits = true;
-    for (key, text) in current
-        .iter()
-        .map(|text| (current_key, text))
-        .chain(parts.iter().map(|text| (previous_key, text)))
+    for (key, text) in
+        current.iter().map(|text| (current_key, text)).chain(parts.iter().map(|text| (previous_key, text)))
     {
         fits &= is_long_enough(reader, key, text);
         warn_if_odd(reader, key, text);
     }
     if current.is_none() && !parts.is_empty() {
-        reader.refuse(
-            previous_key,
-            format!("is set without {current_key}: nothing can be \"previous\" to no secret"),
-        );
+        reader.refuse(previous_key, format!("is set without {current_key}: nothing can be \"previous\" to no secret"));
         fits = false;
     }
     let mut previous: Vec<&str> = Vec::new();
     for part in parts {
         if current == Some(part) {
-            reader.warnings.push(format!(
-                "{previous_key} holds the secret that {current_key} still has: it was not replaced"
-            ));
+            reader
+                .warnings
+                .push(format!("{previous_key} holds the secret that {current_key} still has: it was not replaced"));
         } else if !previous.contains(&part) {
             previous.push(part);
         }
     }
-    fits.then(|| Pair {
-        current: current.map(Secret::new),
-        previous: previous.into_iter().map(Secret::new).collect(),
-    })
+    fits.then(|| Pair { current: current.map(Secret::new), previous: previous.into_iter().map(Secret::new).collect() })
 }
 
 fn is_long_enough(reader: &mut Reader, key: &str, text: &str) -> bool {
@@ -92,19 +80,14 @@ fn is_long_enough(reader: &mut Reader, key: &str, text: &str) -> bool {
         0 => "is empty".to_owned(),
         length => format!("has {length} bytes"),
     };
-    reader.refuse(
-        key,
-        format!("{found}: a secret needs at least {SHORTEST}, as `openssl rand -base64 48` gives"),
-    );
+    reader.refuse(key, format!("{found}: a secret needs at least {SHORTEST}, as `openssl rand -base64 48` gives"));
     false
 }
 
 /// Warns of what is allowed, since only the owner knows, and still likely to be an accident.
 fn warn_if_odd(reader: &mut Reader, key: &str, text: &str) {
     if !text.is_empty() && text.trim() != text {
-        reader.warnings.push(format!(
-            "{key} begins or ends with white space, which counts as part of the secret"
-        ));
+        reader.warnings.push(format!("{key} begins or ends with white space, which counts as part of the secret"));
     }
     let different: BTreeSet<u8> = text.bytes().collect();
     if text.len() >= SHORTEST && different.len() < FEWEST_DIFFERENT {
@@ -116,18 +99,10 @@ fn warn_if_odd(reader: &mut Reader, key: &str, text: &str) {
 }
 
 /// Every secret of one use, with its key.
-fn held<'a>(
-    reader: &mut Reader<'a>,
-    keys: (&'static str, &'static str),
-) -> Vec<(&'static str, &'a str)> {
+fn held<'a>(reader: &mut Reader<'a>, keys: (&'static str, &'static str)) -> Vec<(&'static str, &'a str)> {
     let (current, previous) = keys;
     let mut held = vec![(current, reader.text(current).unwrap_or_default())];
-    held.extend(
-        reader
-            .parts(previous)
-            .into_iter()
-            .map(|part| (previous, part)),
-    );
+    held.extend(reader.parts(previous).into_iter().map(|part| (previous, part)));
     held.retain(|(_, text)| !text.is_empty());
     held
 }
@@ -141,12 +116,7 @@ fn refuse_shared(reader: &mut Reader) {
             for (other, _) in one.iter().filter(|(_, same)| same == text) {
                 if told.insert((*key, *other)) {
                     let place = reader.source(other);
-                    reader.refuse(
-                        key,
-                        format!(
-                            "is the same secret as {other} ({place}): each needs one of its own"
-                        ),
-                    );
+                    reader.refuse(key, format!("is the same secret as {other} ({place}): each needs one of its own"));
                 }
             }
         }
@@ -202,26 +172,16 @@ mod tests {
 
     #[test]
     fn length_is_counted_in_bytes() {
-        assert!(
-            resolve(&[("passwords.pepper", "äöüßèéêëñçåøæœÿž")]).is_ok(),
-            "16 × 2 bytes"
-        );
+        assert!(resolve(&[("passwords.pepper", "äöüßèéêëñçåøæœÿž")]).is_ok(), "16 × 2 bytes");
     }
 
     #[test]
     fn no_secret_has_two_uses() {
-        let keys = [
-            "tokens.access_secret",
-            "tokens.refresh_secret",
-            "passwords.pepper",
-        ];
+        let keys = ["tokens.access_secret", "tokens.refresh_secret", "passwords.pepper"];
         for one in keys {
             for other in keys.iter().filter(|other| **other != one) {
                 let refusal = refusal(&[(one, A), (other, A)]);
-                assert!(
-                    refusal.contains(one) && refusal.contains(other),
-                    "{refusal}"
-                );
+                assert!(refusal.contains(one) && refusal.contains(other), "{refusal}");
                 assert_eq!(refusal.lines().count(), 1, "said once: {refusal}");
             }
         }
@@ -236,18 +196,10 @@ mod tests {
                     let refusal_of_one = refusal(&shared);
                     assert!(refusal_of_one.contains(previous), "{refusal_of_one}");
                     assert!(refusal_of_one.contains(other_current), "{refusal_of_one}");
-                    let both = [
-                        (current, A),
-                        (previous, C),
-                        (other_current, B),
-                        (other_previous, C),
-                    ];
+                    let both = [(current, A), (previous, C), (other_current, B), (other_previous, C)];
                     let refusal_of_both = refusal(&both);
                     assert!(refusal_of_both.contains(previous), "{refusal_of_both}");
-                    assert!(
-                        refusal_of_both.contains(other_previous),
-                        "{refusal_of_both}"
-                    );
+                    assert!(refusal_of_both.contains(other_previous), "{refusal_of_both}");
                 }
             }
         }
@@ -264,11 +216,7 @@ mod tests {
     #[test]
     fn previous_secrets_are_separated_by_commas_and_keep_their_order() {
         let list = format!("{B}, {C},");
-        let config = resolve(&[
-            ("tokens.access_secret", A),
-            ("tokens.access_secret_previous", &list),
-        ])
-        .unwrap();
+        let config = resolve(&[("tokens.access_secret", A), ("tokens.access_secret_previous", &list)]).unwrap();
         let previous = config.tokens.access_secrets_previous;
         assert_eq!(previous.len(), 2);
         assert_eq!(previous[0].expose(), B.as_bytes());
@@ -278,35 +226,19 @@ mod tests {
     #[test]
     fn a_secret_that_was_not_replaced_is_dropped_from_the_previous_ones_with_a_warning() {
         let list = format!("{A},{B},{B}");
-        let config = resolve(&[
-            ("passwords.pepper", A),
-            ("passwords.pepper_previous", &list),
-        ])
-        .unwrap();
+        let config = resolve(&[("passwords.pepper", A), ("passwords.pepper_previous", &list)]).unwrap();
         assert_eq!(config.passwords.peppers_previous.len(), 1);
-        assert!(
-            config.warnings[0].contains("not replaced"),
-            "{:?}",
-            config.warnings
-        );
+        assert!(config.warnings[0].contains("not replaced"), "{:?}", config.warnings);
     }
 
     #[test]
     fn a_secret_that_looks_like_an_accident_brings_a_warning_that_does_not_show_it() {
         let placeholder = "xyz".repeat(16);
         let spaced = format!("{A} ");
-        for (value, word) in [
-            (placeholder.as_str(), "placeholder"),
-            (&spaced, "white space"),
-        ] {
-            let warnings = resolve(&[("tokens.refresh_secret", value)])
-                .unwrap()
-                .warnings;
+        for (value, word) in [(placeholder.as_str(), "placeholder"), (&spaced, "white space")] {
+            let warnings = resolve(&[("tokens.refresh_secret", value)]).unwrap().warnings;
             assert_eq!(warnings.len(), 1);
-            assert!(
-                warnings[0].contains(word) && !warnings[0].contains(value),
-                "{warnings:?}"
-            );
+            assert!(warnings[0].contains(word) && !warnings[0].contains(value), "{warnings:?}");
         }
     }
 }

@@ -42,10 +42,7 @@ pub(super) fn tokens(
         check_algorithm(reader, algorithm, database);
     }
     if let (Some(None), Some(Database::Postgres(_))) = (&issuer, database) {
-        reader.refuse(
-            "tokens.issuer",
-            "must be set with PostgreSQL: every node has to write and expect the same URL",
-        );
+        reader.refuse("tokens.issuer", "must be set with PostgreSQL: every node has to write and expect the same URL");
     }
     let (access, refresh) = (access?, refresh?);
     Some(Tokens {
@@ -67,19 +64,15 @@ pub(super) fn tokens(
 fn access_life(text: &str) -> Result<Duration, String> {
     let life = lifetime(text)?;
     if life > LONGEST_ACCESS {
-        return Err(
-            "is longer than one hour: whoever steals an access token can use it until it expires, \
+        return Err("is longer than one hour: whoever steals an access token can use it until it expires, \
              so an hour is the most (RFC 6750 section 5.3); 5m to 15m is usual"
-                .to_owned(),
-        );
+            .to_owned());
     }
     Ok(life)
 }
 
 fn algorithm(text: &str) -> Result<Algorithm, String> {
-    let known = Algorithm::ALL
-        .into_iter()
-        .find(|algorithm| algorithm.name() == text);
+    let known = Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == text);
     known.ok_or_else(|| "is none of HS256, ES256, EdDSA and RS256".to_owned())
 }
 
@@ -91,20 +84,12 @@ fn check_algorithm(reader: &mut Reader, algorithm: Option<Algorithm>, database: 
     match algorithm {
         Some(Algorithm::Hs256) => {
             if let (false, Some(Database::Postgres(_))) = (has_secret, database) {
-                reader.refuse(
-                    key,
-                    format!(
-                        "is HS256 without {secret}: with PostgreSQL every node needs the same one"
-                    ),
-                );
+                reader.refuse(key, format!("is HS256 without {secret}: with PostgreSQL every node needs the same one"));
             }
         }
         Some(other) if has_secret => {
             let (name, place) = (other.name(), reader.source(secret));
-            reader.refuse(
-                key,
-                format!("is {name}, but {secret} ({place}) is for HS256: remove one of the two"),
-            );
+            reader.refuse(key, format!("is {name}, but {secret} ({place}) is for HS256: remove one of the two"));
         }
         _ => {}
     }
@@ -127,10 +112,7 @@ mod tests {
     fn an_access_token_lives_an_hour_at_most() {
         assert!(resolve(&[("tokens.access_ttl", "1h")]).is_ok());
         let refusal = refusal(&[("tokens.access_ttl", "3601")]);
-        assert!(
-            refusal.contains("one hour") && refusal.contains("steals"),
-            "{refusal}"
-        );
+        assert!(refusal.contains("one hour") && refusal.contains("steals"), "{refusal}");
         assert!(resolve(&[("tokens.access_ttl", "0")]).is_err());
     }
 
@@ -163,15 +145,7 @@ mod tests {
         assert!(resolve(&[algorithm]).is_ok());
         let refusal = refusal(&[algorithm, POSTGRES, ISSUER]);
         assert!(refusal.starts_with("tokens.algorithm"), "{refusal}");
-        assert!(
-            resolve(&[
-                algorithm,
-                POSTGRES,
-                ISSUER,
-                ("tokens.access_secret", SECRET)
-            ])
-            .is_ok()
-        );
+        assert!(resolve(&[algorithm, POSTGRES, ISSUER, ("tokens.access_secret", SECRET)]).is_ok());
     }
 
     #[test]

@@ -56,8 +56,7 @@ fn warn_if_expanded(layer: &mut Layer, body: &str, name: &str, value: &str) {
     let written = body.lines().any(|line| {
         let line = line.trim_start();
         let line = line.strip_prefix("export ").unwrap_or(line).trim_start();
-        line.strip_prefix(name)
-            .is_some_and(|rest| rest.trim_start().starts_with('=') && rest.contains('$'))
+        line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('=') && rest.contains('$'))
     });
     if written {
         layer.warnings.push(format!(
@@ -116,16 +115,11 @@ mod tests {
 
     fn found(layer: &Layer) -> Vec<(&str, String)> {
         let pairs = layer.found.iter();
-        pairs
-            .map(|(key, value, _)| (key.name, value.parts().join("|")))
-            .collect()
+        pairs.map(|(key, value, _)| (key.name, value.parts().join("|"))).collect()
     }
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect()
+        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
     }
 
     #[test]
@@ -137,10 +131,7 @@ mod tests {
             ("PATH", "/bin"),
             ("port", "2"),
         ]));
-        let expected = [
-            ("server.port", "1".to_owned()),
-            ("log.level", "warn".to_owned()),
-        ];
+        let expected = [("server.port", "1".to_owned()), ("log.level", "warn".to_owned())];
         assert_eq!(found(&layer), expected);
         assert!(layer.mistakes.is_empty());
         assert_eq!(layer.found[0].2, Source::Environment("PORT".to_owned()));
@@ -154,19 +145,13 @@ mod tests {
         let expected = format!("{name} (environment variable {name}): {hint}");
         assert_eq!(layer.mistakes[0].to_string(), expected);
         let layer = env_file(&format!("{name}=1m"));
-        assert_eq!(
-            layer.mistakes[0].to_string(),
-            format!("{name} (.env): {hint}")
-        );
+        assert_eq!(layer.mistakes[0].to_string(), format!("{name} (.env): {hint}"));
     }
 
     #[test]
     fn an_empty_value_is_unset_except_for_the_metrics_listener() {
-        let layer = environment(pairs(&[
-            ("ACCESS_TOKEN_SECRET", ""),
-            ("PORT", ""),
-            ("COUNTERSIGN__METRICS__BIND", ""),
-        ]));
+        let layer =
+            environment(pairs(&[("ACCESS_TOKEN_SECRET", ""), ("PORT", ""), ("COUNTERSIGN__METRICS__BIND", "")]));
         assert_eq!(found(&layer), [("metrics.bind", String::new())]);
         assert_eq!(found(&env_file("PORT=\nHOST=''\n")), []);
     }
@@ -177,16 +162,10 @@ mod tests {
         use std::os::unix::ffi::OsStringExt;
 
         let bad = OsString::from_vec(vec![0xff]);
-        let layer = environment(vec![
-            ("HOST".into(), bad.clone()),
-            ("LS_COLORS".into(), bad.clone()),
-            (bad.clone(), bad),
-        ]);
+        let layer =
+            environment(vec![("HOST".into(), bad.clone()), ("LS_COLORS".into(), bad.clone()), (bad.clone(), bad)]);
         assert_eq!(layer.mistakes.len(), 1);
-        assert_eq!(
-            layer.mistakes[0].to_string(),
-            "environment variable HOST: is not UTF-8"
-        );
+        assert_eq!(layer.mistakes[0].to_string(), "environment variable HOST: is not UTF-8");
     }
 
     #[test]
@@ -198,12 +177,7 @@ mod tests {
         assert!(layer.mistakes.is_empty());
         let values: Vec<String> = found(&layer).into_iter().map(|(_, value)| value).collect();
         assert_eq!(values, ["1", "::1", "sqlite:a #$b", "warn"]);
-        assert!(
-            layer
-                .found
-                .iter()
-                .all(|(_, _, source)| *source == Source::DotEnv)
-        );
+        assert!(layer.found.iter().all(|(_, _, source)| *source == Source::DotEnv));
     }
 
     #[test]
@@ -224,17 +198,10 @@ mod tests {
             let layer = env_file(text);
             assert_eq!(layer.mistakes.len(), 1, "{text}");
             let mistake = layer.mistakes[0].to_string();
-            assert!(
-                mistake.starts_with(&format!(".env: line {line}: ")),
-                "{text}: {mistake}"
-            );
+            assert!(mistake.starts_with(&format!(".env: line {line}: ")), "{text}: {mistake}");
             assert!(!mistake.contains("hunter2"), "{mistake}");
         }
-        assert_eq!(
-            found(&env_file("x y\nPORT=1\n")).len(),
-            1,
-            "the rest is still read"
-        );
+        assert_eq!(found(&env_file("x y\nPORT=1\n")).len(), 1, "the rest is still read");
     }
 
     #[test]
@@ -258,11 +225,7 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".env");
-        fs::write(
-            &path,
-            "REFRESH_TOKEN_SECRET=0123456789abcdefghijklmnopqrstuv\n",
-        )
-        .unwrap();
+        fs::write(&path, "REFRESH_TOKEN_SECRET=0123456789abcdefghijklmnopqrstuv\n").unwrap();
         for (mode, count) in [(0o644, 1), (0o600, 0)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(dotenv(&path).warnings.len(), count);

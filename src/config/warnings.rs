@@ -100,9 +100,6 @@ mod tests {
 
     #[test]
     fn believing_everybody_brings_a_warning() {
-        assert_eq!(
-            warnings(&[("server.trusted_proxies", "10.0.0.0/8,::/0")]).len(),
-            1
-        );
+        assert_eq!(warnings(&[("server.trusted_proxies", "10.0.0.0/8,::/0")]).len(), 1);
     }
 }

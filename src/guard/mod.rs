@@ -253,10 +253,6 @@ impl<R: RoleName + 'static> FromRequest for Role<R> {
 
 impl<R: RoleName> Role<R> {
     fn of(principal: Principal) -> Result<Self, Problem> {
-        if principal.has_role(R::NAME) {
-            Ok(Self(principal, PhantomData))
-        } else {
-            Err(Code::InsufficientRole.into())
-        }
+        if principal.has_role(R::NAME) { Ok(Self(principal, PhantomData)) } else { Err(Code::InsufficientRole.into()) }
     }
 }

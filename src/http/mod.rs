@@ -70,7 +70,7 @@ pub(crate) fn mount(config: &mut ServiceConfig, allowed_origins: &[String]) {
 
 /// An answer in the same form for paths that nobody has; for an application that is ours alone.
 pub(crate) fn mount_default(config: &mut ServiceConfig) {
-    config.default_service(web::scope("").wrap(from_fn(envelope::envelope)).default_service(web::to(nothing_here)));
+    config.default_service(web::to(nothing_here).wrap(from_fn(envelope::envelope)));
 }
 
 /// The table. A resource answers other methods with 405 and `Allow` by itself, which `App::route` does not.
@@ -98,14 +98,10 @@ fn routes(prefix: &str, scope: &mut ServiceConfig) {
             )
             .service(web::resource("/users/me/password").route(web::post().to(account::change_password))),
         "/.well-known" => scope.service(
-            web::resource("/jwks.json")
-                .route(web::get().to(machines::jwks))
-                .route(web::head().to(machines::jwks)),
+            web::resource("/jwks.json").route(web::get().to(machines::jwks)).route(web::head().to(machines::jwks)),
         ),
         _ => scope
-            .service(
-                web::resource("/live").route(web::get().to(machines::live)).route(web::head().to(machines::live)),
-            )
+            .service(web::resource("/live").route(web::get().to(machines::live)).route(web::head().to(machines::live)))
             .service(
                 web::resource("/ready").route(web::get().to(machines::ready)).route(web::head().to(machines::ready)),
             ),

@@ -33,7 +33,11 @@ struct TokenAnswer<'a> {
     user: Option<UserView>,
 }
 
-pub(crate) async fn register(api: web::Data<Api>, req: HttpRequest, mut body: Members) -> Result<HttpResponse, Problem> {
+pub(crate) async fn register(
+    api: web::Data<Api>,
+    req: HttpRequest,
+    mut body: Members,
+) -> Result<HttpResponse, Problem> {
     if !api.registration {
         return Err(Code::NotFound.into());
     }
@@ -83,10 +87,12 @@ fn note_failure(error: &UserError, address: Option<&str>) {
 }
 
 pub(crate) async fn refresh(api: web::Data<Api>, req: HttpRequest, mut body: Members) -> Result<HttpResponse, Problem> {
-    let (token, by_cookie) = presented_refresh_token(&api, &req, &mut body)?
-        .ok_or_else(|| Problem::new(Code::InvalidRequest).detail("The member refresh_token is missing.").errors(vec![
-            FieldError { field: "refresh_token", message: "is required, in the body or as a cookie".into() },
-        ]))?;
+    let (token, by_cookie) = presented_refresh_token(&api, &req, &mut body)?.ok_or_else(|| {
+        Problem::new(Code::InvalidRequest).detail("The member refresh_token is missing.").errors(vec![FieldError {
+            field: "refresh_token",
+            message: "is required, in the body or as a cookie".into(),
+        }])
+    })?;
     if by_cookie {
         api.origins.check(&req)?;
     }
@@ -153,7 +159,9 @@ fn presented_refresh_token(
             None => found = Some(candidate),
             Some((token, _)) if *token == candidate.0 => {}
             Some(_) => {
-                return Err(Problem::new(Code::InvalidRequest).detail("The request names two different refresh tokens."));
+                return Err(
+                    Problem::new(Code::InvalidRequest).detail("The request names two different refresh tokens.")
+                );
             }
         }
     }

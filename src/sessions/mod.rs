@@ -1,14 +1,14 @@
 //! Sessions: start, refresh, confirm, list, revoke. The rotation of refresh tokens is the heart of it;
 //! [`rotation`] decides, this module carries out, [`revocations`] tells the guard.
 
+mod refresh;
 pub mod revocations;
 pub mod rotation;
-mod refresh;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::refresh::{RefreshError, RefusedBecause};
+pub use self::refresh::RefreshError;
 use self::revocations::Revocations;
 use self::rotation::Policy;
 use crate::clock::{Clock, Timestamp};
@@ -185,8 +185,13 @@ impl Sessions {
         let kind = if newcomer { Kind::Registered } else { Kind::LoginOk };
         let from = sign_in.device.ip_address.as_deref();
         Event::new(kind).user(user_id).session(session_id).ip_address(from).record();
-        let bearer =
-            Bearer { user_id, session_id, place: Place::FIRST, roles: roles.into_names(), expires_at: access_expires_at };
+        let bearer = Bearer {
+            user_id,
+            session_id,
+            place: Place::FIRST,
+            roles: roles.into_names(),
+            expires_at: access_expires_at,
+        };
         self.pair(&bearer, now, now, minted.token, idle_expires_at, sign_in.transport).map_err(StartError::from)
     }
 
@@ -273,11 +278,7 @@ impl Sessions {
 }
 
 /// Lets somebody in, if the account is (still) as they were told it is.
-fn open(
-    conn: &mut AnyConnection,
-    admission: &Admission,
-    new: &NewSession,
-) -> QueryResult<Opened> {
+fn open(conn: &mut AnyConnection, admission: &Admission, new: &NewSession) -> QueryResult<Opened> {
     let roles = match admission {
         Admission::Verified { user_id, password_hash } => {
             match users::begin_session(conn, *user_id, password_hash, new.now)? {

@@ -83,9 +83,10 @@ fn the_previous_token_repeats_until_the_overlap_ends_and_recovers_from_then_on()
 
 #[test]
 fn a_clock_that_stepped_back_repeats() {
-    assert_eq!(judge(Some(&row()), &previous(), START.minus(Duration::from_secs(60)), &POLICY), Verdict::Repeat {
-        streak: None
-    });
+    assert_eq!(
+        judge(Some(&row()), &previous(), START.minus(Duration::from_secs(60)), &POLICY),
+        Verdict::Repeat { streak: None }
+    );
 }
 
 #[test]

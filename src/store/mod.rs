@@ -50,7 +50,8 @@ impl Store {
     pub fn open(database: &Database) -> Result<Self, StoreError> {
         let path = sqlite_path(database)?;
         let readers = pool(path, Access::Read, READERS)?;
-        let writer = Writer::start(pool(path, Access::Write, 1)?).map_err(|error| StoreError::Unavailable(error.into()))?;
+        let writer =
+            Writer::start(pool(path, Access::Write, 1)?).map_err(|error| StoreError::Unavailable(error.into()))?;
         let permits = usize::try_from(READERS).unwrap_or(1);
         Ok(Self { readers, reader_permits: Arc::new(Semaphore::new(permits)), writer })
     }

@@ -422,10 +422,7 @@ pub fn count_streak(conn: &mut AnyConnection, id: SessionId, generation: u32, st
             .filter(sessions::streak_generation.ne(i64::from(generation)))
             .filter(sessions::revoked_at.is_null()),
     )
-    .set((
-        sessions::repeat_streak.eq(i64::from(streak)),
-        sessions::streak_generation.eq(i64::from(generation)),
-    ))
+    .set((sessions::repeat_streak.eq(i64::from(streak)), sessions::streak_generation.eq(i64::from(generation))))
     .execute(conn)?;
     Ok(changed == 1)
 }
@@ -500,18 +497,7 @@ pub fn is_live(conn: &mut AnyConnection, id: SessionId) -> QueryResult<bool> {
 }
 
 type RawRow = (
-    (
-        UserId,
-        i64,
-        i64,
-        TokenDigest,
-        Option<TokenDigest>,
-        Vec<u8>,
-        String,
-        Timestamp,
-        Timestamp,
-        Option<Timestamp>,
-    ),
+    (UserId, i64, i64, TokenDigest, Option<TokenDigest>, Vec<u8>, String, Timestamp, Timestamp, Option<Timestamp>),
     (Timestamp, Timestamp, Timestamp, Option<Timestamp>, Roles, String, i64, i64, Option<String>),
 );
 
@@ -519,8 +505,18 @@ impl TryFrom<RawRow> for SessionRow {
     type Error = diesel::result::Error;
 
     fn try_from((rotation, rest): RawRow) -> QueryResult<Self> {
-        let (user_id, generation, branch, token_hash, previous_hash, salt, key_id, rotated_at, branched_at, confirmed_at) =
-            rotation;
+        let (
+            user_id,
+            generation,
+            branch,
+            token_hash,
+            previous_hash,
+            salt,
+            key_id,
+            rotated_at,
+            branched_at,
+            confirmed_at,
+        ) = rotation;
         let (access_expires_at, idle_expires_at, expires_at, revoked_at, roles, transport, streak, counted, ip_address) =
             rest;
         Ok(Self {

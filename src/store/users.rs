@@ -28,24 +28,10 @@ pub struct UserRow {
     pub disabled_at: Option<Timestamp>,
 }
 
-type UserColumns = (
-    users::id,
-    users::email,
-    users::name,
-    users::roles,
-    users::email_verified,
-    users::created_at,
-    users::disabled_at,
-);
-const USER_COLUMNS: UserColumns = (
-    users::id,
-    users::email,
-    users::name,
-    users::roles,
-    users::email_verified,
-    users::created_at,
-    users::disabled_at,
-);
+type UserColumns =
+    (users::id, users::email, users::name, users::roles, users::email_verified, users::created_at, users::disabled_at);
+const USER_COLUMNS: UserColumns =
+    (users::id, users::email, users::name, users::roles, users::email_verified, users::created_at, users::disabled_at);
 
 /// What a log-in is checked against.
 #[derive(Clone, Queryable)]
@@ -155,7 +141,12 @@ pub fn replace_password(
 }
 
 /// Changes the name, and returns the account.
-pub fn rename(conn: &mut AnyConnection, id: UserId, name: Option<&str>, now: Timestamp) -> QueryResult<Option<UserRow>> {
+pub fn rename(
+    conn: &mut AnyConnection,
+    id: UserId,
+    name: Option<&str>,
+    now: Timestamp,
+) -> QueryResult<Option<UserRow>> {
     diesel::update(users::table.filter(users::id.eq(id)))
         .set((users::name.eq(name), users::updated_at.eq(now)))
         .returning(USER_COLUMNS)

@@ -1,0 +1,358 @@
+//! The application, built from a configuration: services, then a bound socket, then a run until told to stop.
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpServer, rt};
+
+use crate::clock::Clock;
+use crate::config::{Algorithm, Config, Database};
+use crate::guard::Gate;
+use crate::guard::cross_site::Origins;
+use crate::http::client::TrustedProxies;
+use crate::http::cookies::Cookies;
+use crate::http::{self, Api, Draining};
+use crate::passwords::Hasher;
+use crate::sessions::revocations::Revocations;
+use crate::sessions::rotation::Policy;
+use crate::sessions::{Lifetimes, Sessions};
+use crate::store::{Store, StoreError};
+use crate::tokens::access::AccessTokens;
+use crate::tokens::key_files::{KeyFileError, KeyFiles, create_private_folder};
+use crate::tokens::keys::{Asymmetric, Key, KeyError, KeyRing};
+use crate::tokens::refresh::RefreshTokens;
+use crate::users::Users;
+
+/// How long requests in flight may take to finish when the server stops.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How long an idle connection is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a client may take to send its request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the application was not built. Each says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The database cannot be opened or brought up to date.
+    #[error("the database cannot be opened: {}", chain(.0))]
+    Database(StoreError),
+    /// A generated key cannot be used.
+    #[error("a key file cannot be used: {0}")]
+    KeyFile(#[from] KeyFileError),
+    /// A configured secret cannot be used.
+    #[error("a key cannot be used: {0}")]
+    Key(#[from] KeyError),
+    /// The configuration asks for what this version cannot do.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// No threads to be had.
+    #[error("the system has no threads to give: {0}")]
+    Threads(std::io::Error),
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}: {source}; set HOST or PORT to another")]
+    Bind {
+        /// Where.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl From<StoreError> for BuildError {
+    fn from(error: StoreError) -> Self {
+        Self::Database(error)
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+/// What the start has made that was not there before.
+#[derive(Clone, Debug, Default)]
+pub struct FirstStart {
+    /// The folder of keys, if keys were made.
+    pub keys: Option<PathBuf>,
+    /// The migrations that were run.
+    pub migrations: Vec<String>,
+}
+
+/// Everything that answers requests. Clones share it; mount it in any actix-web application with
+/// [`Countersign::configure`], and the [guards](crate::guard) work in that application's own handlers.
+#[derive(Clone)]
+pub struct Countersign {
+    api: web::Data<Api>,
+    gate: web::Data<Gate>,
+    allowed_origins: Arc<[String]>,
+    issuer: String,
+    draining: Draining,
+    first_start: FirstStart,
+}
+
+impl Countersign {
+    /// Opens the database (making and migrating an embedded one), reads or makes the keys, and starts the
+    /// threads that hash passwords, write, and learn of revocations.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`].
+    pub fn open(config: &Config) -> Result<Self, BuildError> {
+        Self::open_with_clock(config, Clock::system())
+    }
+
+    /// The same, at a time of the caller's choosing.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`].
+    pub fn open_with_clock(config: &Config, clock: Clock) -> Result<Self, BuildError> {
+        if matches!(config.database, Database::Postgres(_)) {
+            return Err(BuildError::Unsupported(
+                "database.url: this version runs on the embedded database only; use sqlite:PATH",
+            ));
+        }
+        let mut first_start = FirstStart::default();
+        create_private_folder(&config.data_dir)?;
+        first_start.migrations = Store::prepare(&config.database)?;
+        let key_files = KeyFiles::below(&config.data_dir);
+        let issuer = issuer(config, &key_files)?;
+        let refresh = Arc::new(refresh_tokens(config, &key_files, &issuer, &mut first_start)?);
+        let access = Arc::new(access_tokens(config, &key_files, &issuer, &mut first_start)?);
+
+        let store = Store::open(&config.database)?;
+        let hasher = Hasher::start(
+            config.passwords.bcrypt_cost,
+            config.passwords.pepper.as_ref(),
+            &config.passwords.peppers_previous,
+        )
+        .map_err(BuildError::Threads)?;
+        let revocations = Revocations::start(store.clone(), clock.clone())?;
+        let users = Users::new(store.clone(), clock.clone(), hasher, config.passwords.min_length);
+        let lifetimes =
+            Lifetimes { idle: config.tokens.refresh_idle_ttl, absolute: config.tokens.refresh_absolute_ttl };
+        let rotation = &config.rotation;
+        let policy = Policy {
+            overlap: rotation.overlap,
+            recovery: rotation.recovery,
+            max_recoveries: rotation.max_recoveries,
+            adopt_ahead: rotation.adopt_ahead,
+            max_repeat_streak: rotation.max_repeat_streak,
+        };
+        let sessions = Sessions::new(
+            store.clone(),
+            clock.clone(),
+            Arc::clone(&access),
+            refresh,
+            revocations.clone(),
+            lifetimes,
+            policy,
+        );
+        let origins = Origins::new(config.cors.allowed_origins.clone());
+        let draining = Draining::default();
+        let gate = Gate {
+            access: Arc::clone(&access),
+            revocations,
+            store: store.clone(),
+            clock: clock.clone(),
+            access_cookie: config.cookies.access_name.clone(),
+            origins: origins.clone(),
+        };
+        let api = Api {
+            users,
+            sessions,
+            access,
+            store,
+            clock,
+            cookies: Cookies::new(config.cookies.clone()),
+            origins,
+            proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
+            registration: config.registration.enabled,
+            draining: draining.clone(),
+        };
+        Ok(Self {
+            api: web::Data::new(api),
+            gate: web::Data::new(gate),
+            allowed_origins: config.cors.allowed_origins.clone().into(),
+            issuer,
+            draining,
+            first_start,
+        })
+    }
+
+    /// Mounts the routes below `/v1`, `/.well-known` and `/health`, and makes the guards work everywhere
+    /// in the application: `App::new().configure(|config| countersign.configure(config))`.
+    pub fn configure(&self, config: &mut ServiceConfig) {
+        config.app_data(self.api.clone()).app_data(self.gate.clone());
+        http::mount(config, &self.allowed_origins);
+    }
+
+    /// `iss` of the tokens issued here.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// What opening has made.
+    pub fn first_start(&self) -> &FirstStart {
+        &self.first_start
+    }
+}
+
+/// The server: [`Countersign`] alone, on a socket of its own.
+pub struct App {
+    countersign: Countersign,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl App {
+    /// Opens everything and binds the socket. Nothing is answered before [`App::run`].
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`].
+    pub fn build(config: &Config) -> Result<Self, BuildError> {
+        Self::build_with_clock(config, Clock::system())
+    }
+
+    /// The same, at a time of the caller's choosing.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`].
+    pub fn build_with_clock(config: &Config, clock: Clock) -> Result<Self, BuildError> {
+        let host = config.server.host.trim_start_matches('[').trim_end_matches(']');
+        let bound = TcpListener::bind((host, config.server.port))
+            .and_then(|listener| listener.local_addr().map(|address| (listener, address)));
+        let (listener, address) = bound.map_err(|source| BuildError::Bind {
+            address: format!("{}:{}", config.server.host, config.server.port),
+            source,
+        })?;
+        let countersign = Countersign::open_with_clock(config, clock)?;
+        Ok(Self { countersign, listener, address })
+    }
+
+    /// Where it listens; the real port where the configured one was 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What answers.
+    pub fn countersign(&self) -> &Countersign {
+        &self.countersign
+    }
+
+    /// Serves until `shutdown` resolves, then finishes the requests in flight.
+    ///
+    /// # Errors
+    ///
+    /// If the socket fails.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + 'static) -> std::io::Result<()> {
+        let countersign = self.countersign.clone();
+        let server = HttpServer::new(move || {
+            let countersign = countersign.clone();
+            actix_web::App::new().configure(move |config| {
+                countersign.configure(config);
+                http::mount_default(config);
+            })
+        })
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(HEAD_TIMEOUT)
+        .shutdown_timeout(DRAIN.as_secs())
+        .disable_signals()
+        .listen(self.listener)?
+        .run();
+        let (handle, draining) = (server.handle(), self.countersign.draining.clone());
+        rt::spawn(async move {
+            shutdown.await;
+            draining.set();
+            handle.stop(true).await;
+        });
+        server.await
+    }
+}
+
+/// The configured issuer, or the one of the first start.
+fn issuer(config: &Config, files: &KeyFiles) -> Result<String, KeyFileError> {
+    match &config.tokens.issuer {
+        Some(issuer) => Ok(issuer.clone()),
+        None => files.issuer(&format!("http://{}:{}", config.server.host, config.server.port)),
+    }
+}
+
+fn refresh_tokens(
+    config: &Config,
+    files: &KeyFiles,
+    issuer: &str,
+    first_start: &mut FirstStart,
+) -> Result<RefreshTokens, BuildError> {
+    let tokens = &config.tokens;
+    let (active, retired) = if let Some(secret) = &tokens.refresh_secret {
+        (secret.clone(), tokens.refresh_secrets_previous.clone())
+    } else {
+        if files.refresh_secrets()?.is_empty() {
+            files.generate_refresh()?;
+            first_start.keys = Some(files.folder().to_owned());
+        }
+        let mut secrets = files.refresh_secrets()?;
+        (secrets.pop().ok_or(KeyError::Library)?, secrets)
+    };
+    Ok(RefreshTokens::new(&active, &retired, issuer.to_owned(), tokens.previous_issuers.clone())?)
+}
+
+fn access_tokens(
+    config: &Config,
+    files: &KeyFiles,
+    issuer: &str,
+    first_start: &mut FirstStart,
+) -> Result<AccessTokens, BuildError> {
+    let tokens = &config.tokens;
+    let ring = match (&tokens.access_secret, tokens.algorithm) {
+        (Some(secret), _) => {
+            let retired = tokens.access_secrets_previous.iter().map(Key::from_secret).collect::<Result<_, _>>()?;
+            KeyRing::new(Key::from_secret(secret)?, retired)
+        }
+        (None, Some(Algorithm::Hs256)) => {
+            if files.access_secrets()?.is_empty() {
+                files.generate_access_secret()?;
+                first_start.keys = Some(files.folder().to_owned());
+            }
+            let mut secrets = files.access_secrets()?;
+            let active = secrets.pop().ok_or(KeyError::Library)?;
+            KeyRing::new(Key::from_secret(&active)?, secrets.iter().map(Key::from_secret).collect::<Result<_, _>>()?)
+        }
+        (None, Some(Algorithm::Es256) | None) => asymmetric(files, Asymmetric::Es256, first_start)?,
+        (None, Some(Algorithm::EdDsa)) => asymmetric(files, Asymmetric::EdDsa, first_start)?,
+        (None, Some(Algorithm::Rs256)) => asymmetric(files, Asymmetric::Rs256, first_start)?,
+    };
+    Ok(AccessTokens::new(
+        ring,
+        issuer.to_owned(),
+        &tokens.previous_issuers,
+        tokens.audience.clone(),
+        tokens.client_id.clone(),
+        tokens.access_ttl,
+    ))
+}
+
+/// The newest generated key of the algorithm signs; those of earlier algorithms still verify.
+fn asymmetric(files: &KeyFiles, algorithm: Asymmetric, first_start: &mut FirstStart) -> Result<KeyRing, BuildError> {
+    if !files.access_keys()?.iter().any(|(made_for, _)| *made_for == algorithm) {
+        files.generate_access(algorithm)?;
+        first_start.keys = Some(files.folder().to_owned());
+    }
+    let mut keys = files.access_keys()?;
+    let newest = keys.iter().rposition(|(made_for, _)| *made_for == algorithm).ok_or(KeyError::Library)?;
+    let (_, active) = keys.remove(newest);
+    Ok(KeyRing::new(active, keys.into_iter().map(|(_, key)| key).collect()))
+}

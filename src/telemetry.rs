@@ -1,0 +1,52 @@
+//! The log: where it goes, in which form, and what can never be in it.
+//!
+//! Our own targets say nothing secret at any level. Others might: below `INFO` the HTTP stack prints
+//! whole requests. So whatever `log.level` asks for, other crates are heard from `INFO` up only.
+
+use std::io::IsTerminal as _;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::{EnvFilter, ParseError, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+use tracing_subscriber::{Layer as _, fmt, registry};
+
+use crate::config::{Log, LogFormat};
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// `log.level` is neither a level nor a filter.
+    #[error("log.level is neither a level nor a tracing filter: {0}")]
+    Filter(#[from] ParseError),
+    /// Something in this process logs already.
+    #[error("the log was started twice")]
+    Started(#[from] TryInitError),
+}
+
+/// Sends the log to standard error: text on a terminal, JSON otherwise, unless configured.
+///
+/// # Errors
+///
+/// [`LogError`].
+pub fn start(log: &Log) -> Result<(), LogError> {
+    let wanted = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse(&log.level)?;
+    let harmless = filter_fn(|line| {
+        line.target() == "countersign"
+            || line.target().starts_with("countersign::")
+            || *line.level() <= LevelFilter::INFO
+    });
+    let text = match log.format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    };
+    let layer = fmt::layer().with_writer(std::io::stderr);
+    let layer = if text {
+        layer.with_ansi(std::io::stderr().is_terminal()).boxed()
+    } else {
+        layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+    };
+    registry().with(layer.with_filter(harmless)).with(wanted).try_init()?;
+    Ok(())
+}
