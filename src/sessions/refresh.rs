@@ -203,7 +203,7 @@ impl Attempt {
             if let Some(handover) = taken {
                 return Ok(Outcome::Granted(self.grant(Kind::Rotated, &next, self.rotated.clone(), handover)));
             }
-            let row = sessions::find(conn, id)?;
+            let row = sessions::find(conn, id)?.filter(|row| row.user_id == self.presented.user_id());
             let mut verdict = rotation::judge(row.as_ref(), &self.claim(), self.now, &self.policy);
             let Some(row) = row else { return Ok(Outcome::Refused(Refusal::Revoked)) };
             if let Verdict::Repeat { streak } = verdict {

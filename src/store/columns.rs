@@ -77,7 +77,7 @@ where
 }
 
 /// Names of roles, kept as a JSON array.
-#[derive(Clone, Debug, Default, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[derive(Clone, Debug, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Text)]
 pub struct Roles {
     names: Vec<String>,
@@ -94,6 +94,12 @@ impl Roles {
     /// The names.
     pub fn into_names(self) -> Vec<String> {
         self.names
+    }
+}
+
+impl Default for Roles {
+    fn default() -> Self {
+        Self::new(Vec::new())
     }
 }
 
