@@ -1,0 +1,5 @@
+//! The contract, over HTTP: one file a concept.
+
+mod harness;
+
+mod tokens;
