@@ -121,6 +121,9 @@ struct Pepper {
 
 type Job = Box<dyn FnOnce(&Recipe) + Send>;
 
+/// What bcrypt is to be given, what it is to be compared with, and which pepper that takes.
+type Readable<'a> = (Zeroizing<Vec<u8>>, &'a str, Option<&'a str>);
+
 impl Hasher {
     /// Starts the threads.
     ///
@@ -218,8 +221,8 @@ impl Recipe {
         }
     }
 
-    /// What bcrypt is to be given, what it is to be compared with, and which pepper that takes.
-    fn read<'a>(&self, password: &Password, stored: &'a str) -> Option<(Zeroizing<Vec<u8>>, &'a str, Option<&'a str>)> {
+    /// Takes a stored hash apart. `None`: nobody can read it.
+    fn read<'a>(&self, password: &Password, stored: &'a str) -> Option<Readable<'a>> {
         let Some(tagged) = stored.strip_prefix(TAG) else {
             let plain = stored.is_ascii() && stored.starts_with("$2") && !password.0.contains('\0');
             return plain.then(|| (Zeroizing::new(password.0.as_bytes().to_vec()), stored, None));

@@ -123,10 +123,15 @@ pub struct FieldError {
     pub message: String,
 }
 
-/// An error answer.
+/// An error answer. Small, since it is half of most results: what few problems have is boxed.
 #[derive(Clone, Debug)]
 pub struct Problem {
     code: Code,
+    more: Option<Box<More>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct More {
     detail: Option<String>,
     reason: Option<&'static str>,
     errors: Vec<FieldError>,
@@ -154,11 +159,11 @@ struct Body<'a> {
 impl Problem {
     /// A problem with the code's own sentence as `detail`.
     pub fn new(code: Code) -> Self {
-        let retry_after = match code {
-            Code::RefreshConflict | Code::Unavailable => Some(1),
-            _ => None,
-        };
-        Self { code, detail: None, reason: None, errors: Vec::new(), retry_after, allow: None, cause: None }
+        Self { code, more: None }
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
     }
 
     /// The code.
@@ -169,48 +174,48 @@ impl Problem {
     /// Replaces the sentence in `detail`. It is shown to the client.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = Some(detail.into());
+        self.more().detail = Some(detail.into());
         self
     }
 
     /// Sets `reason`.
     #[must_use]
     pub fn reason(mut self, reason: &'static str) -> Self {
-        self.reason = Some(reason);
+        self.more().reason = Some(reason);
         self
     }
 
     /// Sets `errors`.
     #[must_use]
     pub fn errors(mut self, errors: Vec<FieldError>) -> Self {
-        self.errors = errors;
+        self.more().errors = errors;
         self
     }
 
     /// Sets `Retry-After`, in seconds (at least one).
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after = Some(seconds.max(1));
+        self.more().retry_after = Some(seconds.max(1));
         self
     }
 
     /// Sets `Allow` (RFC 9110 section 10.2.1).
     #[must_use]
     pub fn allow(mut self, methods: impl Into<String>) -> Self {
-        self.allow = Some(methods.into());
+        self.more().allow = Some(methods.into());
         self
     }
 
     /// Keeps what happened inside, for the log only.
     #[must_use]
     pub fn caused_by(mut self, cause: impl StdError + Send + Sync + 'static) -> Self {
-        self.cause = Some(Arc::new(cause));
+        self.more().cause = Some(Arc::new(cause));
         self
     }
 
     /// What happened inside and why, outermost first, joined by colons. For the log only.
     pub fn cause_chain(&self) -> Option<String> {
-        let mut next: Option<&dyn StdError> = self.cause.as_deref().map(|cause| {
+        let mut next: Option<&dyn StdError> = self.more.as_ref().and_then(|more| more.cause.as_deref()).map(|cause| {
             let cause: &dyn StdError = cause;
             cause
         });
@@ -225,24 +230,27 @@ impl Problem {
     /// The whole answer, naming the request it belongs to.
     pub fn respond(&self, request_id: Option<&str>) -> HttpResponse {
         let (code, status, sentence) = self.code.row();
+        let nothing = More::default();
+        let more = self.more.as_deref().unwrap_or(&nothing);
         let body = Body {
             r#type: format!("urn:countersign:problem:{code}"),
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
-            detail: self.detail.as_deref().unwrap_or(sentence),
+            detail: more.detail.as_deref().unwrap_or(sentence),
             code,
-            reason: self.reason,
-            errors: &self.errors,
+            reason: more.reason,
+            errors: &more.errors,
             request_id,
         };
         let mut response = HttpResponseBuilder::new(status);
         if let Some(challenge) = self.challenge() {
             response.insert_header(WwwAuthenticate(challenge));
         }
-        if let Some(seconds) = self.retry_after {
+        let soon = matches!(self.code, Code::RefreshConflict | Code::Unavailable).then_some(1);
+        if let Some(seconds) = more.retry_after.or(soon) {
             response.insert_header((RETRY_AFTER, seconds.to_string()));
         }
-        if let Some(methods) = &self.allow {
+        if let Some(methods) = &more.allow {
             response.insert_header((ALLOW, methods.as_str()));
         }
         let body = serde_json::to_string(&body).unwrap_or_default();

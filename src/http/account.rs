@@ -138,7 +138,7 @@ pub(crate) async fn end_session(
     req: HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let id: SessionId = id.parse().map_err(|_| Code::NotFound)?;
+    let Ok(id) = id.parse::<SessionId>() else { return Err(Code::NotFound.into()) };
     if api.sessions.revoke(caller.id(), Scope::Only(id), "ended_by_user").await? == 0 {
         return Err(Code::NotFound.into());
     }

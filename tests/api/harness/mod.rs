@@ -226,7 +226,8 @@ impl Answer {
     #[track_caller]
     pub fn pair(&self) -> Pair {
         let body = self.json();
-        let member = |name: &str| body[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", self.text)).to_owned();
+        let member =
+            |name: &str| body[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", self.text)).to_owned();
         Pair { access: member("access_token"), refresh: member("refresh_token"), session_id: member("session_id") }
     }
 }
