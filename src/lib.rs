@@ -71,3 +71,8 @@ mod users;
 pub use app::{App, BuildError, Countersign, FirstStart};
 pub use clock::Clock;
 pub use config::Config;
+
+/// The README's example must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

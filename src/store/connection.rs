@@ -99,22 +99,31 @@ pub fn create_private_file(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Runs `work` in a transaction that may write from its first statement on. (SQLite's default one starts
-/// as a reader and fails when it turns out to write.)
+/// Begins a transaction that may write from its first statement on. (SQLite's default one starts as a
+/// reader and fails when it turns out to write.) On failure nothing has begun.
+///
+/// # Errors
+///
+/// If another writer does not finish in time, or the database cannot be asked.
+pub fn begin_write(connection: &mut AnyConnection) -> QueryResult<()> {
+    let begin = match connection {
+        AnyConnection::Sqlite(_) => "BEGIN IMMEDIATE",
+        AnyConnection::Postgresql(_) => "BEGIN",
+    };
+    // Should an earlier transaction have been left open, it ends here rather than never.
+    connection.batch_execute(begin).map_err(|error| roll_back(connection, error))
+}
+
+/// Runs `work` in the transaction that was begun, and commits it.
 ///
 /// # Errors
 ///
 /// What `work` failed with, after a rollback; or what the database said to the commit, whose fate is
 /// then unknown.
-pub fn in_write_transaction<T>(
+pub fn commit_after<T>(
     connection: &mut AnyConnection,
     work: impl FnOnce(&mut AnyConnection) -> QueryResult<T>,
 ) -> QueryResult<T> {
-    let begin = match connection {
-        AnyConnection::Sqlite(_) => "BEGIN IMMEDIATE",
-        AnyConnection::Postgresql(_) => "BEGIN",
-    };
-    connection.batch_execute(begin)?;
     match work(connection) {
         Ok(value) => match connection.batch_execute("COMMIT") {
             Ok(()) => Ok(value),
@@ -142,12 +151,12 @@ pub fn in_savepoint<T>(
     result
 }
 
-/// A rollback can fail too, as on a lost connection; the first error is the one that matters.
+/// A rollback fails where the database has rolled back already; the first error is the one that matters.
 fn roll_back(connection: &mut AnyConnection, error: diesel::result::Error) -> diesel::result::Error {
     match connection.batch_execute("ROLLBACK") {
         Ok(()) => error,
         Err(second) => {
-            tracing::debug!(error = %second, "rollback failed");
+            tracing::debug!(error = %second, "there was nothing to roll back");
             error
         }
     }

@@ -15,7 +15,7 @@ use diesel::result::Error as DieselError;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::connection::{AnyConnection, SqliteManager, in_savepoint, in_write_transaction};
+use super::connection::{AnyConnection, SqliteManager, begin_write, commit_after, in_savepoint};
 use super::error::StoreError;
 
 /// Writes that may wait; one more is refused at once.
@@ -126,28 +126,38 @@ fn serve(pool: &r2d2::Pool<SqliteManager>, waiting: &Receiver<Box<dyn Work>>) {
 
 /// Commits a batch together, or, where that fails, its members one by one.
 fn commit(connection: &mut AnyConnection, mut batch: Vec<Box<dyn Work>>) {
-    let alone = batch.len() == 1;
-    let result = in_write_transaction(connection, |connection| {
-        for work in &mut batch {
-            // A member's own failure is its own answer; only a savepoint that fails ends the batch.
-            match (alone, in_savepoint_unless(alone, connection, work.as_mut())) {
-                (false, Err(DieselError::RollbackTransaction)) | (_, Ok(())) => {}
-                (_, Err(error)) => return Err(error),
+    if let [_] = batch.as_slice() {
+        return batch.into_iter().for_each(|work| commit_alone(connection, work));
+    }
+    // Nothing has begun, and trying again member by member would wait as long for each of them.
+    if let Err(error) = begin_write(connection) {
+        return fail_all(batch, &error);
+    }
+    let together = commit_after(connection, |connection| {
+        batch.iter_mut().try_for_each(|work| {
+            match in_savepoint(connection, |connection| work.attempt(connection)) {
+                // A member's own failure is its own answer; only a savepoint that fails ends the batch.
+                Ok(()) | Err(DieselError::RollbackTransaction) => Ok(()),
+                Err(error) => Err(error),
             }
-        }
-        Ok(())
+        })
     });
-    match result {
+    match together {
         Ok(()) => batch.into_iter().for_each(Work::answer),
-        // Alone and undone: what it failed with is in its outcome.
-        Err(DieselError::RollbackTransaction) if alone => batch.into_iter().for_each(Work::answer),
-        Err(error) if alone => fail_all(batch, &error),
-        Err(_) => batch.into_iter().for_each(|work| commit(connection, vec![work])),
+        Err(error) => {
+            tracing::warn!(%error, "a batch of writes failed; its members are tried one by one");
+            batch.into_iter().for_each(|work| commit_alone(connection, work));
+        }
     }
 }
 
-fn in_savepoint_unless(alone: bool, connection: &mut AnyConnection, work: &mut dyn Work) -> QueryResult<()> {
-    if alone { work.attempt(connection) } else { in_savepoint(connection, |connection| work.attempt(connection)) }
+fn commit_alone(connection: &mut AnyConnection, mut work: Box<dyn Work>) {
+    let result = begin_write(connection).and_then(|()| commit_after(connection, |connection| work.attempt(connection)));
+    match result {
+        // Undone: what it failed with is its answer.
+        Ok(()) | Err(DieselError::RollbackTransaction) => work.answer(),
+        Err(error) => fail_all(vec![work], &error),
+    }
 }
 
 /// One failure, told to everybody who waited for it.
