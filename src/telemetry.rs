@@ -30,7 +30,12 @@ pub enum LogError {
 ///
 /// [`LogError`].
 pub fn start(log: &Log) -> Result<(), LogError> {
-    let wanted = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse(&log.level)?;
+    // A bare level is about us; the crates below are heard when they warn.
+    let directives = match log.level.parse::<LevelFilter>() {
+        Ok(level) => format!("{},countersign={level}", level.min(LevelFilter::WARN)),
+        Err(_) => log.level.clone(),
+    };
+    let wanted = EnvFilter::builder().parse(directives)?;
     let harmless = filter_fn(|line| {
         line.target() == "countersign"
             || line.target().starts_with("countersign::")

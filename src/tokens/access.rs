@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::jws::{self, Kind, Rejected};
+use super::jws::{self, Rejected};
 use super::keys::KeyRing;
-use super::{Place, SignError};
+use super::{Kind, Place, SignError};
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 

@@ -10,39 +10,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::SignError;
 use super::keys::{Key, KeyRing};
+use super::{Kind, SignError};
 
 /// Longer tokens are refused unread (RFC 8725 names no bound; ours are under 1 KiB).
 const MAX_BYTES: usize = 8 * 1024;
-
-/// Which of the two kinds a token is; the kinds never stand in for each other (RFC 8725 section 3.11).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `at+jwt`, RFC 9068 section 2.1.
-    Access,
-    /// `rt+jwt`.
-    Refresh,
-}
-
-impl Kind {
-    /// The `typ` that this kind is issued with.
-    pub fn typ(self) -> &'static str {
-        match self {
-            Self::Access => "at+jwt",
-            Self::Refresh => "rt+jwt",
-        }
-    }
-
-    /// Media types compare without case, and may carry `application/` (RFC 7515 section 4.1.9).
-    fn matches(self, typ: &str) -> bool {
-        let short = match typ.split_at_checked("application/".len()) {
-            Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,
-            _ => typ,
-        };
-        short.eq_ignore_ascii_case(self.typ())
-    }
-}
 
 /// The token proves nothing: unreadable, of another kind, or not signed by one of our keys.
 ///

@@ -13,8 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 use serde_json::{Map, Value, json};
 
-use super::SignError;
-use super::jws::Kind;
+use super::{Kind, SignError};
 use crate::secret::Secret;
 
 /// A key that cannot be used. Says what is wrong with it, never what is in it.

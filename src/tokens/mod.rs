@@ -16,6 +16,34 @@ pub mod refresh;
 
 use std::fmt;
 
+/// Which of the two kinds a token is; the kinds never stand in for each other (RFC 8725 section 3.11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `at+jwt`, RFC 9068 section 2.1.
+    Access,
+    /// `rt+jwt`.
+    Refresh,
+}
+
+impl Kind {
+    /// The `typ` that this kind is issued with.
+    pub fn typ(self) -> &'static str {
+        match self {
+            Self::Access => "at+jwt",
+            Self::Refresh => "rt+jwt",
+        }
+    }
+
+    /// Media types compare without case, and may carry `application/` (RFC 7515 section 4.1.9).
+    fn matches(self, typ: &str) -> bool {
+        let short = match typ.split_at_checked("application/".len()) {
+            Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,
+            _ => typ,
+        };
+        short.eq_ignore_ascii_case(self.typ())
+    }
+}
+
 /// Where in a session's history a token stands. Both numbers are signed, and compare in the order in
 /// which tokens come to be: a later generation, or a later branch of the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -13,9 +13,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::jws::{self, Kind, Rejected};
+use super::jws::{self, Rejected};
 use super::keys::{Key, KeyError, KeyRing, derive};
-use super::{Place, SignError};
+use super::{Kind, Place, SignError};
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 use crate::secret::Secret;
