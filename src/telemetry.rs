@@ -53,5 +53,10 @@ pub fn start(log: &Log) -> Result<(), LogError> {
         layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
     };
     registry().with(layer.with_filter(harmless)).with(wanted).try_init()?;
+    // Where it happened is enough to find it; what it says might quote a request.
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(tracing::field::display);
+        tracing::error!(location, "panic");
+    }));
     Ok(())
 }

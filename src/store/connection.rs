@@ -1,7 +1,7 @@
 //! Connections: which database, how it is opened, and what a transaction is.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use diesel::connection::SimpleConnection as _;
@@ -87,7 +87,7 @@ impl r2d2::ManageConnection for SqliteManager {
     }
 }
 
-/// Makes an empty database file that only its owner can read, unless there is one.
+/// Makes an empty database file that only its owner can read; one that is there is closed to others.
 ///
 /// # Errors
 ///
@@ -95,7 +95,7 @@ impl r2d2::ManageConnection for SqliteManager {
 pub fn create_private_file(path: &Path) -> std::io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+        _ => fs::set_permissions(path, Permissions::from_mode(0o600)),
     }
 }
 
