@@ -167,3 +167,7 @@ fn fail_all(batch: Vec<Box<dyn Work>>, error: &(impl ToString + ?Sized)) {
         work.fail(StoreError::Unavailable(text.to_string().into()));
     }
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

@@ -1,0 +1,119 @@
+//! The writer, with a real database file.
+
+use std::time::{Duration, Instant};
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use futures_util::future::join_all;
+use tempfile::TempDir;
+
+use super::super::{AnyConnection, Store, StoreError, fault};
+use crate::config::Database;
+
+fn store() -> (TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::Sqlite(folder.path().join("test.db"));
+    Store::prepare(&database).unwrap();
+    let store = Store::open(&database).unwrap();
+    store.read_blocking(|_| Ok(())).unwrap();
+    (folder, store)
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no")]
+struct No;
+
+fn insert(conn: &mut AnyConnection, key: i64) -> QueryResult<()> {
+    sql_query(format!("INSERT INTO numbers VALUES ({key})")).execute(conn).map(|_| ())
+}
+
+fn count(store: &Store) -> i64 {
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        count: i64,
+    }
+    let query = sql_query("SELECT count(*) AS count FROM numbers");
+    match store.read_blocking(|conn| match conn {
+        AnyConnection::Sqlite(conn) => query.get_result::<Count>(conn),
+        AnyConnection::Postgresql(conn) => query.get_result::<Count>(conn),
+    }) {
+        Ok(row) => row.count,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+async fn make_table(store: &Store) {
+    let made = store.write(|conn| sql_query("CREATE TABLE numbers (key INTEGER PRIMARY KEY)").execute(conn));
+    made.await.unwrap();
+}
+
+#[test]
+fn a_write_that_fails_or_panics_in_a_batch_undoes_only_itself() {
+    let (_folder, store) = store();
+    run(async {
+        make_table(&store).await;
+        // Holds the writer until all the others wait, so that they become one batch.
+        let hold = store.write(|_| {
+            std::thread::sleep(Duration::from_millis(200));
+            Ok(())
+        });
+        let writes = (0..30_i64).map(|key| {
+            store.write(move |conn| {
+                insert(conn, key)?;
+                match key % 10 {
+                    3 => Err(fault(No)),
+                    7 => panic!("on purpose"),
+                    8 => insert(conn, key),
+                    _ => Ok(()),
+                }
+            })
+        });
+        let (held, outcomes) = futures_util::future::join(hold, join_all(writes)).await;
+        held.unwrap();
+        for (key, outcome) in outcomes.iter().enumerate() {
+            assert_eq!(outcome.is_err(), matches!(key % 10, 3 | 7 | 8), "{key}: {outcome:?}");
+        }
+        assert_eq!(count(&store), 21);
+    });
+}
+
+#[test]
+fn writes_that_wait_for_a_locked_database_fail_together_and_in_time() {
+    let (folder, store) = store();
+    run(async {
+        make_table(&store).await;
+        let path = folder.path().join("test.db");
+        let mut other = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        sql_query("BEGIN IMMEDIATE").execute(&mut other).unwrap();
+        let began = Instant::now();
+        let outcomes = join_all((0..30).map(|key| store.write(move |conn| insert(conn, key)))).await;
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(StoreError::Unavailable(_)))), "{outcomes:?}");
+        assert!(began.elapsed() < Duration::from_secs(10), "each waited for itself: {:?}", began.elapsed());
+        sql_query("ROLLBACK").execute(&mut other).unwrap();
+        store.write(|conn| insert(conn, 1000)).await.unwrap();
+        assert_eq!(count(&store), 1, "what was refused must not come true later");
+    });
+}
+
+#[test]
+fn a_write_nobody_waits_for_any_more_is_not_begun() {
+    let (_folder, store) = store();
+    run(async {
+        make_table(&store).await;
+        let hold = store.write(|_| {
+            std::thread::sleep(Duration::from_millis(200));
+            Ok(())
+        });
+        let abandoned = async {
+            let _ = tokio::time::timeout(Duration::from_millis(50), store.write(|conn| insert(conn, 1))).await;
+        };
+        futures_util::future::join(hold, abandoned).await.0.unwrap();
+        store.write(|conn| insert(conn, 2)).await.unwrap();
+        assert_eq!(count(&store), 1);
+    });
+}
