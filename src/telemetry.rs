@@ -30,9 +30,10 @@ pub enum LogError {
 ///
 /// [`LogError`].
 pub fn start(log: &Log) -> Result<(), LogError> {
-    // A bare level is about us; the crates below are heard when they warn.
+    // A bare level is about us; the crates below are heard when they warn, but for the HTTP parser, to
+    // which everything that is not HTTP is an error.
     let directives = match log.level.parse::<LevelFilter>() {
-        Ok(level) => format!("{},countersign={level}", level.min(LevelFilter::WARN)),
+        Ok(level) => format!("{},actix_http=off,countersign={level}", level.min(LevelFilter::WARN)),
         Err(_) => log.level.clone(),
     };
     let wanted = EnvFilter::builder().parse(directives)?;
