@@ -1,0 +1,98 @@
+//! What happens at the same instant.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::json;
+
+use crate::harness::{Pair, TestApp};
+use crate::world::*;
+
+/// One client refreshes on `here` as fast as it can while its session is ended on `there`.
+fn refresh_until_ended(here: &TestApp, there: &TestApp, pair: &Pair) {
+    let (ended, start) = (AtomicBool::new(false), Barrier::new(2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            start.wait();
+            there.post("/v1/auth/logout", &json!({ "refresh_token": pair.refresh })).expect(204);
+            ended.store(true, Ordering::SeqCst);
+        });
+        start.wait();
+        let mut token = pair.refresh.clone();
+        let mut refusals = 0;
+        while refusals < 3 {
+            let too_late = ended.load(Ordering::SeqCst);
+            let answer = here.refresh(&token);
+            if answer.status == 200 {
+                assert!(!too_late, "a refresh succeeded after the revocation was answered");
+                assert_eq!(refusals, 0, "a session came back");
+                token = answer.pair().refresh;
+            } else {
+                answer.expect_refused("revoked");
+                refusals += 1;
+            }
+        }
+    });
+}
+
+#[test]
+fn after_a_revocation_has_answered_no_refresh_succeeds_on_this_node() {
+    let world = World::new();
+    for round in 0..25 {
+        let pair = world.visitor(&format!("user{round}@example.com"));
+        refresh_until_ended(&world, &world, &pair);
+    }
+}
+
+#[test]
+fn after_a_revocation_has_answered_no_refresh_succeeds_on_another_node() {
+    let world = World::new();
+    let other = world.second_node(&[]);
+    for round in 0..25 {
+        let pair = world.visitor(&format!("user{round}@example.com"));
+        refresh_until_ended(&world, &other, &pair);
+    }
+}
+
+#[test]
+fn of_many_recoveries_at_the_same_instant_one_wins_and_all_get_its_answer() {
+    let world = World::new();
+    let other = world.second_node(&[]);
+    let first = world.somebody();
+    let _lost = world.rotate(&first.refresh);
+    world.pass(mins(5));
+    let start = Barrier::new(20);
+    let answers: Vec<Pair> = std::thread::scope(|scope| {
+        let nodes: [&TestApp; 2] = [&world, &other];
+        let retries: Vec<_> = (0..20)
+            .map(|number| {
+                let (start, first, node) = (&start, &first, nodes[number % 2]);
+                scope.spawn(move || {
+                    start.wait();
+                    node.refresh(&first.refresh).expect(200).pair()
+                })
+            })
+            .collect();
+        retries.into_iter().map(|retry| retry.join().unwrap()).collect()
+    });
+    assert!(answers.iter().all(|answer| answer.refresh == answers[0].refresh && world.works(&answer.access)));
+    assert_eq!((generation(&answers[0].refresh), branch(&answers[0].refresh)), (1, 1));
+    world.goes_on(&answers[0]);
+}
+
+#[test]
+fn of_a_thief_and_an_owner_at_the_same_instant_both_get_one_answer_and_part_later() {
+    let world = World::new();
+    let first = world.somebody();
+    let (owner, thief) = std::thread::scope(|scope| {
+        let thief = scope.spawn(|| world.rotate(&first.refresh));
+        (world.rotate(&first.refresh), thief.join().unwrap())
+    });
+    assert_eq!(owner.refresh, thief.refresh);
+    world.pass(mins(5));
+    let owner = world.rotate(&owner.refresh);
+    world.pass(mins(1));
+    let thief = world.rotate(&thief.refresh);
+    world.refresh(&owner.refresh).expect_refused("reused");
+    world.is_dead(&[&owner, &thief]);
+}

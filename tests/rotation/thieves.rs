@@ -1,0 +1,357 @@
+//! Somebody has a token that is not theirs. How many refreshes of the honest client it takes until the
+//! session is dead, or the thief holds nothing that works.
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::json;
+
+use crate::world::*;
+
+#[test]
+fn t1_a_thief_uses_the_current_token_first_and_the_honest_clients_next_refresh_displaces_them() {
+    let world = World::new();
+    let stolen = world.somebody();
+    let thief = world.rotate(&stolen.refresh);
+    world.pass(mins(5));
+    let honest = world.rotate(&stolen.refresh);
+    assert_ne!(honest.refresh, thief.refresh);
+    world.refresh(&thief.refresh).expect_refused("reused");
+    assert!(log::has(&stolen.session_id, "reused", "displaced"));
+    world.is_dead(&[&thief, &honest]);
+}
+
+#[test]
+fn t1_a_thief_who_uses_the_current_token_and_goes_on_is_cut_off_by_the_honest_clients_first_refresh() {
+    let world = World::new();
+    let stolen = world.somebody();
+    let thief = world.rotate(&stolen.refresh);
+    world.pass(mins(2));
+    let thief = world.rotate(&thief.refresh);
+    world.pass(mins(5));
+    world.refresh(&stolen.refresh).expect_refused("reused");
+    assert!(log::has(&stolen.session_id, "reused", "older"));
+    world.is_dead(&[&thief, &stolen]);
+}
+
+#[test]
+fn t1_a_thief_displaced_once_who_never_comes_back_leaves_the_honest_client_its_session() {
+    let world = World::new();
+    let stolen = world.somebody();
+    let _thief = world.rotate(&stolen.refresh);
+    world.pass(mins(5));
+    let honest = world.rotate(&stolen.refresh);
+    world.goes_on(&honest);
+}
+
+#[test]
+fn t2_a_thief_uses_the_previous_token_five_minutes_late_and_the_honest_clients_next_refresh_ends_the_session() {
+    let world = World::new();
+    let stolen = world.somebody();
+    let honest = world.rotate(&stolen.refresh);
+    world.pass(mins(5));
+    let thief = world.rotate(&stolen.refresh);
+    world.pass(mins(5));
+    world.refresh(&honest.refresh).expect_refused("reused");
+    assert!(log::has(&stolen.session_id, "reused", "displaced"));
+    world.is_dead(&[&honest, &thief]);
+}
+
+#[test]
+fn t3_a_thief_within_the_overlap_who_then_refreshes_first_is_displaced_by_the_honest_clients_next_refresh() {
+    let world = World::new();
+    let stolen = world.somebody();
+    let honest = world.rotate(&stolen.refresh);
+    world.pass(secs(3));
+    let thief = world.rotate(&stolen.refresh);
+    assert_eq!(thief.refresh, honest.refresh);
+    world.pass(mins(5));
+    let thief = world.rotate(&thief.refresh);
+    world.pass(mins(1));
+    let honest = world.rotate(&honest.refresh);
+    world.refresh(&thief.refresh).expect_refused("reused");
+    world.is_dead(&[&thief, &honest]);
+}
+
+#[test]
+fn t3_a_thief_within_the_overlap_who_then_refreshes_second_ends_the_session_at_the_second_honest_refresh() {
+    let world = World::new();
+    let stolen = world.somebody();
+    let honest = world.rotate(&stolen.refresh);
+    world.pass(secs(3));
+    let thief = world.rotate(&stolen.refresh);
+    world.pass(mins(5));
+    let honest = world.rotate(&honest.refresh);
+    world.pass(mins(1));
+    let thief = world.rotate(&thief.refresh);
+    world.pass(mins(5));
+    world.refresh(&honest.refresh).expect_refused("reused");
+    world.is_dead(&[&thief, &honest]);
+}
+
+/// A token that many generations old is presented, so long after the last rotation.
+#[track_caller]
+fn an_old_token_ends_the_session_at_once(generations: usize, since: std::time::Duration) {
+    let world = World::new();
+    let stolen = world.somebody();
+    let mut honest = stolen.clone();
+    for _ in 0..generations {
+        world.pass(mins(1));
+        honest = world.rotate(&honest.refresh);
+    }
+    world.pass(since);
+    world.refresh(&stolen.refresh).expect_refused("reused");
+    assert!(log::has(&stolen.session_id, "reused", "older"));
+    world.is_dead(&[&honest, &stolen]);
+}
+
+#[test]
+fn t4_a_token_two_generations_old_ends_the_session_as_soon_as_the_overlap_is_over() {
+    an_old_token_ends_the_session_at_once(2, secs(30));
+}
+
+#[test]
+fn t4_a_token_two_generations_old_ends_the_session_days_later() {
+    an_old_token_ends_the_session_at_once(2, days(3));
+}
+
+#[test]
+fn t4_a_token_three_generations_old_ends_the_session_even_within_the_overlap() {
+    an_old_token_ends_the_session_at_once(3, secs(1));
+}
+
+#[test]
+fn t4_a_token_ten_generations_old_ends_the_session() {
+    an_old_token_ends_the_session_at_once(10, mins(10));
+}
+
+#[test]
+fn t5_the_previous_token_after_the_recovery_window_ends_the_session_at_once() {
+    let world = World::new();
+    let stolen = world.somebody();
+    let honest = world.rotate(&stolen.refresh);
+    world.pass(days(7) + secs(1));
+    world.refresh(&stolen.refresh).expect_refused("reused");
+    assert!(log::has(&stolen.session_id, "reused", "previous"));
+    world.is_dead(&[&honest]);
+}
+
+#[test]
+fn t5_the_previous_token_after_a_confirmation_and_the_overlap_ends_the_session_at_once() {
+    let world = World::new();
+    let stolen = world.somebody();
+    let honest = world.rotate(&stolen.refresh);
+    world.confirm(&honest.access).expect(204);
+    world.pass(secs(30));
+    world.refresh(&stolen.refresh).expect_refused("reused");
+    assert!(log::has(&stolen.session_id, "reused", "previous"));
+    world.is_dead(&[&honest]);
+}
+
+#[test]
+fn t6_no_token_of_a_revoked_session_gets_anything() {
+    let world = World::new();
+    let older = world.somebody();
+    let previous = world.rotate(&older.refresh);
+    let current = world.rotate(&previous.refresh);
+    world.post("/v1/auth/logout", &json!({ "refresh_token": current.refresh })).expect(204);
+    for _ in 0..2 {
+        world.is_dead(&[&older, &previous, &current]);
+        world.pass(mins(1));
+    }
+    assert_eq!(log::count(&older.session_id, "reused"), 0, "it is over already");
+}
+
+#[test]
+fn t6_no_token_of_an_expired_session_gets_anything() {
+    let world = World::new();
+    let older = world.somebody();
+    let previous = world.rotate(&older.refresh);
+    world.pass(hours(1));
+    let current = world.rotate(&previous.refresh);
+    world.pass(days(30));
+    for pair in [&older, &previous, &current] {
+        world.refresh(&pair.refresh).expect_refused("expired");
+        assert!(!world.works(&pair.access));
+    }
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+#[test]
+fn t7_a_dump_of_the_database_holds_no_token_and_nothing_that_one_could_be_made_of() {
+    let world = World::new();
+    let first = world.somebody();
+    let second = world.rotate(&first.refresh);
+    let dump = world.dump();
+    let sha256 = |token: &str| digest::digest(&digest::SHA256, token.as_bytes()).as_ref().to_vec();
+    assert!(contains(&dump, &sha256(&second.refresh)), "the dump is of this session");
+    for pair in [&first, &second] {
+        let jti = claims(&pair.refresh)["jti"].as_str().unwrap().to_owned();
+        let signature = pair.refresh.rsplit('.').next().unwrap();
+        let secrets = [pair.refresh.as_str(), pair.access.as_str(), jti.as_str(), signature];
+        for secret in secrets {
+            assert!(!contains(&dump, secret.as_bytes()));
+        }
+        for secret in [&jti, signature] {
+            assert!(!contains(&dump, &URL_SAFE_NO_PAD.decode(secret).unwrap()));
+        }
+    }
+    let hash = URL_SAFE_NO_PAD.encode(sha256(&second.refresh));
+    world.refresh(&hash).expect_refused("malformed");
+    world.goes_on(&second);
+}
+
+#[test]
+fn t7_with_the_refresh_key_a_token_forged_ahead_is_refused_and_ends_nothing_where_none_is_to_be_adopted() {
+    let world = World::with(&[("tokens.refresh_secret", SECRET_A), ("rotation.adopt_ahead", "false")]);
+    let first = world.somebody();
+    let honest = world.rotate(&first.refresh);
+    for (generation, branch) in [(2, 0), (1, 1), (9, 0)] {
+        let ahead = forged(&honest.refresh, SECRET_A, |claims| {
+            claims["gen"] = json!(generation);
+            claims["br"] = json!(branch);
+            claims["jti"] = json!(URL_SAFE_NO_PAD.encode([7; 32]));
+        });
+        world.refresh(&ahead).expect_refused("revoked");
+    }
+    assert_eq!(log::count(&honest.session_id, "behind"), 3);
+    assert!(log::has(&honest.session_id, "behind", "refused"));
+    world.goes_on(&honest);
+}
+
+#[test]
+fn t7_with_the_refresh_key_a_token_forged_ahead_raises_the_alarm_where_such_are_adopted() {
+    let world = World::with(&[("tokens.refresh_secret", SECRET_A)]);
+    let first = world.somebody();
+    let honest = world.rotate(&first.refresh);
+    let ahead = forged(&honest.refresh, SECRET_A, |claims| {
+        claims["gen"] = json!(2);
+        claims["jti"] = json!(URL_SAFE_NO_PAD.encode([7; 32]));
+    });
+    let thief = world.rotate(&ahead);
+    assert_eq!(log::count(&honest.session_id, "behind"), 1);
+    world.refresh(&honest.refresh).expect_error(409, "refresh_conflict");
+    world.pass(secs(30));
+    world.refresh(&honest.refresh).expect_refused("reused");
+    world.is_dead(&[&thief, &honest]);
+}
+
+#[test]
+fn t7_with_the_refresh_key_a_token_forged_for_the_current_place_is_granted_nothing() {
+    let world = World::with(&[("tokens.refresh_secret", SECRET_A)]);
+    let first = world.somebody();
+    let honest = world.rotate(&first.refresh);
+    for place in [0, 1] {
+        let beside = forged(&honest.refresh, SECRET_A, |claims| {
+            claims["gen"] = json!(place);
+            claims["jti"] = json!(URL_SAFE_NO_PAD.encode([7; 32]));
+        });
+        assert_ne!(world.refresh(&beside).status, 200);
+    }
+}
+
+#[test]
+fn t8_forged_edited_and_foreign_signed_tokens_naming_a_real_session_are_malformed_and_end_nothing() {
+    let world = World::with(&[("tokens.refresh_secret", SECRET_A)]);
+    let other_server = World::with(&[("tokens.refresh_secret", SECRET_B)]);
+    let first = world.somebody();
+    let honest = world.rotate(&first.refresh);
+    let untouched = forged(&honest.refresh, SECRET_A, |_| {});
+    assert_eq!(header(&untouched), header(&honest.refresh));
+    let (message, signature) = honest.refresh.rsplit_once('.').unwrap();
+    let parts: Vec<_> = honest.refresh.split('.').collect();
+    let edited = |edit: fn(&mut serde_json::Value)| {
+        let mut claims = claims(&honest.refresh);
+        edit(&mut claims);
+        format!("{}.{}.{signature}", parts[0], URL_SAFE_NO_PAD.encode(claims.to_string()))
+    };
+    let with_header = |header: serde_json::Value, signature: &str| {
+        format!("{}.{}.{signature}", URL_SAFE_NO_PAD.encode(header.to_string()), parts[1])
+    };
+    let kid = &header(&honest.refresh)["kid"];
+    let worthless = [
+        forged(&honest.refresh, SECRET_B, |_| {}),
+        forged(&honest.refresh, SECRET_B, |claims| claims["gen"] = json!(0)),
+        forged(&honest.refresh, SECRET_B, |claims| claims["gen"] = json!(99)),
+        edited(|claims| claims["gen"] = json!(0)),
+        edited(|claims| claims["exp"] = json!(9_999_999_999_u64)),
+        edited(|claims| claims["sxp"] = json!(9_999_999_999_u64)),
+        with_header(json!({ "typ": "rt+jwt", "alg": "none", "kid": kid }), ""),
+        with_header(json!({ "typ": "rt+jwt", "alg": "HS256", "kid": "another" }), signature),
+        format!("{message}."),
+        message.to_owned(),
+        String::from("not a token"),
+        other_server.somebody().refresh,
+    ];
+    for token in &worthless {
+        world.refresh(token).expect_refused("malformed");
+    }
+    let foreign = forged(&honest.refresh, SECRET_A, |claims| {
+        claims["iss"] = json!("http://elsewhere.test");
+        claims["aud"] = json!("http://elsewhere.test/v1/auth/refresh");
+    });
+    world.refresh(&foreign).expect_refused("malformed");
+    world.goes_on(&honest);
+}
+
+const BEHIND_A_PROXY: (&str, &str) = ("server.trusted_proxies", "127.0.0.1");
+const HOME: &str = "192.0.2.1";
+const THIEF: &str = "198.51.100.7";
+
+#[test]
+fn t9_a_thief_who_shadows_every_refresh_raises_an_event_by_the_third() {
+    let world = World::with(&[BEHIND_A_PROXY]);
+    let mut pair = world.somebody();
+    for round in 1..=5 {
+        let honest = world.refresh_from(HOME, &pair.refresh).expect(200).pair();
+        world.pass(secs(3));
+        let thief = world.refresh_from(THIEF, &pair.refresh).expect(200).pair();
+        assert_eq!(thief.refresh, honest.refresh);
+        assert_eq!(log::count(&pair.session_id, "repeat_streak"), usize::max(round, 2) - 2, "round {round}");
+        world.pass(mins(10));
+        pair = honest;
+    }
+}
+
+#[test]
+fn t9_with_a_bound_of_three_a_shadowing_thief_is_displaced_at_the_fourth_refresh() {
+    let world = World::with(&[BEHIND_A_PROXY, ("rotation.max_repeat_streak", "3")]);
+    let mut pair = world.somebody();
+    for _ in 0..3 {
+        let honest = world.refresh_from(HOME, &pair.refresh).expect(200).pair();
+        world.pass(secs(3));
+        world.refresh_from(THIEF, &pair.refresh).expect(200);
+        world.pass(mins(10));
+        pair = honest;
+    }
+    let stolen = pair.clone();
+    let honest = world.refresh_from(HOME, &pair.refresh).expect(200).pair();
+    world.pass(secs(3));
+    world.refresh_from(THIEF, &stolen.refresh).expect_error(409, "refresh_conflict");
+    assert!(world.works(&honest.access));
+    world.pass(mins(10));
+    let honest = world.refresh_from(HOME, &honest.refresh).expect(200).pair();
+    world.pass(mins(1));
+    world.refresh_from(THIEF, &stolen.refresh).expect_refused("reused");
+    world.is_dead(&[&honest]);
+}
+
+#[test]
+fn t9_a_phone_that_changes_networks_in_two_generations_running_raises_nothing_and_loses_nothing() {
+    let world = World::with(&[BEHIND_A_PROXY, ("rotation.max_repeat_streak", "2")]);
+    let mut pair = world.somebody();
+    for round in 0..6 {
+        let lost = world.refresh_from(HOME, &pair.refresh).expect(200).pair();
+        world.pass(secs(3));
+        let elsewhere = if round % 3 == 2 { HOME } else { THIEF };
+        let duplicate = || world.refresh_from(elsewhere, &pair.refresh).expect(200).pair();
+        assert_eq!(duplicate().refresh, lost.refresh);
+        assert_eq!(duplicate().refresh, lost.refresh, "one generation counts once");
+        world.pass(mins(10));
+        pair = lost;
+    }
+    assert_eq!(log::count(&pair.session_id, "repeat_streak"), 0);
+}
