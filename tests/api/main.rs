@@ -2,4 +2,5 @@
 
 mod harness;
 
+mod jwt_attacks;
 mod tokens;
