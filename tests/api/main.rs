@@ -2,5 +2,6 @@
 
 mod harness;
 
+mod accounts;
 mod jwt_attacks;
 mod tokens;
