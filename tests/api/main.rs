@@ -3,5 +3,6 @@
 mod harness;
 
 mod accounts;
+mod cookies;
 mod jwt_attacks;
 mod tokens;
