@@ -50,8 +50,10 @@ impl Cookies {
     }
 
     fn refresh(&self, value: String, max_age: Duration) -> Cookie<'static> {
-        // The __Host- prefix demands the root path (RFC 6265bis section 4.1.3.2).
-        let path = if self.0.refresh_name.starts_with("__Host-") { "/" } else { REFRESH_PATH };
+        // The __Host- prefix demands the root path, and browsers read it in any case (RFC 6265bis section 4.1.3.2).
+        let prefix = self.0.refresh_name.get(.."__Host-".len());
+        let bound = prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case("__Host-"));
+        let path = if bound { "/" } else { REFRESH_PATH };
         self.cookie(&self.0.refresh_name, value, path, SameSite::Strict, max_age)
     }
 

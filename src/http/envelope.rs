@@ -9,7 +9,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, PRAGMA,
-    REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
@@ -97,7 +97,13 @@ fn finish<B: MessageBody + 'static>(response: ServiceResponse<B>, id: &str, opti
         problem = problem.allow(methods);
     }
     report(&problem);
-    let answer = problem.respond(Some(id));
+    let mut answer = problem.respond(Some(id));
+    // Pages of an allowed origin read errors too: what CORS has added stays.
+    for (name, value) in response.headers() {
+        if name == VARY || name.as_str().starts_with("access-control-") {
+            answer.headers_mut().append(name.clone(), value.clone());
+        }
+    }
     response.into_response(answer)
 }
 

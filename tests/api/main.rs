@@ -2,4 +2,7 @@
 
 mod harness;
 
+mod accounts;
+mod cookies;
+mod jwt_attacks;
 mod tokens;

@@ -9,6 +9,8 @@ use std::time::Duration;
 use countersign::clock::Timestamp;
 use countersign::config::RawConfig;
 use countersign::{App, Clock};
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, SqliteConnection};
 use reqwest::Method;
 use reqwest::blocking::{Client, RequestBuilder};
 use reqwest::header::HeaderMap;
@@ -230,4 +232,11 @@ impl Answer {
             |name: &str| body[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", self.text)).to_owned();
         Pair { access: member("access_token"), refresh: member("refresh_token"), session_id: member("session_id") }
     }
+}
+
+/// Changes the database behind the server's back.
+pub fn in_database(home: &Home, sql: &str) {
+    let mut connection = SqliteConnection::establish(home.database().to_str().unwrap()).unwrap();
+    connection.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
+    connection.batch_execute(sql).unwrap();
 }
