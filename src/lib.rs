@@ -33,8 +33,8 @@
 //! F3 store/mod.rs         Store: read, write
 //!    store/connection.rs  both databases, transactions, migrations
 //!    store/writer.rs      the single writer, which commits together what arrives together
-//!    store/sessions.rs  store/users.rs
-//!                         every query
+//!    store/sessions/      queries on sessions: mod.rs, rotation.rs, rows.rs
+//!    store/users.rs       queries on accounts
 //!    store/schema.rs  store/columns.rs  store/error.rs
 //!                         tables; types as columns; what a query fails with
 //! F2 tokens/mod.rs        Place

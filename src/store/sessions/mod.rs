@@ -1,0 +1,129 @@
+//! Queries on sessions. [`rotation`] holds the statements that move a session on, [`rows`] what goes in
+//! and comes out.
+
+mod rotation;
+mod rows;
+
+use diesel::prelude::*;
+
+pub use self::rotation::{adopt, advance, confirm, count_streak, find, recover, revoke_at};
+pub use self::rows::{Device, Ended, Handover, NewSession, Scope, SessionRow, SessionSummary, Successor, Transport};
+use super::AnyConnection;
+use super::columns::Roles;
+use super::schema::sessions;
+use crate::clock::Timestamp;
+use crate::ids::{SessionId, UserId};
+use crate::tokens::Place;
+
+const ENDED: (sessions::id, sessions::access_expires_at) = (sessions::id, sessions::access_expires_at);
+
+/// Opens a session for a user who has these roles.
+pub fn insert(conn: &mut AnyConnection, new: &NewSession, roles: &Roles) -> QueryResult<()> {
+    diesel::insert_into(sessions::table)
+        .values((
+            (
+                sessions::id.eq(new.id),
+                sessions::user_id.eq(new.user_id),
+                sessions::generation.eq(i64::from(Place::FIRST.generation)),
+                sessions::branch.eq(i64::from(Place::FIRST.branch)),
+                sessions::token_hash.eq(new.token_hash),
+                sessions::salt.eq([0_u8; 16].as_slice()),
+                sessions::key_id.eq(&new.key_id),
+                sessions::rotated_at.eq(new.now),
+                sessions::branched_at.eq(new.now),
+            ),
+            (
+                sessions::access_expires_at.eq(new.access_expires_at),
+                sessions::idle_expires_at.eq(new.idle_expires_at),
+                sessions::expires_at.eq(new.expires_at),
+                sessions::roles.eq(roles),
+                sessions::transport.eq(new.transport.as_str()),
+                sessions::repeat_streak.eq(0_i64),
+                sessions::streak_generation.eq(0_i64),
+            ),
+            (
+                sessions::device_name.eq(&new.device_name),
+                sessions::user_agent.eq(&new.device.user_agent),
+                sessions::ip_address.eq(&new.device.ip_address),
+                sessions::created_at.eq(new.now),
+                sessions::last_used_at.eq(new.now),
+            ),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Ends a user's live sessions, and returns them.
+pub fn revoke(
+    conn: &mut AnyConnection,
+    user: UserId,
+    scope: Scope,
+    now: Timestamp,
+    reason: &'static str,
+) -> QueryResult<Vec<Ended>> {
+    let live = sessions::table.filter(
+        sessions::user_id
+            .eq(user)
+            .and(sessions::revoked_at.is_null())
+            .and(sessions::idle_expires_at.gt(now))
+            .and(sessions::expires_at.gt(now)),
+    );
+    let ended = (sessions::revoked_at.eq(Some(now)), sessions::revoked_reason.eq(Some(reason)));
+    match scope {
+        Scope::All => diesel::update(live).set(ended).returning(ENDED).get_results(conn),
+        Scope::Except(id) => {
+            diesel::update(live.filter(sessions::id.ne(id))).set(ended).returning(ENDED).get_results(conn)
+        }
+        Scope::Only(id) => {
+            diesel::update(live.filter(sessions::id.eq(id))).set(ended).returning(ENDED).get_results(conn)
+        }
+    }
+}
+
+/// Strips a deleted user's sessions of everything personal. They stay, as tombstones.
+pub fn anonymise(conn: &mut AnyConnection, user: UserId) -> QueryResult<()> {
+    diesel::update(sessions::table.filter(sessions::user_id.eq(user)))
+        .set((
+            sessions::device_name.eq(None::<String>),
+            sessions::user_agent.eq(None::<String>),
+            sessions::ip_address.eq(None::<String>),
+            sessions::roles.eq(Roles::default()),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// A user's live sessions, most recently used first.
+pub fn live_of_user(conn: &mut AnyConnection, user: UserId, now: Timestamp) -> QueryResult<Vec<SessionSummary>> {
+    sessions::table
+        .filter(sessions::user_id.eq(user))
+        .filter(sessions::revoked_at.is_null())
+        .filter(sessions::idle_expires_at.gt(now))
+        .filter(sessions::expires_at.gt(now))
+        .order((sessions::last_used_at.desc(), sessions::id.desc()))
+        .select((
+            sessions::id,
+            sessions::device_name,
+            sessions::user_agent,
+            sessions::ip_address,
+            sessions::created_at,
+            sessions::last_used_at,
+            sessions::expires_at,
+        ))
+        .load(conn)
+}
+
+/// Sessions ended since `since` whose access tokens may be alive after `now`.
+pub fn ended_since(conn: &mut AnyConnection, since: Timestamp, alive_after: Timestamp) -> QueryResult<Vec<Ended>> {
+    sessions::table
+        .filter(sessions::revoked_at.ge(since))
+        .filter(sessions::access_expires_at.gt(alive_after))
+        .select(ENDED)
+        .load(conn)
+}
+
+/// Whether the session exists and has not been ended.
+pub fn is_live(conn: &mut AnyConnection, id: SessionId) -> QueryResult<bool> {
+    let live = sessions::table.filter(sessions::id.eq(id)).filter(sessions::revoked_at.is_null());
+    diesel::select(diesel::dsl::exists(live)).get_result(conn)
+}
