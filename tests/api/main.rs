@@ -3,6 +3,9 @@
 mod harness;
 
 mod accounts;
+mod authorization;
 mod cookies;
+mod headers;
 mod jwt_attacks;
+mod outage;
 mod tokens;
