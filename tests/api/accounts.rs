@@ -423,6 +423,21 @@ fn the_end_of_a_session_is_felt_by_every_process_within_a_second() {
     there.get("/principal", Some(&other.access)).expect(200);
 }
 
+/// What is in memory is believed for a second and no longer.
+#[test]
+fn a_guard_that_cannot_learn_of_revocations_lets_nobody_in() {
+    let home = Home::new();
+    let (app, foreign) = (TestApp::start(&home), Foreign::start(&home));
+    let pair = app.sign_up(ADA);
+    in_database(&home, "ALTER TABLE sessions RENAME TO lost");
+    std::thread::sleep(Duration::from_millis(1_600));
+    let answer = foreign.get("/principal", Some(&pair.access)).expect_error(503, "unavailable");
+    assert!(answer.header("retry-after").is_some());
+    in_database(&home, "ALTER TABLE lost RENAME TO sessions");
+    std::thread::sleep(Duration::from_millis(1_000));
+    foreign.get("/principal", Some(&pair.access)).expect(200);
+}
+
 struct Admin;
 
 impl RoleName for Admin {
