@@ -1,5 +1,12 @@
 //! The contract, over HTTP: one file a concept.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail like tests"
+)]
+
 mod harness;
 
 mod accounts;
