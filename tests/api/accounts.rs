@@ -135,7 +135,7 @@ fn a_member_that_is_missing_or_mistyped_is_a_400_that_names_it() {
                 let mut without = base.clone();
                 without.as_object_mut().unwrap().remove(name);
                 let answer = send(&app, method.clone(), path, &pair, &without).expect_error(400, "invalid_request");
-                assert_eq!(fields(&answer), [name.clone()], "{path}");
+                assert_eq!(fields(&answer), std::slice::from_ref(name), "{path}");
                 // A refresh token may be left out where there is a cookie, so there null is as good as absent.
                 wrong.push(Value::Null);
             }
@@ -143,7 +143,7 @@ fn a_member_that_is_missing_or_mistyped_is_a_400_that_names_it() {
                 let mut mistyped = base.clone();
                 mistyped[name] = value;
                 let answer = send(&app, method.clone(), path, &pair, &mistyped).expect_error(400, "invalid_request");
-                assert_eq!(fields(&answer), [name.clone()], "{path} {mistyped}");
+                assert_eq!(fields(&answer), std::slice::from_ref(name), "{path} {mistyped}");
             }
         }
     }
@@ -421,6 +421,21 @@ fn the_end_of_a_session_is_felt_by_every_process_within_a_second() {
     std::thread::sleep(Duration::from_secs(1));
     there.get("/principal", Some(&pair.access)).expect_error(401, "invalid_token");
     there.get("/principal", Some(&other.access)).expect(200);
+}
+
+/// What is in memory is believed for a second and no longer.
+#[test]
+fn a_guard_that_cannot_learn_of_revocations_lets_nobody_in() {
+    let home = Home::new();
+    let (app, foreign) = (TestApp::start(&home), Foreign::start(&home));
+    let pair = app.sign_up(ADA);
+    in_database(&home, "ALTER TABLE sessions RENAME TO lost");
+    std::thread::sleep(Duration::from_millis(1_600));
+    let answer = foreign.get("/principal", Some(&pair.access)).expect_error(503, "unavailable");
+    assert!(answer.header("retry-after").is_some());
+    in_database(&home, "ALTER TABLE lost RENAME TO sessions");
+    std::thread::sleep(Duration::from_millis(1_000));
+    foreign.get("/principal", Some(&pair.access)).expect(200);
 }
 
 struct Admin;

@@ -245,9 +245,11 @@ fn other_cookies_hide_nothing() {
     }
 }
 
-/// Header and value pairs, and whether an unsafe request by cookie is let through: to a server that
+type Headers = Vec<(&'static str, String)>;
+
+/// Headers, and whether an unsafe request by cookie is let through: to a server that
 /// allows no origin, and to one that allows [`FRIEND`].
-fn sites(host: &str) -> Vec<(Vec<(&'static str, String)>, bool, bool)> {
+fn sites(host: &str) -> Vec<(Headers, bool, bool)> {
     let site = |value: &str| ("Sec-Fetch-Site", value.to_owned());
     let origin = |value: &str| ("Origin", value.to_owned());
     let own = format!("http://{host}");

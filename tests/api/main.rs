@@ -1,8 +1,18 @@
 //! The contract, over HTTP: one file a concept.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail like tests"
+)]
+
 mod harness;
 
 mod accounts;
+mod authorization;
 mod cookies;
+mod headers;
 mod jwt_attacks;
+mod outage;
 mod tokens;

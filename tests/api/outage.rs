@@ -1,0 +1,124 @@
+//! A database that cannot be asked: 503 and nothing else, whatever was asked, and recovery by itself.
+
+use std::time::{Duration, Instant};
+
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, SqliteConnection};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Home, PASSWORD, Pair, TestApp, in_database};
+
+const ADA: &str = "ada@example.com";
+
+#[track_caller]
+fn assert_unavailable(answer: Answer) {
+    let answer = answer.expect_error(503, "unavailable");
+    let seconds: u64 = answer.header("retry-after").expect("Retry-After").parse().unwrap();
+    assert!(seconds >= 1);
+    assert_eq!(answer.header("www-authenticate"), None);
+    assert_eq!(answer.header("set-cookie"), None);
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+}
+
+fn send(app: &TestApp, method: Method, path: &str, pair: &Pair, body: &Value) -> Answer {
+    Answer::to(app.request(method, path).bearer_auth(&pair.access).json(body))
+}
+
+/// Everything that asks the database with a valid credential.
+fn reads(app: &TestApp, pair: &Pair) -> Vec<Answer> {
+    vec![
+        app.get_as("/v1/users/me", &pair.access),
+        app.get_as("/v1/sessions", &pair.access),
+        app.post("/v1/auth/login", &json!({ "email": ADA, "password": PASSWORD })),
+        app.post("/v1/auth/login", &json!({ "email": "nobody@example.com", "password": PASSWORD })),
+        send(app, Method::PATCH, "/v1/users/me", pair, &json!({ "name": "Ada" })),
+    ]
+}
+
+fn writes(app: &TestApp, pair: &Pair) -> Vec<Answer> {
+    std::thread::scope(|scope| {
+        let requests: [Box<dyn FnOnce() -> Answer + Send>; 7] = [
+            Box::new(|| app.post("/v1/auth/register", &json!({ "email": "eve@example.com", "password": PASSWORD }))),
+            Box::new(|| app.post("/v1/auth/login", &json!({ "email": ADA, "password": PASSWORD }))),
+            Box::new(|| app.refresh(&pair.refresh)),
+            Box::new(|| app.confirm(&pair.access)),
+            Box::new(|| app.post("/v1/auth/logout", &json!({ "refresh_token": pair.refresh }))),
+            Box::new(|| send(app, Method::PATCH, "/v1/users/me", pair, &json!({ "name": "Ada" }))),
+            Box::new(|| send(app, Method::DELETE, "/v1/sessions?scope=others", pair, &json!({}))),
+        ];
+        let threads: Vec<_> = requests.into_iter().map(|request| scope.spawn(request)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn while_nobody_can_write_writes_are_503_and_reads_go_on() {
+    let home = Home::new();
+    let app = TestApp::start(&home);
+    let pair = app.sign_up(ADA);
+    let mut connection = SqliteConnection::establish(home.database().to_str().unwrap()).unwrap();
+    connection.batch_execute("BEGIN IMMEDIATE").unwrap();
+    for answer in writes(&app, &pair) {
+        assert_unavailable(answer);
+    }
+    assert!(app.works(&pair.access));
+    // Only what cannot be told from a database that is down is a 503: these are wrong whatever it says.
+    app.refresh("junk").expect_refused("malformed");
+    app.get_as("/v1/users/me", "junk").expect_error(401, "invalid_token");
+    connection.batch_execute("ROLLBACK").unwrap();
+    drop(connection);
+    // What was given up may have been done since, so long as it is not half done: the session lives or not.
+    let again = app.log_in(ADA);
+    assert!(app.works(&again.access));
+    app.refresh(&again.refresh).expect(200);
+}
+
+#[test]
+fn without_a_readable_database_every_answer_is_503_until_it_is_back() {
+    let home = Home::new();
+    let app = TestApp::start(&home);
+    let pair = app.sign_up(ADA);
+    let hide = "ALTER TABLE sessions RENAME TO lost_sessions; ALTER TABLE users RENAME TO lost_users";
+    let bring_back = "ALTER TABLE lost_sessions RENAME TO sessions; ALTER TABLE lost_users RENAME TO users";
+    in_database(&home, hide);
+    // Longer than what is in memory is believed.
+    std::thread::sleep(Duration::from_millis(1_600));
+    for answer in reads(&app, &pair).into_iter().chain(writes(&app, &pair)) {
+        assert_unavailable(answer);
+    }
+    // What needs no database is as it was.
+    app.get_as("/v1/users/me", "junk").expect_error(401, "invalid_token");
+    Answer::to(app.get("/v1/users/me")).expect_error(401, "missing_token");
+    app.refresh("junk").expect_refused("malformed");
+    Answer::to(app.get("/health/live")).expect(200);
+    Answer::to(app.get("/.well-known/jwks.json")).expect(200);
+    in_database(&home, bring_back);
+    let since = Instant::now();
+    while app.get_as("/v1/users/me", &pair.access).status != 200 {
+        assert!(since.elapsed() < Duration::from_secs(5), "the server recovers by itself");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // No token was harmed.
+    app.refresh(&pair.refresh).expect(200);
+}
+
+#[test]
+fn a_database_of_garbage_is_an_outage_and_no_ones_fault() {
+    let home = Home::new();
+    let app = TestApp::start(&home);
+    let pair = app.sign_up(ADA);
+    in_database(&home, "PRAGMA wal_checkpoint(TRUNCATE)");
+    for file in ["countersign.db", "countersign.db-wal"] {
+        let path = home.database().with_file_name(file);
+        let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let garbage = vec![0x5a; usize::try_from(length.max(65_536)).unwrap()];
+        std::fs::write(&path, garbage).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(1_600));
+    for answer in reads(&app, &pair).into_iter().chain([app.refresh(&pair.refresh), app.confirm(&pair.access)]) {
+        assert_unavailable(answer);
+    }
+    assert_unavailable(Answer::to(app.get("/health/ready")));
+    Answer::to(app.get("/health/live")).expect(200);
+}
