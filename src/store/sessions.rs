@@ -549,3 +549,7 @@ fn small(number: i64) -> QueryResult<u32> {
 fn undecodable(what: String) -> diesel::result::Error {
     diesel::result::Error::DeserializationError(what.into())
 }
+
+#[cfg(test)]
+#[path = "sessions_tests.rs"]
+mod tests;
