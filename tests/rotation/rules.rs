@@ -1,5 +1,6 @@
 //! What the rules say beside the scenarios: confirmations, ends, edges, and what never matters.
 
+use diesel::connection::SimpleConnection as _;
 use serde_json::json;
 
 use crate::world::*;
@@ -16,6 +17,30 @@ fn a_repeated_answer_ends_when_the_first_one_ends() {
     let (one, other) = (claims(&lost.access), claims(&again.pair().access));
     assert_eq!((&one["iat"], &one["exp"]), (&other["iat"], &other["exp"]));
     assert_ne!(one["jti"], other["jti"]);
+}
+
+#[test]
+fn a_repeated_access_token_ends_with_the_first_one_although_new_ones_live_longer_by_now() {
+    let world = World::new();
+    let first = world.somebody();
+    let lost = world.rotate(&first.refresh);
+    let world = world.restart(&[("tokens.access_ttl", "1h")]);
+    world.pass(secs(2));
+    let again = world.refresh(&first.refresh).expect(200);
+    assert_eq!(again.json()["expires_in"], 15 * 60 - 2);
+    assert_eq!(claims(&again.pair().access)["exp"], claims(&lost.access)["exp"]);
+}
+
+#[test]
+fn a_repeat_that_would_give_a_token_the_row_does_not_know_gives_another_successor_instead() {
+    let world = World::new();
+    let first = world.somebody();
+    let lost = world.rotate(&first.refresh);
+    world.database().batch_execute("UPDATE sessions SET salt = zeroblob(16)").unwrap();
+    let again = world.rotate(&first.refresh);
+    assert_ne!(again.refresh, lost.refresh);
+    assert_eq!((generation(&again.refresh), branch(&again.refresh)), (1, 1));
+    world.goes_on(&again);
 }
 
 #[test]
@@ -170,6 +195,46 @@ fn a_token_ahead_of_a_restored_database_is_adopted_with_the_rows_key_although_an
 }
 
 #[test]
+fn a_token_ahead_of_a_restored_database_is_adopted_with_the_active_key_although_the_row_has_another() {
+    let world = World::with(ONLY_A);
+    let first = world.somebody();
+    let copy = world.back_up();
+    let world = world.restart(C_AFTER_A);
+    let second = world.rotate(&first.refresh);
+    let world = world.restore(&copy, C_AFTER_A);
+    world.goes_on(&second);
+}
+
+#[test]
+fn a_token_that_names_another_user_than_its_session_does_is_refused_and_nothing_is_revoked() {
+    let world = World::with(ONLY_A);
+    let bob = world.visitor("bob@example.com");
+    let first = world.somebody();
+    let honest = world.rotate(&first.refresh);
+    for generation in [0, 1, 5] {
+        let of_bob = forged(&honest.refresh, SECRET_A, |token| {
+            token["sub"] = claims(&bob.refresh)["sub"].clone();
+            token["gen"] = json!(generation);
+        });
+        world.refresh(&of_bob).expect_refused("revoked");
+    }
+    world.goes_on(&honest);
+}
+
+#[test]
+fn two_generations_back_is_counted_from_the_rotation_and_not_from_a_recovery_after_it() {
+    let world = World::new();
+    let first = world.somebody();
+    let second = world.rotate(&first.refresh);
+    let _lost = world.rotate(&second.refresh);
+    world.pass(mins(1));
+    let recovered = world.rotate(&second.refresh);
+    world.pass(secs(1));
+    world.refresh(&first.refresh).expect_refused("reused");
+    world.is_dead(&[&recovered]);
+}
+
+#[test]
 fn a_token_ahead_of_a_restored_database_is_refused_with_a_retired_key_and_nothing_is_revoked() {
     let world = World::with(ONLY_A);
     let first = world.somebody();
@@ -288,8 +353,11 @@ fn access_tokens_of_a_session_that_reuse_has_ended_stop_at_once() {
         world.pass(mins(1));
         assert!(world.works(&second.access) && world.works(&third.access));
         world.refresh(&first.refresh).expect_refused("reused");
-        assert!(!world.works(&third.access));
-        assert!(!world.works(&second.access) && !world.works(&first.access));
+        // This route asks no database about the session: the guard must have been told.
+        for pair in [&third, &second] {
+            world.get_as("/v1/sessions", &pair.access).expect_error(401, "invalid_token");
+        }
+        assert!(!world.works(&third.access) && !world.works(&second.access));
     }
 }
 

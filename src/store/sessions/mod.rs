@@ -127,3 +127,6 @@ pub fn is_live(conn: &mut AnyConnection, id: SessionId) -> QueryResult<bool> {
     let live = sessions::table.filter(sessions::id.eq(id)).filter(sessions::revoked_at.is_null());
     diesel::select(diesel::dsl::exists(live)).get_result(conn)
 }
+
+#[cfg(test)]
+mod tests;
