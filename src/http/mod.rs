@@ -50,6 +50,16 @@ pub(crate) struct Draining(Arc<Drain>);
 struct Drain {
     under_way: AtomicBool,
     requests: AtomicU64,
+    connections: AtomicU64,
+}
+
+/// An open connection, for as long as it lives.
+pub(crate) struct Connected(Draining);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.0.connections.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Draining {
@@ -60,6 +70,17 @@ impl Draining {
     /// How many requests have come so far.
     pub(crate) fn requests(&self) -> u64 {
         self.0.requests.load(Ordering::SeqCst)
+    }
+
+    /// How many connections are open.
+    pub(crate) fn connections(&self) -> u64 {
+        self.0.connections.load(Ordering::SeqCst)
+    }
+
+    /// Counts a connection until what is returned is dropped.
+    pub(crate) fn connected(&self) -> Connected {
+        self.0.connections.fetch_add(1, Ordering::SeqCst);
+        Connected(self.clone())
     }
 
     fn count(&self) {

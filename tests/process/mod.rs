@@ -14,8 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A password that every test may use.
-pub const PASSWORD: &str = "correct horse battery";
+/// A password that every test may use; not the one of the example that the server prints.
+pub const PASSWORD: &str = "an inimitable turnip";
 
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(40);
