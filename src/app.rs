@@ -29,6 +29,10 @@ use crate::users::Users;
 
 /// How long requests in flight may take to finish when the server stops.
 const DRAIN: Duration = Duration::from_secs(30);
+/// How long no request may come before clients count as sent away.
+const SILENCE: Duration = Duration::from_millis(250);
+/// How often that is waited for: clients that open new connections never fall silent.
+const SEND_AWAY_ROUNDS: u32 = 8;
 /// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a client may take to send its request's head.
@@ -258,13 +262,16 @@ impl App {
     ///
     /// If the socket fails.
     pub async fn run(self, shutdown: impl Future<Output = ()> + 'static) -> std::io::Result<()> {
-        let countersign = self.countersign.clone();
+        let (countersign, arriving) = (self.countersign.clone(), self.countersign.draining.clone());
         let server = HttpServer::new(move || {
             let countersign = countersign.clone();
             actix_web::App::new().configure(move |config| {
                 countersign.configure(config);
                 http::mount_default(config);
             })
+        })
+        .on_connect(move |_socket, data| {
+            data.insert(arriving.connected());
         })
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(HEAD_TIMEOUT)
@@ -276,9 +283,25 @@ impl App {
         rt::spawn(async move {
             shutdown.await;
             draining.set();
+            send_away(&draining).await;
             handle.stop(true).await;
         });
         server.await
+    }
+}
+
+/// Stopping closes kept connections, also one on which a request is just arriving. So until clients are gone or
+/// silent, every answer tells them not to come back on its connection, and `/health/ready` whom to ask instead.
+async fn send_away(draining: &Draining) {
+    for _ in 0..SEND_AWAY_ROUNDS {
+        if draining.connections() == 0 {
+            return;
+        }
+        let before = draining.requests();
+        rt::time::sleep(SILENCE).await;
+        if draining.requests() == before {
+            return;
+        }
     }
 }
 

@@ -11,15 +11,15 @@ use actix_web::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, PRAGMA,
     REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, HttpResponse, web};
 use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::Api;
 use super::body::MAX_BODY;
+use super::{Api, Draining};
 use crate::guard::Identity;
 use crate::problem::{Code, Problem};
 
@@ -37,14 +37,17 @@ pub(crate) async fn envelope<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let began = Instant::now();
     let id = incoming_id(&req).unwrap_or_else(|| Uuid::now_v7().to_string());
-    let tls = req.app_data::<web::Data<Api>>().is_some_and(|api| api.proxies.is_tls(req.request()));
+    let api = req.app_data::<web::Data<Api>>().cloned();
+    let draining = api.as_ref().map(|api| api.draining.clone()).unwrap_or_default();
+    draining.count();
+    let tls = api.is_some_and(|api| api.proxies.is_tls(req.request()));
     let options = req.method() == Method::OPTIONS;
     req.extensions_mut().insert(RequestId(id.clone()));
     let span = tracing::info_span!("request", id = %id);
 
     if declared_length(&req) > MAX_BODY {
         let mut response = Problem::new(Code::PayloadTooLarge).respond(Some(&id));
-        decorate(&mut response, &id, tls);
+        decorate(&mut response, &id, tls, &draining);
         let response = req.into_response(response);
         span.in_scope(|| log(&response, began));
         return Ok(response);
@@ -55,7 +58,7 @@ pub(crate) async fn envelope<B: MessageBody + 'static>(
     let error = match outcome {
         Ok(Ok(response)) => {
             let mut response = finish(response, &id, options);
-            decorate(response.response_mut(), &id, tls);
+            decorate(response.response_mut(), &id, tls, &draining);
             log(&response, began);
             return Ok(response);
         }
@@ -66,7 +69,7 @@ pub(crate) async fn envelope<B: MessageBody + 'static>(
     let problem = problem_of(Some(&error), error.as_response_error().status_code());
     report(&problem);
     let mut response = problem.respond(Some(&id));
-    decorate(&mut response, &id, tls);
+    decorate(&mut response, &id, tls, &draining);
     tracing::info!(target: "countersign::access", status = response.status().as_u16(), "request");
     Err(InternalError::from_response(problem, response).into())
 }
@@ -132,7 +135,10 @@ fn report(problem: &Problem) {
     }
 }
 
-fn decorate(response: &mut HttpResponse, id: &str, tls: bool) {
+fn decorate(response: &mut HttpResponse, id: &str, tls: bool, draining: &Draining) {
+    if draining.is_set() {
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(REQUEST_ID, id);

@@ -10,7 +10,7 @@ mod machines;
 mod tokens;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use actix_cors::Cors;
 use actix_web::http::Method;
@@ -42,17 +42,53 @@ pub(crate) struct Api {
     pub(crate) draining: Draining,
 }
 
-/// Whether a shutdown is under way. Clones share it.
+/// Whether a shutdown is under way: then each answer is the last on its connection, and says so. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Draining(Arc<AtomicBool>);
+pub(crate) struct Draining(Arc<Drain>);
+
+#[derive(Debug, Default)]
+struct Drain {
+    under_way: AtomicBool,
+    requests: AtomicU64,
+    connections: AtomicU64,
+}
+
+/// An open connection, for as long as it lives.
+pub(crate) struct Connected(Draining);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.0.connections.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 impl Draining {
     pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.0.under_way.store(true, Ordering::SeqCst);
+    }
+
+    /// How many requests have come so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.0.requests.load(Ordering::SeqCst)
+    }
+
+    /// How many connections are open.
+    pub(crate) fn connections(&self) -> u64 {
+        self.0.connections.load(Ordering::SeqCst)
+    }
+
+    /// Counts a connection until what is returned is dropped.
+    pub(crate) fn connected(&self) -> Connected {
+        self.0.connections.fetch_add(1, Ordering::SeqCst);
+        Connected(self.clone())
+    }
+
+    fn count(&self) {
+        self.0.requests.fetch_add(1, Ordering::SeqCst);
     }
 
     fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0.under_way.load(Ordering::SeqCst)
     }
 }
 

@@ -1,0 +1,498 @@
+//! The real binary, as its operator meets it: start, restart, mistakes, signals, and its log.
+
+mod process;
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use process::{Connection, Home, Lost, PASSWORD, Server};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+const SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
+const OTHER_SECRET: &str = "ZYXWVUTSRQPONMLKJIHGFEDCBA987654";
+
+// First start and restart.
+
+#[test]
+fn the_first_start_makes_everything_it_needs_for_its_owner_alone_and_says_where() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    server.register("ada@example.com");
+
+    assert_eq!(mode(&home.path("data")), 0o700);
+    assert_eq!(mode(&home.path("data/keys")), 0o700);
+    let keys = names(&home.path("data/keys"));
+    assert_eq!(keys, ["access-0001-es256.pem", "issuer", "refresh-0001.key"]);
+    for name in keys {
+        assert_eq!(mode(&home.path("data/keys").join(&name)), 0o600, "{name}");
+    }
+    for name in ["countersign.db", "countersign.db-wal", "countersign.db-shm"] {
+        assert_eq!(mode(&home.path("data").join(name)), 0o600, "{name}");
+    }
+
+    let address = server.address;
+    let log = server.stop();
+    let line = log.lines().find(|line| line.contains("listening on")).expect("it says that it listens");
+    let entry: Value = serde_json::from_str(line).expect("the log is JSON where nobody watches");
+    assert_eq!(entry["url"], format!("http://{address}"));
+    assert_eq!(entry["data"].as_str().map(Path::new), Some(home.path("data").canonicalize().unwrap().as_path()));
+    let attempt = entry["try"].as_str().unwrap();
+    assert!(attempt.starts_with(&format!("curl -X POST http://{address}/v1/auth/register ")), "{attempt}");
+    assert!(log.contains("signing keys were made"), "{log}");
+}
+
+#[test]
+fn a_restart_makes_nothing_new_and_every_token_goes_on_working() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let first = server.register("ada@example.com");
+    server.stop();
+    let keys = contents(&home.path("data/keys"));
+
+    let server = home.serve(&[]);
+    assert_eq!(status_of_me(&server, &first), 200, "the access token still verifies");
+    let refreshed = server.post("/v1/auth/refresh", &json!({ "refresh_token": first["refresh_token"] }));
+    assert_eq!(refreshed.status, 200, "{}", refreshed.body);
+    let log_in = server.post("/v1/auth/login", &json!({ "email": "ada@example.com", "password": PASSWORD }));
+    assert_eq!(log_in.status, 200, "{}", log_in.body);
+    assert!(!server.stop().contains("signing keys were made"));
+    assert_eq!(contents(&home.path("data/keys")), keys);
+}
+
+// Mistakes: exit 1, the key and its place on standard error, never a secret.
+
+#[test]
+fn a_short_secret_is_refused_by_name_and_not_shown() {
+    let short = "hunter2-hunter2";
+    let told = refused(&Home::new(), &[("ACCESS_TOKEN_SECRET", short)]);
+    assert_tells(&told, &["tokens.access_secret", "environment variable ACCESS_TOKEN_SECRET"]);
+    assert!(!told.contains(short), "{told}");
+}
+
+#[test]
+fn equal_secrets_are_refused_by_name_and_not_shown() {
+    let told = refused(&Home::new(), &[("ACCESS_TOKEN_SECRET", SECRET), ("REFRESH_TOKEN_SECRET", SECRET)]);
+    assert_tells(
+        &told,
+        &["tokens.refresh_secret", "REFRESH_TOKEN_SECRET", "tokens.access_secret", "ACCESS_TOKEN_SECRET"],
+    );
+    assert!(!told.contains(SECRET), "{told}");
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_place_they_are_in() {
+    let home = Home::new();
+    home.write("config/countersign.toml", "[tokens]\nacess_ttl = \"15m\"\n");
+    assert_tells(&refused(&home, &[]), &["tokens.acess_ttl", "config/countersign.toml", "access_ttl"]);
+
+    let told = refused(&Home::new(), &[("COUNTERSIGN__SERVER__PROT", "80")]);
+    assert_tells(&told, &["COUNTERSIGN__SERVER__PROT", "environment"]);
+
+    let home = Home::new();
+    home.write(".env", "COUNTERSIGN__SERVER__PROT=80\n");
+    assert_tells(&refused(&home, &[]), &["COUNTERSIGN__SERVER__PROT", ".env"]);
+}
+
+#[test]
+fn a_bad_duration_is_refused_by_name() {
+    let told = refused(&Home::new(), &[("ACCESS_TOKEN_EXPIRY", "fifteen")]);
+    assert_tells(&told, &["tokens.access_ttl", "environment variable ACCESS_TOKEN_EXPIRY"]);
+}
+
+#[test]
+fn every_mistake_is_told_at_once() {
+    let told = refused(&Home::new(), &[("ACCESS_TOKEN_EXPIRY", "fifteen"), ("PORT", "many")]);
+    assert_tells(&told, &["tokens.access_ttl", "server.port"]);
+}
+
+#[test]
+fn a_database_url_that_cannot_be_read_is_refused_and_not_shown() {
+    let told = refused(&Home::new(), &[("DATABASE_URL", "mysql://root:hunter2@db/app")]);
+    assert_tells(&told, &["database.url", "environment variable DATABASE_URL", "sqlite:"]);
+    assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn a_key_file_that_others_can_read_is_refused_and_not_shown() {
+    let home = Home::new();
+    home.serve(&[]).stop();
+    let key = home.path("data/keys/refresh-0001.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let told = refused(&home, &[]);
+    assert_tells(&told, &["data/keys/refresh-0001.key", "chmod 600"]);
+    assert!(!told.contains(fs::read_to_string(&key).unwrap().trim()), "{told}");
+}
+
+#[test]
+fn a_database_that_cannot_be_opened_is_refused() {
+    let home = Home::new();
+    home.write("data/countersign.db", "This is a text and not a database, although it has its name.");
+    let told = refused(&home, &[]);
+    assert!(told.contains("database"), "{told}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_refused_and_nothing_is_made() {
+    let home = Home::new();
+    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let told = refused(&home, &[("PORT", &port)]);
+    assert_tells(&told, &[&format!("127.0.0.1:{port}"), "PORT"]);
+    assert!(!home.path("data").exists());
+}
+
+// Other commands.
+
+#[test]
+fn check_config_prints_every_key_and_masks_secrets() {
+    let home = Home::new();
+    let environment = [
+        ("ACCESS_TOKEN_SECRET", SECRET),
+        ("REFRESH_TOKEN_SECRET", OTHER_SECRET),
+        ("PASSWORD_PEPPER", &SECRET.repeat(2)),
+    ];
+    for arguments in [vec!["check-config"], vec!["check-config", "--json"]] {
+        let output = run(home.command(arguments, environment), 0);
+        for part in ["tokens.access_secret", "environment variable ACCESS_TOKEN_SECRET", "32 bytes", "server.port"] {
+            assert!(output.contains(part), "{part}: {output}");
+        }
+        assert!(!output.contains(SECRET) && !output.contains(OTHER_SECRET), "{output}");
+    }
+    assert!(!home.path("data").exists(), "checking makes nothing");
+}
+
+#[test]
+fn check_config_prints_every_mistake_and_fails() {
+    let told = run(Home::new().command(["check-config"], [("PORT", "many"), ("ACCESS_TOKEN_SECRET", "hunter2")]), 1);
+    assert_tells(&told, &["server.port (environment variable PORT)", "tokens.access_secret"]);
+    assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn migrate_brings_the_database_up_to_date_and_then_says_that_it_is() {
+    let home = Home::new();
+    assert!(run(home.command(["migrate"], []), 0).contains("migrated "));
+    assert_eq!(mode(&home.path("data/countersign.db")), 0o600);
+    assert_eq!(run(home.command(["migrate"], []), 0), "the database is up to date\n");
+}
+
+#[test]
+fn healthcheck_tells_whether_the_server_is_ready() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let port = server.address.port().to_string();
+    assert_eq!(run(home.command(["healthcheck"], [("PORT", port.as_str())]), 0), "ready\n");
+    assert_eq!(run(home.command(["healthcheck"], [("PORT", port.as_str()), ("HOST", "0.0.0.0")]), 0), "ready\n");
+    server.stop();
+    let told = run(home.command(["healthcheck"], [("PORT", port.as_str())]), 1);
+    assert_tells(&told, &[&format!("127.0.0.1:{port}")]);
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let home = Home::new();
+    for arguments in [vec!["frobnicate"], vec!["serve", "--frobnicate"], vec!["serve", "extra"], vec!["--config"]] {
+        run(home.command(arguments, []), 2);
+    }
+    assert!(!home.path("data").exists());
+}
+
+// Where the configuration comes from.
+
+#[test]
+fn a_configuration_file_can_be_named_and_must_then_exist() {
+    let home = Home::new();
+    home.write("config/countersign.toml", "[server]\nport = 1001\n");
+    home.write("other.toml", "[server]\nport = 1002\n");
+    for arguments in
+        [["--config", "other.toml", "check-config", "--json"], ["check-config", "--json", "--config", "other.toml"]]
+    {
+        assert_eq!(setting(&home, &arguments, &[], "server.port"), ("1002".into(), "other.toml".into()));
+    }
+    assert_tells(&run(home.command(["check-config", "--config", "none.toml"], []), 1), &["none.toml"]);
+    assert_tells(&run(home.command(["serve", "--config", "none.toml"], []), 1), &["none.toml"]);
+}
+
+#[test]
+fn later_places_win_from_file_to_dotenv_to_environment_to_credentials() {
+    let home = Home::new();
+    let port = |environment: &[(&str, &str)]| setting(&home, &["check-config", "--json"], environment, "server.port");
+    let expected = |value: &str, place: &str| (value.to_owned(), place.to_owned());
+
+    assert_eq!(port(&[]), expected("8080", "built-in default"));
+    home.write("config/countersign.toml", "[server]\nport = 1001\n");
+    assert_eq!(port(&[]), expected("1001", "config/countersign.toml"));
+    home.write(".env", "PORT=1002\n");
+    assert_eq!(port(&[]), expected("1002", ".env"));
+    assert_eq!(port(&[("PORT", "1003")]), expected("1003", "environment variable PORT"));
+    assert_eq!(port(&[("PORT", "")]), expected("1002", ".env"), "an empty value counts as unset");
+    home.write("credentials/PORT", "1004\n");
+    let credentials = home.path("credentials").display().to_string();
+    let both = [("PORT", "1003"), ("CREDENTIALS_DIRECTORY", credentials.as_str())];
+    assert_eq!(port(&both), expected("1004", "credential PORT"));
+}
+
+#[test]
+fn short_names_set_secrets_and_lifetimes() {
+    let home = Home::new();
+    home.write(".env", &format!("REFRESH_TOKEN_SECRET={OTHER_SECRET}\nREFRESH_TOKEN_EXPIRY=2h\n"));
+    let server = home.serve(&[("ACCESS_TOKEN_SECRET", SECRET), ("ACCESS_TOKEN_EXPIRY", "77")]);
+    assert_eq!(names(&home.path("data/keys")), ["issuer"], "configured secrets need no files");
+    let pair = server.register("ada@example.com");
+    assert_eq!((pair["expires_in"].as_u64(), pair["refresh_expires_in"].as_u64()), (Some(77), Some(7200)));
+    let jwks = Connection::open(server.address).unwrap().send("GET", "/.well-known/jwks.json", &[], "").unwrap();
+    assert_eq!(jwks.body, json!({ "keys": [] }), "HS256 has no public key");
+    server.stop();
+
+    let exchanged = [("ACCESS_TOKEN_SECRET", SECRET), ("REFRESH_TOKEN_SECRET", "another-secret-of-thirty-two-bytes!")];
+    let server = home.serve(&exchanged);
+    assert_eq!(status_of_me(&server, &pair), 200);
+    let refused = server.post("/v1/auth/refresh", &json!({ "refresh_token": pair["refresh_token"] }));
+    assert_eq!(refused.body["code"], "invalid_grant", "the environment's secret won over the one in .env");
+    server.stop();
+
+    let server = home.serve(&[("ACCESS_TOKEN_SECRET", SECRET)]);
+    let answer = server.post("/v1/auth/refresh", &json!({ "refresh_token": pair["refresh_token"] }));
+    assert_eq!(answer.status, 200, "nothing was revoked meanwhile: {}", answer.body);
+}
+
+// The end.
+
+#[test]
+fn sigterm_and_sigint_end_it_with_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let home = Home::new();
+        let server = home.serve(&[]);
+        server.register("ada@example.com");
+        // Idle, and kept open: it must hold nothing up.
+        let _idle = Connection::open(server.address).unwrap();
+        let began = Instant::now();
+        server.signal(signal);
+        let (status, log) = server.wait();
+        assert_eq!(status.code(), Some(0), "{signal:?}: {log}");
+        assert!(log.contains("stopped"), "{log}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{signal:?} took {:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn sigterm_while_clients_refresh_leaves_no_request_without_its_answer() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let address = server.address;
+    let tokens: Vec<String> = (0..6)
+        .map(|number| member(&server.register(&format!("client{number}@example.com")), "refresh_token"))
+        .collect();
+    let stopping = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = tokens
+        .into_iter()
+        .map(|token| {
+            let stopping = Arc::clone(&stopping);
+            thread::spawn(move || refresh_until_sent_away(address, token, &stopping))
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(300));
+    stopping.store(true, Ordering::SeqCst);
+    server.stop();
+    let ends: Vec<(String, u32)> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+    let answered: u32 = ends.iter().map(|(_, answered)| answered).sum();
+    assert!(answered > 30, "all were busy: {answered}");
+
+    let server = home.serve(&[]);
+    for (token, _) in ends {
+        let answer = server.post("/v1/auth/refresh", &json!({ "refresh_token": token }));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+}
+
+/// Refreshes over one connection until the server says that it closes it; the last token, and how many
+/// answers there were.
+fn refresh_until_sent_away(address: SocketAddr, mut token: String, stopping: &AtomicBool) -> (String, u32) {
+    let mut connection = Connection::open(address).unwrap();
+    let mut answered = 0;
+    loop {
+        match connection.refresh(&token) {
+            Ok(answer) => {
+                assert_eq!(answer.status, 200, "{}", answer.body);
+                token = member(&answer.body, "refresh_token");
+                answered += 1;
+                if answer.last {
+                    assert!(stopping.load(Ordering::SeqCst), "nobody was stopping");
+                    return (token, answered);
+                }
+            }
+            Err(Lost::Unsent(_)) if stopping.load(Ordering::SeqCst) => return (token, answered),
+            Err(lost) => panic!("a request was dropped: {lost:?}"),
+        }
+    }
+}
+
+#[test]
+fn while_it_drains_the_server_is_alive_and_says_that_it_is_not_ready() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let ask = |path: &str| Connection::open(server.address).unwrap().send("GET", path, &[], "").unwrap();
+    assert_eq!(ask("/health/ready").status, 200);
+    // Somebody is still there; with nobody it would stop at once.
+    let _kept = Connection::open(server.address).unwrap();
+    server.signal(Signal::TERM);
+    let answer = (0..500).map(|_| ask("/health/ready")).find(|answer| answer.status != 200).expect("it drains");
+    assert_eq!((answer.status, answer.body["code"].as_str()), (503, Some("unavailable")));
+    assert!(answer.last, "and it says that the connection closes");
+    assert_eq!(ask("/health/live").status, 200);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn a_log_in_that_is_being_checked_when_sigterm_comes_is_answered() {
+    let home = Home::new();
+    let server = home.serve(&[("COUNTERSIGN__PASSWORDS__BCRYPT_COST", "12")]);
+    server.register("ada@example.com");
+    let mut connection = Connection::open(server.address).unwrap();
+    let log_in = thread::spawn(move || {
+        connection.post("/v1/auth/login", &json!({ "email": "ada@example.com", "password": PASSWORD }))
+    });
+    thread::sleep(Duration::from_millis(60));
+    assert!(!log_in.is_finished(), "hashing takes longer than this");
+    server.stop();
+    let answer = log_in.join().unwrap().expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert!(answer.last, "and the connection closes behind it");
+}
+
+// The log.
+
+#[test]
+fn the_log_holds_no_secret_and_no_query_string_at_any_level() {
+    let home = Home::new();
+    let environment = [
+        ("COUNTERSIGN__LOG__LEVEL", "trace"),
+        ("ACCESS_TOKEN_SECRET", SECRET),
+        ("REFRESH_TOKEN_SECRET", OTHER_SECRET),
+        ("PASSWORD_PEPPER", "a-pepper-of-at-least-thirty-two-bytes"),
+    ];
+    let server = home.serve(&environment);
+    let mut forbidden: Vec<String> = environment.iter().skip(1).map(|(_, value)| (*value).to_owned()).collect();
+    let mut ask = |method: &str, path: &str, headers: &[(&str, &str)], body: &Value| {
+        let json = [("Content-Type", "application/json")];
+        let headers: Vec<_> = json.iter().chain(headers).copied().collect();
+        let answer = Connection::open(server.address).unwrap().send(method, path, &headers, &body.to_string()).unwrap();
+        for name in ["access_token", "refresh_token"] {
+            forbidden.extend(answer.body[name].as_str().map(str::to_owned));
+        }
+        answer
+    };
+    let user = json!({ "email": "ada@example.com", "password": PASSWORD });
+    assert_eq!(ask("POST", "/v1/auth/register?canary=query-one", &[], &user).status, 201);
+    let pair = ask("POST", "/v1/auth/login?canary=query-two", &[], &user).body;
+    let bearer = format!("Bearer {}", member(&pair, "access_token"));
+    let first = json!({ "refresh_token": pair["refresh_token"] });
+    assert_eq!(ask("POST", "/v1/auth/refresh?canary=query-three", &[], &first).status, 200);
+    assert_eq!(ask("POST", "/v1/auth/refresh", &[], &first).status, 200, "a repeat");
+    let cookies = format!("refreshToken={}", member(&pair, "refresh_token"));
+    ask("POST", "/v1/auth/refresh?canary=query-four", &[("Cookie", &cookies)], &json!({}));
+    ask("POST", "/v1/auth/refresh", &[("Cookie", &cookies)], &json!({ "refresh_token": "canary-forged.token" }));
+    ask(
+        "GET",
+        "/v1/users/me?canary=query-five&access_token=canary-in-query",
+        &[("Authorization", &bearer)],
+        &json!({}),
+    );
+    ask("GET", "/v1/users/me", &[("Authorization", "Bearer canary-bad-bearer")], &json!({}));
+    ask("GET", "/v1/users/me", &[("Authorization", &bearer), ("Cookie", "accessToken=canary-cookie")], &json!({}));
+    ask("GET", "/nowhere?canary=query-six", &[], &json!({}));
+    ask("DELETE", "/v1/auth/login?canary=query-seven", &[], &json!({}));
+    ask("POST", "/v1/auth/login", &[], &json!("canary-of-another-shape"));
+    ask("POST", "/v1/auth/login", &[], &json!({ "email": "ada@example.com", "password": "canary-wrong-password" }));
+    ask("POST", "/v1/auth/login", &[], &json!({ "email": "nobody@example.com", "password": "canary-wrong-password" }));
+    ask("POST", "/v1/auth/register", &[], &json!({ "email": "grace@example.com", "password": "canary" }));
+    ask("POST", "/v1/auth/register", &[], &json!({ "email": "canary-no-address", "password": PASSWORD }));
+    let change = json!({ "current_password": PASSWORD, "new_password": "canary-new-password" });
+    assert_eq!(ask("POST", "/v1/users/me/password", &[("Authorization", &bearer)], &change).status, 204);
+    ask("POST", "/v1/auth/logout", &[], &first);
+
+    let log = server.stop();
+    forbidden.extend([PASSWORD, "canary", "query-"].map(str::to_owned));
+    assert!(forbidden.len() >= 3 + 2 * 4 + 3, "tokens were collected: {}", forbidden.len());
+    for text in &forbidden {
+        let line = log.lines().find(|line| line.contains(text.as_str()));
+        assert!(line.is_none(), "the log holds {text}: {}", line.unwrap_or_default());
+        // A signature alone would complete a token whose other parts are elsewhere.
+        if let Some((_, signature)) = text.rsplit_once('.') {
+            assert!(!log.contains(signature), "the log holds the signature of {text}");
+        }
+    }
+    assert!(log.lines().filter(|line| line.contains("\"route\"")).count() > 12, "requests were logged: {log}");
+    assert!(log.contains("/v1/users/me"), "{log}");
+}
+
+// What the tests above are written with.
+
+fn mode(path: &Path) -> u32 {
+    let found = fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    found.permissions().mode() & 0o7777
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let read = |name: String| (name.clone(), fs::read(folder.join(name)).unwrap());
+    names(folder).into_iter().map(read).collect()
+}
+
+fn member(body: &Value, name: &str) -> String {
+    body[name].as_str().unwrap_or_else(|| panic!("no {name} in {body}")).to_owned()
+}
+
+fn status_of_me(server: &Server, pair: &Value) -> u16 {
+    let bearer = format!("Bearer {}", member(pair, "access_token"));
+    let mut connection = Connection::open(server.address).unwrap();
+    connection.send("GET", "/v1/users/me", &[("Authorization", &bearer)], "").unwrap().status
+}
+
+/// Runs a command to its end: standard output after success, standard error after failure.
+#[track_caller]
+fn run(mut command: Command, code: i32) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    assert_eq!(status.code(), Some(code), "{stdout}{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    if code == 0 { stdout } else { stderr }
+}
+
+/// What `serve` says when it refuses to.
+#[track_caller]
+fn refused(home: &Home, environment: &[(&str, &str)]) -> String {
+    let environment = [("PORT", "0")].into_iter().chain(environment.iter().copied());
+    run(home.command(["serve"], environment), 1)
+}
+
+#[track_caller]
+fn assert_tells(told: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(told.contains(part), "{part} is not in: {told}");
+    }
+}
+
+/// One value as `check-config --json` shows it, and where it came from.
+#[track_caller]
+fn setting(home: &Home, arguments: &[&str], environment: &[(&str, &str)], key: &str) -> (String, String) {
+    let output = run(home.command(arguments.iter().copied(), environment.iter().copied()), 0);
+    let shown: Vec<Value> = serde_json::from_str(&output).unwrap();
+    let entry = shown.iter().find(|entry| entry["key"] == key).unwrap();
+    (member(entry, "value"), member(entry, "source"))
+}
