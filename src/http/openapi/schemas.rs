@@ -92,7 +92,7 @@ fn requests() -> Map<String, Value> {
         properties
     };
     let email = json!({
-        "type": "string", "format": "email", "maxLength": MAX_EMAIL, "description": "Compared without case.",
+        "type": "string", "format": "idn-email", "maxLength": MAX_EMAIL, "description": "Compared without case.",
     });
     let members = |members: &[(&str, Value)]| -> Map<String, Value> {
         members.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect()
@@ -130,7 +130,7 @@ fn answers() -> Map<String, Value> {
         "An account, as its user sees it.",
         json!({
             "id": id(),
-            "email": { "type": "string", "format": "email" },
+            "email": { "type": "string", "format": "idn-email" },
             "name": text_or_null("What the user is called."),
             "roles": { "type": "array", "items": { "type": "string" } },
             "email_verified": { "type": "boolean" },
