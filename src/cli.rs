@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::App;
 use crate::config::{Config, RawConfig};
+use crate::http::openapi;
 use crate::store::Store;
 use crate::telemetry;
 use crate::tokens::key_files::create_private_folder;
@@ -43,6 +44,8 @@ enum Command {
     },
     /// Ask the running server whether it is ready
     Healthcheck,
+    /// Print the OpenAPI document of what the server answers
+    Openapi,
 }
 
 /// What a command failed with: one line for standard error.
@@ -63,6 +66,7 @@ pub fn run() -> ExitCode {
         Command::Migrate => resolve(raw).and_then(|config| migrate(&config)),
         Command::CheckConfig { json } => check_config(raw, json),
         Command::Healthcheck => resolve(raw).and_then(|config| healthcheck(&config)),
+        Command::Openapi => print_document(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -170,6 +174,12 @@ fn healthcheck(config: &Config) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure(format!("the server on {address} is not ready: {}", status.trim_end())))
+}
+
+fn print_document() -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(&openapi::document())?;
+    // Not println!, which panics where the reader has gone away.
+    Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 
 fn server_address(config: &Config) -> Result<SocketAddr, Failure> {

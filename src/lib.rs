@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! F8 main.rs              hand over, exit code
-//!    cli.rs               serve, migrate, check-config, healthcheck
+//!    cli.rs               serve, migrate, check-config, healthcheck, openapi
 //! F7 app.rs               Countersign::open, App::build, App::run: keys, services, socket, drain
 //!    telemetry.rs         the log: form, filter, what is never recorded
 //! F6 http/mod.rs          the route table
@@ -19,6 +19,7 @@
 //!    http/tokens.rs       register, login, refresh, confirm, logout
 //!    http/account.rs      me, password, sessions
 //!    http/machines.rs     jwks, live, ready
+//!    http/openapi.rs      the OpenAPI document: operations, schemas, answers
 //!    http/body.rs  http/client.rs  http/cookies.rs
 //!                         JSON members; the client's address; the two cookies
 //! F5 guard/mod.rs         Principal, CurrentUser, Role: who may

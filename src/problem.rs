@@ -62,6 +62,29 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code, in the order of the statuses.
+    pub(crate) const ALL: [Self; 19] = [
+        Self::InvalidRequest,
+        Self::InvalidGrant,
+        Self::InvalidCredentials,
+        Self::MissingToken,
+        Self::InvalidToken,
+        Self::PasswordMismatch,
+        Self::AccountDisabled,
+        Self::InsufficientRole,
+        Self::CrossSite,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::EmailTaken,
+        Self::RefreshConflict,
+        Self::PayloadTooLarge,
+        Self::UnsupportedMediaType,
+        Self::ValidationFailed,
+        Self::RateLimited,
+        Self::Internal,
+        Self::Unavailable,
+    ];
+
     /// The name in the `code` member.
     pub fn as_str(self) -> &'static str {
         self.row().0
@@ -70,6 +93,11 @@ impl Code {
     /// The HTTP status.
     pub fn status(self) -> StatusCode {
         self.row().1
+    }
+
+    /// What it means in one sentence: `detail`, where nothing more particular is to be said.
+    pub fn sentence(self) -> &'static str {
+        self.row().2
     }
 
     fn row(self) -> (&'static str, StatusCode, &'static str) {
@@ -290,5 +318,20 @@ impl ResponseError for Problem {
 
     fn error_response(&self) -> HttpResponse {
         self.respond(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::Code;
+
+    #[test]
+    #[expect(clippy::as_conversions, reason = "the number of the last variant")]
+    fn every_code_is_listed_once_in_the_order_of_the_statuses() {
+        assert_eq!(Code::ALL.len(), Code::Unavailable as usize + 1);
+        assert_eq!(Code::ALL.iter().collect::<HashSet<_>>().len(), Code::ALL.len());
+        assert!(Code::ALL.is_sorted_by_key(|code| code.status()));
     }
 }

@@ -14,9 +14,9 @@ use crate::store::users::{self, NewUser, UserRow};
 use crate::store::{Store, StoreError};
 
 /// The longest address, in bytes (RFC 5321 section 4.5.3.1.3, less the brackets).
-const MAX_EMAIL: usize = 254;
+pub const MAX_EMAIL: usize = 254;
 /// The longest name, in characters.
-const MAX_NAME: usize = 200;
+pub const MAX_NAME: usize = 200;
 /// How often an account may change under a log-in before it is told to come back.
 const ROUNDS: usize = 3;
 

@@ -7,6 +7,7 @@ pub(crate) mod cookies;
 mod envelope;
 mod error;
 mod machines;
+pub(crate) mod openapi;
 mod tokens;
 
 use std::sync::Arc;
@@ -102,6 +103,10 @@ pub(crate) fn mount(config: &mut ServiceConfig, allowed_origins: &[String]) {
         let cross_origin = Condition::new(!allowed_origins.is_empty(), cors(allowed_origins));
         config.service(scope.wrap(cross_origin).wrap(from_fn(envelope::envelope)));
     }
+    let description =
+        web::resource("/openapi.json").route(web::get().to(openapi::show)).route(web::head().to(openapi::show));
+    let cross_origin = Condition::new(!allowed_origins.is_empty(), cors(allowed_origins));
+    config.service(description.wrap(cross_origin).wrap(from_fn(envelope::envelope)));
 }
 
 /// An answer in the same form for paths that nobody has; for an application that is ours alone.

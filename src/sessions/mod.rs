@@ -8,7 +8,7 @@ pub mod rotation;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::refresh::RefreshError;
+pub use self::refresh::{RefreshError, RefusedBecause};
 use self::revocations::Revocations;
 use self::rotation::Policy;
 use crate::clock::{Clock, Timestamp};

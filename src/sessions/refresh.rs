@@ -30,6 +30,9 @@ pub enum RefusedBecause {
 }
 
 impl RefusedBecause {
+    /// Every reason.
+    pub(crate) const ALL: [Self; 4] = [Self::Malformed, Self::Expired, Self::Revoked, Self::Reused];
+
     /// The `reason` member.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,0 +1,94 @@
+//! The OpenAPI 3.1 document of every route, put together from what the code itself says: errors come from
+//! [`Code`], bounds from where they are checked. `tests/openapi.rs` holds the document to the server.
+
+mod answers;
+mod operations;
+mod schemas;
+
+use std::sync::LazyLock;
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::web::Bytes;
+use serde_json::{Value, json};
+
+/// What anybody may keep for a while.
+const PUBLIC: &str = "public, max-age=300";
+
+const ABOUT: &str = "\
+Signs users in and hands out pairs of tokens: a short-lived access token, which other services verify by \
+the public keys of `/.well-known/jwks.json`, and a refresh token, which is used once and exchanged for the next pair.
+
+Requests and answers are JSON in UTF-8. Times are RFC 3339 in UTC, durations whole seconds, ids UUIDs. Unknown \
+request members are ignored. Whatever is answered to GET is answered to HEAD, without the body.
+
+Every error is an RFC 9457 problem whose `code` is stable. A request body may have at most 64 KiB.
+
+An unsafe method authenticated by cookie is refused with `cross_site` if a page of another site made the request.";
+
+/// The document, compact: it is the same for as long as the process lives.
+static TEXT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
+
+/// `GET /openapi.json`.
+pub(crate) async fn show() -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "application/json"))
+        .insert_header((CACHE_CONTROL, PUBLIC))
+        .body(TEXT.clone())
+}
+
+/// The document.
+pub(crate) fn document() -> Value {
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Countersign",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "A self-hosted token server.",
+            "description": ABOUT,
+            "license": { "name": env!("CARGO_PKG_LICENSE"), "identifier": env!("CARGO_PKG_LICENSE") },
+        },
+        "servers": [{ "url": "/", "description": "This server." }],
+        "tags": [
+            { "name": "Tokens", "description": "Register, sign in, stay signed in, sign out." },
+            { "name": "Sessions", "description": "The devices somebody is signed in on." },
+            { "name": "Account", "description": "The caller's own account." },
+            { "name": "Machines", "description": "Keys, health, this document." },
+        ],
+        "paths": operations::paths(),
+        "components": {
+            "schemas": schemas::schemas(),
+            "parameters": answers::parameters(),
+            "headers": answers::headers(),
+            "responses": { "Problem": answers::any_problem() },
+            "examples": answers::problem_examples(),
+            "securitySchemes": security_schemes(),
+        },
+    })
+}
+
+/// Cookie names are configurable; these are the built-in ones.
+fn security_schemes() -> Value {
+    json!({
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "The access token (RFC 9068) in `Authorization`, the scheme in any case. \
+                            Together with an `accessToken` cookie of another value: 400.",
+        },
+        "accessCookie": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": "accessToken",
+            "description": "The access token of a session whose transport is `cookie`. The name is configurable.",
+        },
+        "refreshCookie": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": "refreshToken",
+            "description": "The refresh token of a session whose transport is `cookie`; sent to `/v1/auth` only. \
+                            The name is configurable.",
+        },
+    })
+}

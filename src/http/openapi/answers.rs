@@ -1,0 +1,178 @@
+//! Answers: their headers, and the errors, each as the server itself would write it.
+
+use std::collections::BTreeMap;
+
+use actix_web::body::MessageBody as _;
+use actix_web::http::header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use serde_json::{Map, Value, json};
+
+use super::PUBLIC;
+use super::schemas::{REQUEST_ID, reference};
+use crate::problem::{Code, FieldError, Problem};
+use crate::sessions::RefusedBecause;
+
+/// The headers that some errors have and others have not, with the components that describe them.
+const OF_ERRORS: [(&str, HeaderName, &str); 3] = [
+    ("WWW-Authenticate", WWW_AUTHENTICATE, "Challenge"),
+    ("Retry-After", RETRY_AFTER, "RetryAfter"),
+    ("Allow", ALLOW, "Allow"),
+];
+
+/// An answer with a JSON body.
+pub(super) fn body(description: &str, schema: &str, example: Value) -> Value {
+    let content = json!({ "application/json": { "schema": reference("schemas", schema), "example": example } });
+    json!({ "description": description, "headers": common("NoStore"), "content": content })
+}
+
+/// An answer without a body.
+pub(super) fn empty(description: &str) -> Value {
+    json!({ "description": description, "headers": common("NoStore") })
+}
+
+/// The same answer, with another header.
+pub(super) fn with_header(mut answer: Value, name: &str, component: &str) -> Value {
+    if let Some(headers) = answer.get_mut("headers").and_then(Value::as_object_mut) {
+        headers.insert(name.to_owned(), reference("headers", component));
+    }
+    answer
+}
+
+/// One answer for each status among the codes, and one for whatever else may go wrong.
+pub(super) fn errors(codes: impl IntoIterator<Item = Code>) -> Map<String, Value> {
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for code in codes {
+        let same = by_status.entry(code.status().as_u16()).or_default();
+        if !same.contains(&code) {
+            same.push(code);
+        }
+    }
+    let mut answers: Map<_, _> =
+        by_status.into_iter().map(|(status, codes)| (status.to_string(), error(status, &codes))).collect();
+    answers.insert("default".into(), reference("responses", "Problem"));
+    answers
+}
+
+fn error(status: u16, codes: &[Code]) -> Value {
+    let sentences: Vec<_> = codes.iter().map(|code| format!("`{}`: {}", code.as_str(), code.sentence())).collect();
+    let names: Vec<_> = codes.iter().map(|code| code.as_str()).collect();
+    let schema = json!({
+        "allOf": [
+            reference("schemas", "Problem"),
+            { "properties": { "status": { "const": status }, "code": { "enum": names } } },
+        ],
+    });
+    problem(&sentences.join("\n\n"), &schema, codes)
+}
+
+/// Any error at all.
+pub(super) fn any_problem() -> Value {
+    let description = "Any other error: among them `method_not_allowed` with `Allow` for another method, \
+                       `payload_too_large` for a longer request, and `internal`.";
+    problem(description, &reference("schemas", "Problem"), &Code::ALL)
+}
+
+fn problem(description: &str, schema: &Value, codes: &[Code]) -> Value {
+    let examples: Map<_, _> =
+        codes.iter().map(|code| (example_name(*code), reference("examples", &example_name(*code)))).collect();
+    let answer = json!({
+        "description": description,
+        "headers": common("NoStore"),
+        "content": { "application/problem+json": { "schema": schema, "examples": examples } },
+    });
+    OF_ERRORS.iter().fold(answer, |answer, (name, header, component)| {
+        let has = codes.iter().any(|code| sample(*code).respond(None).headers().contains_key(header));
+        if has { with_header(answer, name, component) } else { answer }
+    })
+}
+
+/// One code may stand for two statuses.
+fn example_name(code: Code) -> String {
+    format!("{}.{}", code.as_str(), code.status().as_u16())
+}
+
+/// Every error as the server writes it.
+pub(super) fn problem_examples() -> Map<String, Value> {
+    let example = |code: Code| {
+        let bytes = sample(code).respond(Some(REQUEST_ID)).into_body().try_into_bytes().unwrap_or_default();
+        json!({ "summary": code.sentence(), "value": serde_json::from_slice::<Value>(&bytes).unwrap_or_default() })
+    };
+    Code::ALL.into_iter().map(|code| (example_name(code), example(code))).collect()
+}
+
+fn sample(code: Code) -> Problem {
+    let problem = Problem::new(code);
+    match code {
+        Code::InvalidGrant => problem.reason(RefusedBecause::Revoked.as_str()),
+        Code::ValidationFailed => {
+            problem.errors(vec![FieldError { field: "email", message: "must be an e-mail address".into() }])
+        }
+        Code::RateLimited => problem.retry_after(60),
+        Code::MethodNotAllowed => problem.allow("GET, HEAD"),
+        _ => problem,
+    }
+}
+
+fn common(cache: &str) -> Value {
+    json!({ "X-Request-Id": reference("headers", "RequestId"), "Cache-Control": reference("headers", cache) })
+}
+
+/// What a request may carry besides its body and credentials.
+pub(super) fn parameters() -> Value {
+    json!({
+        "RequestId": {
+            "name": "X-Request-Id",
+            "in": "header",
+            "description": "A name for the request, kept in the answer and in the log; any other is replaced.",
+            "schema": { "type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$" },
+        },
+    })
+}
+
+/// The headers of answers.
+pub(super) fn headers() -> Value {
+    let text = json!({ "type": "string" });
+    json!({
+        "RequestId": {
+            "description": "The request's own name, or one it was given.",
+            "required": true,
+            "schema": { "type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$" },
+            "example": REQUEST_ID,
+        },
+        "NoStore": {
+            "description": "Nobody may keep this answer.",
+            "required": true,
+            "schema": { "const": "no-store" },
+        },
+        "Public": {
+            "description": "Anybody may keep this answer for five minutes.",
+            "required": true,
+            "schema": { "const": PUBLIC },
+        },
+        "SetCookie": {
+            "description": "With transport `cookie` only, twice: `accessToken` (`HttpOnly; Secure; SameSite=Lax; \
+                            Path=/`) and `refreshToken` (`HttpOnly; Secure; SameSite=Strict; Path=/v1/auth`).",
+            "schema": text,
+            "example": "refreshToken=eyJ…; HttpOnly; SameSite=Strict; Secure; Path=/v1/auth; Max-Age=2592000",
+        },
+        "ClearCookie": {
+            "description": "Takes back both cookies (`Max-Age=0`), if the request came with either.",
+            "schema": text,
+            "example": "accessToken=; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=0",
+        },
+        "Challenge": {
+            "description": "RFC 6750: without `error` where no access token was presented.",
+            "schema": text,
+            "example": "Bearer realm=\"countersign\", error=\"invalid_token\"",
+        },
+        "RetryAfter": {
+            "description": "In how many seconds to try again.",
+            "schema": { "type": "integer", "minimum": 1 },
+            "example": 1,
+        },
+        "Allow": {
+            "description": "With `method_not_allowed`: the methods that the path answers.",
+            "schema": text,
+            "example": "GET, HEAD",
+        },
+    })
+}

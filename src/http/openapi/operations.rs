@@ -1,0 +1,275 @@
+//! Every route: what it takes, what it answers, what it can fail with.
+
+use serde_json::{Map, Value, json};
+
+use super::answers::{body, empty, errors, with_header};
+use super::schemas::{self, reference};
+use crate::problem::Code;
+
+/// What any route may fail with that asks the database.
+const STORE: &[Code] = &[Code::Internal, Code::Unavailable];
+/// What a request with a body may fail with.
+const BODY: &[Code] = &[Code::InvalidRequest, Code::PayloadTooLarge, Code::UnsupportedMediaType];
+/// What a guard may refuse a reading request with.
+const READ: &[Code] =
+    &[Code::InvalidRequest, Code::MissingToken, Code::InvalidToken, Code::Internal, Code::Unavailable];
+/// What a guard may refuse any other request with.
+const CHANGE: &[Code] =
+    &[Code::InvalidRequest, Code::MissingToken, Code::InvalidToken, Code::CrossSite, Code::Internal, Code::Unavailable];
+
+/// One operation under construction.
+struct Operation {
+    members: Map<String, Value>,
+    answers: Map<String, Value>,
+    codes: Vec<Code>,
+}
+
+impl Operation {
+    /// `id` is what generated clients call it.
+    fn new(tag: &str, id: &str, summary: &str) -> Self {
+        let mut members = Map::new();
+        members.insert("tags".into(), json!([tag]));
+        members.insert("operationId".into(), id.into());
+        members.insert("summary".into(), summary.into());
+        members.insert("security".into(), json!([]));
+        Self { members, answers: Map::new(), codes: Vec::new() }
+    }
+
+    fn about(self, description: &str) -> Self {
+        self.member("description", description.into())
+    }
+
+    /// Needs an access token.
+    fn guarded(self) -> Self {
+        self.member("security", json!([{ "bearer": [] }, { "accessCookie": [] }]))
+    }
+
+    fn member(mut self, name: &str, value: Value) -> Self {
+        self.members.insert(name.into(), value);
+        self
+    }
+
+    fn takes(self, schema: &str, required: bool, example: Value) -> Self {
+        let content = json!({ "schema": reference("schemas", schema), "example": example });
+        self.member("requestBody", json!({ "required": required, "content": { "application/json": content } }))
+    }
+
+    fn answers(mut self, status: &str, answer: Value) -> Self {
+        self.answers.insert(status.into(), answer);
+        self
+    }
+
+    fn fails(mut self, codes: &[Code]) -> Self {
+        self.codes.extend_from_slice(codes);
+        self
+    }
+
+    fn build(mut self) -> Value {
+        // A 400 of a refresh takes cookies back, and so may be described already.
+        let mut answers = errors(self.codes);
+        answers.append(&mut self.answers);
+        self.members.insert("responses".into(), answers.into());
+        self.members.into()
+    }
+}
+
+/// Every path.
+pub(super) fn paths() -> Value {
+    let mut paths = Map::new();
+    let mut path = |path: &str, operations: Vec<(&str, Operation)>| {
+        let mut item: Map<_, _> =
+            operations.into_iter().map(|(method, operation)| (method.to_owned(), operation.build())).collect();
+        item.insert("parameters".into(), json!([reference("parameters", "RequestId")]));
+        paths.insert(path.to_owned(), item.into());
+    };
+    path("/v1/auth/register", vec![("post", register())]);
+    path("/v1/auth/login", vec![("post", login())]);
+    path("/v1/auth/refresh", vec![("post", refresh())]);
+    path("/v1/auth/refresh/confirm", vec![("post", confirm())]);
+    path("/v1/auth/logout", vec![("post", logout())]);
+    path("/v1/sessions", vec![("get", list_sessions()), ("delete", end_sessions())]);
+    path("/v1/sessions/{id}", vec![("delete", end_session())]);
+    path("/v1/users/me", vec![("get", show_user()), ("patch", change_user()), ("delete", delete_user())]);
+    path("/v1/users/me/password", vec![("post", change_password())]);
+    path("/.well-known/jwks.json", vec![("get", jwks())]);
+    path("/health/live", vec![("get", live())]);
+    path("/health/ready", vec![("get", ready())]);
+    path("/openapi.json", vec![("get", document())]);
+    paths.into()
+}
+
+fn register() -> Operation {
+    let example = json!({
+        "email": "ada@example.com", "password": "correct horse battery", "name": "Ada", "device_name": "Ada's telephone",
+    });
+    let answer = body("Registered and signed in.", "SignedIn", schemas::signed_in());
+    Operation::new("Tokens", "register", "Register and sign in")
+        .about("Not found where registration is switched off.")
+        .takes("RegisterRequest", true, example)
+        .answers("201", with_header(answer, "Set-Cookie", "SetCookie"))
+        .fails(BODY)
+        .fails(&[Code::NotFound, Code::EmailTaken, Code::ValidationFailed])
+        .fails(STORE)
+}
+
+fn login() -> Operation {
+    let example = json!({ "email": "ada@example.com", "password": "correct horse battery", "transport": "cookie" });
+    let answer = body("Signed in.", "SignedIn", schemas::signed_in());
+    Operation::new("Tokens", "login", "Sign in")
+        .about("A wrong password and an unknown address are answered alike, and as fast.")
+        .takes("LoginRequest", true, example)
+        .answers("200", with_header(answer, "Set-Cookie", "SetCookie"))
+        .fails(BODY)
+        .fails(&[Code::InvalidCredentials, Code::AccountDisabled, Code::ValidationFailed, Code::RateLimited])
+        .fails(STORE)
+}
+
+fn refresh() -> Operation {
+    let answer = body("The next pair of tokens.", "Refreshed", schemas::refreshed());
+    let mut failures = errors([Code::InvalidRequest, Code::InvalidGrant]);
+    let refused = failures.remove("400").unwrap_or_default();
+    Operation::new("Tokens", "refresh", "Exchange a refresh token for the next pair")
+        .about(
+            "The refresh token comes in the body or as a cookie. On `invalid_grant` the session cannot be continued: \
+             sign in again. On `refresh_conflict` another request has used the token: read your token store again \
+             and retry. On anything else the token is as good as before.",
+        )
+        .member("security", json!([{}, { "refreshCookie": [] }]))
+        .takes("RefreshTokenRequest", false, json!({ "refresh_token": "eyJ…" }))
+        .answers("200", with_header(answer, "Set-Cookie", "SetCookie"))
+        .answers("400", with_header(refused, "Set-Cookie", "ClearCookie"))
+        .fails(BODY)
+        .fails(&[Code::CrossSite, Code::RefreshConflict])
+        .fails(STORE)
+}
+
+fn confirm() -> Operation {
+    Operation::new("Tokens", "confirm", "Confirm that a pair has been stored")
+        .about(
+            "Send the access token of the new pair once it is stored: the previous refresh token is dead from then \
+             on. With the access token of an older pair nothing changes.",
+        )
+        .guarded()
+        .answers("204", empty("Confirmed."))
+        .fails(CHANGE)
+        .fails(&[Code::RefreshConflict])
+}
+
+fn logout() -> Operation {
+    Operation::new("Tokens", "logout", "Sign out")
+        .about(
+            "Ends the session of whatever token is presented. One that is expired, foreign or of a session already \
+             over is answered alike, and changes nothing.",
+        )
+        .member("security", json!([{ "bearer": [] }, { "accessCookie": [] }, { "refreshCookie": [] }, {}]))
+        .takes("RefreshTokenRequest", false, json!({ "refresh_token": "eyJ…" }))
+        .answers("204", with_header(empty("Signed out."), "Set-Cookie", "ClearCookie"))
+        .fails(BODY)
+        .fails(&[Code::MissingToken, Code::CrossSite])
+        .fails(STORE)
+}
+
+fn list_sessions() -> Operation {
+    Operation::new("Sessions", "listSessions", "List the caller's live sessions")
+        .guarded()
+        .answers("200", body("Most recently used first.", "Sessions", schemas::sessions()))
+        .fails(READ)
+}
+
+fn end_sessions() -> Operation {
+    let scope = json!([{
+        "name": "scope",
+        "in": "query",
+        "required": true,
+        "description": "Every session but the caller's, or every session.",
+        "schema": { "enum": ["others", "all"] },
+        "example": "others",
+    }]);
+    let answer = body("Ended.", "Revoked", json!({ "revoked": 2 }));
+    Operation::new("Sessions", "endSessions", "End many sessions")
+        .guarded()
+        .member("parameters", scope)
+        .answers("200", with_header(answer, "Set-Cookie", "ClearCookie"))
+        .fails(CHANGE)
+}
+
+fn end_session() -> Operation {
+    let id = json!([{
+        "name": "id",
+        "in": "path",
+        "required": true,
+        "schema": { "type": "string", "format": "uuid" },
+        "example": schemas::SESSION_ID,
+    }]);
+    Operation::new("Sessions", "endSession", "End one session")
+        .about("Not found unless it is a live session of the caller's.")
+        .guarded()
+        .member("parameters", id)
+        .answers("204", with_header(empty("Ended."), "Set-Cookie", "ClearCookie"))
+        .fails(CHANGE)
+        .fails(&[Code::NotFound])
+}
+
+fn show_user() -> Operation {
+    Operation::new("Account", "showUser", "Show the caller's account")
+        .guarded()
+        .answers("200", body("The account.", "User", schemas::user()))
+        .fails(READ)
+}
+
+fn change_user() -> Operation {
+    Operation::new("Account", "changeUser", "Change the caller's account")
+        .guarded()
+        .takes("ChangeUserRequest", false, json!({ "name": "Ada" }))
+        .answers("200", body("The account as it is now.", "User", schemas::user()))
+        .fails(CHANGE)
+        .fails(BODY)
+        .fails(&[Code::ValidationFailed])
+}
+
+fn delete_user() -> Operation {
+    Operation::new("Account", "deleteUser", "Delete the caller's account")
+        .about("Every session of the account ends with it.")
+        .guarded()
+        .takes("DeleteUserRequest", true, json!({ "password": "correct horse battery" }))
+        .answers("204", with_header(empty("Deleted."), "Set-Cookie", "ClearCookie"))
+        .fails(CHANGE)
+        .fails(BODY)
+        .fails(&[Code::PasswordMismatch])
+}
+
+fn change_password() -> Operation {
+    let example = json!({ "current_password": "correct horse battery", "new_password": "staple after staple" });
+    Operation::new("Account", "changePassword", "Change the caller's password")
+        .about("Every other session of the account ends.")
+        .guarded()
+        .takes("ChangePasswordRequest", true, example)
+        .answers("204", empty("Changed."))
+        .fails(CHANGE)
+        .fails(BODY)
+        .fails(&[Code::PasswordMismatch, Code::ValidationFailed])
+}
+
+fn jwks() -> Operation {
+    let answer = body("The keys.", "PublicKeys", schemas::public_keys());
+    Operation::new("Machines", "jwks", "The public keys that verify access tokens")
+        .answers("200", with_header(answer, "Cache-Control", "Public"))
+}
+
+fn live() -> Operation {
+    Operation::new("Machines", "live", "Whether the process answers")
+        .answers("200", body("It does.", "Live", json!({ "status": "live" })))
+}
+
+fn ready() -> Operation {
+    Operation::new("Machines", "ready", "Whether the process can do its work")
+        .about("Not while the database does not answer or needs a migration, nor while a shutdown is under way.")
+        .answers("200", body("It can.", "Ready", json!({ "status": "ready" })))
+        .fails(STORE)
+}
+
+fn document() -> Operation {
+    let example = json!({ "openapi": "3.1.0", "info": { "title": "Countersign", "version": "…" }, "paths": {} });
+    Operation::new("Machines", "document", "This document")
+        .answers("200", with_header(body("The document.", "Document", example), "Cache-Control", "Public"))
+}
