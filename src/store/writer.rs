@@ -134,7 +134,8 @@ fn commit(connection: &mut AnyConnection, mut batch: Vec<Box<dyn Work>>) {
         return fail_all(batch, &error);
     }
     let together = commit_after(connection, |connection| {
-        batch.iter_mut().try_for_each(|work| {
+        // Those in front take time, in which whoever asked may have given up.
+        batch.iter_mut().filter(|work| !work.is_abandoned()).try_for_each(|work| {
             match in_savepoint(connection, |connection| work.attempt(connection)) {
                 // A member's own failure is its own answer; only a savepoint that fails ends the batch.
                 Ok(()) | Err(DieselError::RollbackTransaction) => Ok(()),

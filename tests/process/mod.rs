@@ -217,7 +217,7 @@ impl Connection {
             } else if status.is_none() {
                 status = line.split(' ').nth(1).and_then(|number| number.parse().ok());
             } else if let Some(value) = line.strip_prefix("content-length: ") {
-                length = value.parse().map_err(|_| cut())?;
+                length = value.parse().map_err(|_not_a_number| cut())?;
             } else if line == "connection: close" {
                 last = true;
             }
