@@ -33,8 +33,12 @@
 //! F3 store/mod.rs         Store: read, write
 //!    store/connection.rs  both databases, transactions, migrations
 //!    store/writer.rs      the single writer, which commits together what arrives together
-//!    store/sessions.rs  store/users.rs
+//!    store/sessions/mod.rs  store/users.rs
 //!                         every query
+//!    store/sessions/rotation.rs
+//!                         what moves a session on: one conditional statement each
+//!    store/sessions/rows.rs
+//!                         what goes into queries on sessions, and comes out
 //!    store/schema.rs  store/columns.rs  store/error.rs
 //!                         tables; types as columns; what a query fails with
 //! F2 tokens/mod.rs        Place

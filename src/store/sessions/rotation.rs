@@ -1,0 +1,168 @@
+//! What may change a session's place in its history: one conditional statement each. `revoked_at IS NULL`
+//! stands in all of them, so nothing brings an ended session back.
+
+use diesel::prelude::*;
+
+use super::super::AnyConnection;
+use super::super::schema::sessions;
+use super::rows::{Handover, Successor};
+use crate::clock::Timestamp;
+use crate::ids::{SessionId, UserId};
+use crate::tokens::Place;
+use crate::tokens::refresh::TokenDigest;
+
+/// Rotates: `presented` at `from` gives way to `next`. `None`: it is not the current token of a live session.
+pub fn advance(
+    conn: &mut AnyConnection,
+    id: SessionId,
+    from: Place,
+    presented: TokenDigest,
+    next: &Successor,
+) -> QueryResult<Option<Handover>> {
+    diesel::update(
+        sessions::table
+            .filter(sessions::id.eq(id))
+            .filter(sessions::generation.eq(i64::from(from.generation)))
+            .filter(sessions::branch.eq(i64::from(from.branch)))
+            .filter(sessions::token_hash.eq(presented))
+            .filter(sessions::revoked_at.is_null())
+            .filter(sessions::idle_expires_at.gt(next.now))
+            .filter(sessions::expires_at.gt(next.now)),
+    )
+    .set((
+        sessions::generation.eq(i64::from(next.place.generation)),
+        sessions::branch.eq(i64::from(next.place.branch)),
+        sessions::previous_hash.eq(sessions::token_hash.nullable()),
+        sessions::token_hash.eq(next.token_hash),
+        sessions::salt.eq(next.salt.as_slice()),
+        sessions::key_id.eq(&next.key_id),
+        sessions::rotated_at.eq(next.now),
+        sessions::branched_at.eq(next.now),
+        sessions::confirmed_at.eq(None::<Timestamp>),
+        sessions::access_expires_at.eq(next.access_expires_at),
+        sessions::idle_expires_at.eq(next.idle_expires_at),
+        sessions::last_used_at.eq(next.now),
+        sessions::user_agent.eq(&next.device.user_agent),
+        sessions::ip_address.eq(&next.device.ip_address),
+    ))
+    .returning((sessions::roles, sessions::transport))
+    .get_result(conn)
+    .optional()
+}
+
+/// Recovers: the successor at `from` was lost on its way, and `next`, a branch beside it, takes its place.
+/// `false`: the session has moved on since `from` was read.
+pub fn recover(conn: &mut AnyConnection, id: SessionId, from: Place, next: &Successor) -> QueryResult<bool> {
+    let changed = diesel::update(
+        sessions::table
+            .filter(sessions::id.eq(id))
+            .filter(sessions::generation.eq(i64::from(from.generation)))
+            .filter(sessions::branch.eq(i64::from(from.branch)))
+            .filter(sessions::confirmed_at.is_null())
+            .filter(sessions::revoked_at.is_null()),
+    )
+    .set((
+        sessions::branch.eq(i64::from(next.place.branch)),
+        sessions::token_hash.eq(next.token_hash),
+        sessions::salt.eq(next.salt.as_slice()),
+        sessions::key_id.eq(&next.key_id),
+        sessions::branched_at.eq(next.now),
+        sessions::access_expires_at.eq(next.access_expires_at),
+        sessions::last_used_at.eq(next.now),
+        sessions::user_agent.eq(&next.device.user_agent),
+        sessions::ip_address.eq(&next.device.ip_address),
+    ))
+    .execute(conn)?;
+    Ok(changed == 1)
+}
+
+/// Adopts: a restored database knows less than `presented` says, and catches up by rotating from it.
+/// `false`: the session has moved on since `from` was read.
+pub fn adopt(
+    conn: &mut AnyConnection,
+    id: SessionId,
+    from: Place,
+    presented: TokenDigest,
+    next: &Successor,
+) -> QueryResult<bool> {
+    let changed = diesel::update(
+        sessions::table
+            .filter(sessions::id.eq(id))
+            .filter(sessions::generation.eq(i64::from(from.generation)))
+            .filter(sessions::branch.eq(i64::from(from.branch)))
+            .filter(sessions::revoked_at.is_null()),
+    )
+    .set((
+        sessions::generation.eq(i64::from(next.place.generation)),
+        sessions::branch.eq(i64::from(next.place.branch)),
+        sessions::previous_hash.eq(Some(presented)),
+        sessions::token_hash.eq(next.token_hash),
+        sessions::salt.eq(next.salt.as_slice()),
+        sessions::key_id.eq(&next.key_id),
+        sessions::rotated_at.eq(next.now),
+        sessions::branched_at.eq(next.now),
+        sessions::confirmed_at.eq(None::<Timestamp>),
+        sessions::access_expires_at.eq(next.access_expires_at),
+        sessions::idle_expires_at.eq(next.idle_expires_at),
+        sessions::last_used_at.eq(next.now),
+        sessions::user_agent.eq(&next.device.user_agent),
+        sessions::ip_address.eq(&next.device.ip_address),
+    ))
+    .execute(conn)?;
+    Ok(changed == 1)
+}
+
+/// Ends a session, if it still stands at `from`. `false`: it has moved on, or is over already.
+pub fn revoke_at(
+    conn: &mut AnyConnection,
+    id: SessionId,
+    from: Place,
+    now: Timestamp,
+    reason: &'static str,
+) -> QueryResult<bool> {
+    let changed = diesel::update(
+        sessions::table
+            .filter(sessions::id.eq(id))
+            .filter(sessions::generation.eq(i64::from(from.generation)))
+            .filter(sessions::branch.eq(i64::from(from.branch)))
+            .filter(sessions::revoked_at.is_null()),
+    )
+    .set((sessions::revoked_at.eq(Some(now)), sessions::revoked_reason.eq(Some(reason))))
+    .execute(conn)?;
+    Ok(changed == 1)
+}
+
+/// Confirms that the client has stored the pair at `place`. `false`: that is not the current pair of a live session.
+pub fn confirm(
+    conn: &mut AnyConnection,
+    user: UserId,
+    id: SessionId,
+    place: Place,
+    now: Timestamp,
+) -> QueryResult<bool> {
+    let changed = diesel::update(
+        sessions::table
+            .filter(sessions::id.eq(id))
+            .filter(sessions::user_id.eq(user))
+            .filter(sessions::generation.eq(i64::from(place.generation)))
+            .filter(sessions::branch.eq(i64::from(place.branch)))
+            .filter(sessions::revoked_at.is_null()),
+    )
+    .set(sessions::confirmed_at.eq(Some(now)))
+    .execute(conn)?;
+    Ok(changed == 1)
+}
+
+/// Counts a generation whose overlap was answered to a second address. `false`: it has counted already, or is past.
+pub fn count_streak(conn: &mut AnyConnection, id: SessionId, generation: u32, streak: u32) -> QueryResult<bool> {
+    let changed = diesel::update(
+        sessions::table
+            .filter(sessions::id.eq(id))
+            .filter(sessions::generation.eq(i64::from(generation)))
+            .filter(sessions::streak_generation.ne(i64::from(generation)))
+            .filter(sessions::revoked_at.is_null()),
+    )
+    .set((sessions::repeat_streak.eq(i64::from(streak)), sessions::streak_generation.eq(i64::from(generation))))
+    .execute(conn)?;
+    Ok(changed == 1)
+}

@@ -1,0 +1,246 @@
+//! What goes into queries on sessions, and what comes out.
+
+use diesel::prelude::*;
+
+use super::super::columns::Roles;
+use crate::clock::Timestamp;
+use crate::ids::{SessionId, UserId};
+use crate::tokens::Place;
+use crate::tokens::refresh::{Salt, TokenDigest};
+
+/// What decides about a presented refresh token.
+#[derive(Clone, Debug)]
+pub struct SessionRow {
+    /// Whose.
+    pub user_id: UserId,
+    /// Where the current token stands.
+    pub place: Place,
+    /// The current token.
+    pub token_hash: TokenDigest,
+    /// The token it was exchanged for.
+    pub previous_hash: Option<TokenDigest>,
+    /// What the current token was derived with.
+    pub salt: Salt,
+    /// The key the current token was derived and signed with.
+    pub key_id: String,
+    /// When this generation began.
+    pub rotated_at: Timestamp,
+    /// When this branch began.
+    pub branched_at: Timestamp,
+    /// When the client said it had stored the current token.
+    pub confirmed_at: Option<Timestamp>,
+    /// When the newest access token ends.
+    pub access_expires_at: Timestamp,
+    /// When the current refresh token ends.
+    pub idle_expires_at: Timestamp,
+    /// When the session ends.
+    pub expires_at: Timestamp,
+    /// When it was ended.
+    pub revoked_at: Option<Timestamp>,
+    /// Names of the user's roles.
+    pub roles: Roles,
+    /// How tokens are handed out.
+    pub transport: Transport,
+    /// Generations running in which an overlap was answered to a second address.
+    pub repeat_streak: u32,
+    /// The generation that counted last.
+    pub streak_generation: u32,
+    /// Where the last refresh came from.
+    pub ip_address: Option<String>,
+}
+
+/// How a session's tokens are handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// In the answer's body.
+    Body,
+    /// In cookies only.
+    Cookie,
+}
+
+impl Transport {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Body => "body",
+            Self::Cookie => "cookie",
+        }
+    }
+
+    /// The check constraint leaves only these two.
+    fn from_column(text: &str) -> Self {
+        if text == "cookie" { Self::Cookie } else { Self::Body }
+    }
+}
+
+/// Who refreshed, as far as one can see.
+#[derive(Clone, Debug, Default)]
+pub struct Device {
+    /// `User-Agent`.
+    pub user_agent: Option<String>,
+    /// The client's address.
+    pub ip_address: Option<String>,
+}
+
+/// A session to be made.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// Its id.
+    pub id: SessionId,
+    /// Whose.
+    pub user_id: UserId,
+    /// The first token.
+    pub token_hash: TokenDigest,
+    /// The key it was signed with.
+    pub key_id: String,
+    /// Now.
+    pub now: Timestamp,
+    /// When the first access token ends.
+    pub access_expires_at: Timestamp,
+    /// When the first refresh token ends.
+    pub idle_expires_at: Timestamp,
+    /// When the session ends.
+    pub expires_at: Timestamp,
+    /// How tokens are handed out.
+    pub transport: Transport,
+    /// As the client named it.
+    pub device_name: Option<String>,
+    /// Who logged in.
+    pub device: Device,
+}
+
+/// What takes the place of a session's current token.
+#[derive(Clone, Debug)]
+pub struct Successor {
+    /// Where it stands.
+    pub place: Place,
+    /// What it was derived with.
+    pub salt: Salt,
+    /// The key it was derived and signed with.
+    pub key_id: String,
+    /// It.
+    pub token_hash: TokenDigest,
+    /// Now.
+    pub now: Timestamp,
+    /// When the access token handed out with it ends.
+    pub access_expires_at: Timestamp,
+    /// When it ends.
+    pub idle_expires_at: Timestamp,
+    /// Who asked for it.
+    pub device: Device,
+}
+
+/// What an answer to a refresh needs from the row beside the successor itself.
+#[derive(Clone, Debug, PartialEq, Eq, Queryable)]
+pub struct Handover {
+    /// Names of the user's roles.
+    pub roles: Roles,
+    /// `body` or `cookie`.
+    transport: String,
+}
+
+impl Handover {
+    /// How the tokens are handed out.
+    pub fn transport(&self) -> Transport {
+        Transport::from_column(&self.transport)
+    }
+}
+
+impl From<&SessionRow> for Handover {
+    fn from(row: &SessionRow) -> Self {
+        Self { roles: row.roles.clone(), transport: row.transport.as_str().to_owned() }
+    }
+}
+
+/// A session as its user sees it.
+#[derive(Clone, Debug, Queryable)]
+pub struct SessionSummary {
+    /// Its id.
+    pub id: SessionId,
+    /// As the client named it.
+    pub device_name: Option<String>,
+    /// Of the last refresh.
+    pub user_agent: Option<String>,
+    /// Of the last refresh.
+    pub ip_address: Option<String>,
+    /// When it was opened.
+    pub created_at: Timestamp,
+    /// When it was last refreshed.
+    pub last_used_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// A session that has ended while one of its access tokens may still be alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Queryable)]
+pub struct Ended {
+    /// Which.
+    pub id: SessionId,
+    /// When its newest access token ends.
+    pub access_expires_at: Timestamp,
+}
+
+/// Which of a user's sessions to end.
+#[derive(Clone, Copy, Debug)]
+pub enum Scope {
+    /// Every one.
+    All,
+    /// Every one but this.
+    Except(SessionId),
+    /// This one.
+    Only(SessionId),
+}
+
+/// A [`SessionRow`] as it is selected.
+pub(super) type RawRow = (
+    (UserId, i64, i64, TokenDigest, Option<TokenDigest>, Vec<u8>, String, Timestamp, Timestamp, Option<Timestamp>),
+    (Timestamp, Timestamp, Timestamp, Option<Timestamp>, Roles, String, i64, i64, Option<String>),
+);
+
+impl TryFrom<RawRow> for SessionRow {
+    type Error = diesel::result::Error;
+
+    fn try_from((rotation, rest): RawRow) -> QueryResult<Self> {
+        let (
+            user_id,
+            generation,
+            branch,
+            token_hash,
+            previous_hash,
+            salt,
+            key_id,
+            rotated_at,
+            branched_at,
+            confirmed_at,
+        ) = rotation;
+        let (access_expires_at, idle_expires_at, expires_at, revoked_at, roles, transport, streak, counted, ip_address) =
+            rest;
+        Ok(Self {
+            user_id,
+            place: Place { generation: small(generation)?, branch: small(branch)? },
+            token_hash,
+            previous_hash,
+            salt: Salt::try_from(salt).map_err(|salt| undecodable(format!("salt of {} bytes", salt.len())))?,
+            key_id,
+            rotated_at,
+            branched_at,
+            confirmed_at,
+            access_expires_at,
+            idle_expires_at,
+            expires_at,
+            revoked_at,
+            roles,
+            transport: Transport::from_column(&transport),
+            repeat_streak: small(streak)?,
+            streak_generation: small(counted)?,
+            ip_address,
+        })
+    }
+}
+
+fn small(number: i64) -> QueryResult<u32> {
+    u32::try_from(number).map_err(|error| diesel::result::Error::DeserializationError(error.into()))
+}
+
+fn undecodable(what: String) -> diesel::result::Error {
+    diesel::result::Error::DeserializationError(what.into())
+}
