@@ -19,7 +19,9 @@
 //!    http/tokens.rs       register, login, refresh, confirm, logout
 //!    http/account.rs      me, password, sessions
 //!    http/machines.rs     jwks, live, ready
-//!    http/openapi.rs      the OpenAPI document: operations, schemas, answers
+//!    http/openapi.rs      the OpenAPI document
+//!    http/openapi/answers.rs  http/openapi/operations.rs  http/openapi/schemas.rs
+//!                         its headers and errors, routes, bodies
 //!    http/body.rs  http/client.rs  http/cookies.rs
 //!                         JSON members; the client's address; the two cookies
 //! F5 guard/mod.rs         Principal, CurrentUser, Role: who may
@@ -34,8 +36,12 @@
 //! F3 store/mod.rs         Store: read, write
 //!    store/connection.rs  both databases, transactions, migrations
 //!    store/writer.rs      the single writer, which commits together what arrives together
-//!    store/sessions/      queries on sessions: mod.rs, rotation.rs, rows.rs
-//!    store/users.rs       queries on accounts
+//!    store/sessions/mod.rs  store/users.rs
+//!                         every query
+//!    store/sessions/rotation.rs
+//!                         what moves a session on: one conditional statement each
+//!    store/sessions/rows.rs
+//!                         what goes into queries on sessions, and comes out
 //!    store/schema.rs  store/columns.rs  store/error.rs
 //!                         tables; types as columns; what a query fails with
 //! F2 tokens/mod.rs        Place

@@ -344,7 +344,8 @@ fn while_it_drains_the_server_is_alive_and_says_that_it_is_not_ready() {
     let ask = |path: &str| Connection::open(server.address).unwrap().send("GET", path, &[], "").unwrap();
     assert_eq!(ask("/health/ready").status, 200);
     // Somebody is still there; with nobody it would stop at once.
-    let _kept = Connection::open(server.address).unwrap();
+    let mut kept = Connection::open(server.address).unwrap();
+    assert_eq!(kept.send("GET", "/health/ready", &[], "").unwrap().status, 200);
     server.signal(Signal::TERM);
     let answer = (0..500).map(|_| ask("/health/ready")).find(|answer| answer.status != 200).expect("it drains");
     assert_eq!((answer.status, answer.body["code"].as_str()), (503, Some("unavailable")));

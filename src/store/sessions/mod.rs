@@ -129,4 +129,5 @@ pub fn is_live(conn: &mut AnyConnection, id: SessionId) -> QueryResult<bool> {
 }
 
 #[cfg(test)]
+#[path = "queries_tests.rs"]
 mod tests;
