@@ -2,7 +2,12 @@
 //! honest clients in bad luck, T1 to T9 are thieves. H4, a server killed between commit and answer, is in
 //! `tests/crash.rs`. What each rule says beside the scenarios is in `rules`.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "clippy's leave for tests does not reach the functions beside them"
+)]
 
 #[path = "api/harness/mod.rs"]
 #[expect(dead_code, reason = "other tests use other parts of it")]

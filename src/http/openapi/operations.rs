@@ -120,7 +120,7 @@ fn login() -> Operation {
         .takes("LoginRequest", true, example)
         .answers("200", with_header(answer, "Set-Cookie", "SetCookie"))
         .fails(BODY)
-        .fails(&[Code::InvalidCredentials, Code::AccountDisabled, Code::ValidationFailed, Code::RateLimited])
+        .fails(&[Code::InvalidCredentials, Code::AccountDisabled, Code::ValidationFailed])
         .fails(STORE)
 }
 
