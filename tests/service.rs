@@ -1,11 +1,16 @@
 //! The real binary, as its operator meets it: start, restart, mistakes, signals, and its log.
 
+<<<<<<< HEAD
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+=======
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
+>>>>>>> helper-bin
 
 mod process;
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -422,6 +427,14 @@ fn the_log_holds_no_secret_and_no_query_string_at_any_level() {
     let change = json!({ "current_password": PASSWORD, "new_password": "canary-new-password" });
     assert_eq!(ask("POST", "/v1/users/me/password", &[("Authorization", &bearer)], &change).status, 204);
     ask("POST", "/v1/auth/logout", &[], &first);
+
+    for unreadable in
+        ["GET /v1/sessions?canary=query-eight HTTP/1.1\r\ncanary without a colon\r\n\r\n", "canary query-nine\r\n\r\n"]
+    {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(unreadable.as_bytes()).unwrap();
+        stream.read_to_string(&mut String::new()).unwrap();
+    }
 
     let log = server.stop();
     forbidden.extend([PASSWORD, "canary", "query-"].map(str::to_owned));
