@@ -1,11 +1,7 @@
 //! The house keeps its shape: `src/lib.rs` says in `# Layout` which file is on which floor, and a file
 //! imports from lower floors only; foreign crates and the clock stay where they belong; files stay short.
 
-<<<<<<< HEAD
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-=======
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
->>>>>>> helper-bin
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,10 +1,6 @@
 //! The real binary, as its operator meets it: start, restart, mistakes, signals, and its log.
 
-<<<<<<< HEAD
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-=======
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
->>>>>>> helper-bin
 
 mod process;
 
