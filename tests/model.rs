@@ -103,21 +103,61 @@ fn honest_steps() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What single steps seldom add up to: answers lost over and over, and a confirmed pair's duplicate.
+fn honest_stretches() -> impl Strategy<Value = Vec<Step>> {
+    let (lost, kept) = (Step::HonestRefresh(Fate::Lost), Step::HonestRefresh(Fate::Kept));
+    let late = prop::sample::select(&PAUSES[3..8]).prop_map(wait);
+    let any_time = prop::sample::select(&PAUSES[..6]).prop_map(wait);
+    prop_oneof![
+        prop::collection::vec(late, 1..6).prop_map(move |pauses| pauses
+            .into_iter()
+            .flat_map(|pause| [lost, pause])
+            .chain([lost])
+            .collect()),
+        (any_time.clone(), any::<bool>()).prop_map(move |(pause, confirmed)| {
+            let duplicate = Step::Duplicate { back: 0, kept: false };
+            if confirmed { vec![kept, Step::Confirm, pause, duplicate] } else { vec![kept, pause, duplicate] }
+        }),
+        any_time.prop_map(move |pause| vec![kept, kept, pause, Step::Duplicate { back: 1, kept: false }]),
+    ]
+}
+
 /// What happens where nobody steals.
 fn honest_schedule() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(prop_oneof![60 => honest_steps(), 1 => Just(Step::Crash)], 1..24)
+    let stretch = prop_oneof![
+        60 => honest_steps().prop_map(|step| vec![step]),
+        15 => honest_stretches(),
+        1 => Just(vec![Step::Crash]),
+    ];
+    prop::collection::vec(stretch, 1..16).prop_map(|stretches| stretches.concat())
+}
+
+/// A theft, and both going their own ways for a while.
+fn theft() -> impl Strategy<Value = Vec<Step>> {
+    let turn = prop_oneof![
+        Just(Step::HonestRefresh(Fate::Kept)),
+        Just(Step::HonestRefresh(Fate::Lost)),
+        (0..2_usize).prop_map(Step::ThiefRefresh),
+    ];
+    let pause = prop::sample::select(&PAUSES[2..6]).prop_map(wait);
+    prop::collection::vec((turn, pause), 2..6).prop_map(|turns| {
+        let turns = turns.into_iter().flat_map(|(turn, pause)| [turn, pause]);
+        std::iter::once(Step::ThiefCopies).chain(turns).collect()
+    })
 }
 
 /// Anything.
 fn schedule() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        60 => honest_steps(),
-        10 => Just(Step::ThiefCopies),
-        22 => (0..5_usize).prop_map(Step::ThiefRefresh),
-        1 => Just(Step::Logout),
-        1 => Just(Step::Crash),
+    let stretch = prop_oneof![
+        60 => honest_steps().prop_map(|step| vec![step]),
+        8 => Just(vec![Step::ThiefCopies]),
+        18 => (0..5_usize).prop_map(|which| vec![Step::ThiefRefresh(which)]),
+        10 => honest_stretches(),
+        10 => theft(),
+        1 => Just(vec![Step::Logout]),
+        1 => Just(vec![Step::Crash]),
     ];
-    prop::collection::vec(step, 1..20)
+    prop::collection::vec(stretch, 1..12).prop_map(|stretches| stretches.concat())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
