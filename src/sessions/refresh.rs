@@ -114,8 +114,8 @@ impl Sessions {
         let inner = &self.0;
         let now = inner.clock.now();
         // An answer may have been lost shortly before the token's own end: it can still be fetched afterwards,
-        // for as long as lost answers can. Nothing older costs a query.
-        let grace = inner.policy.recovery.max(inner.policy.overlap);
+        // for as long as lost answers can, and repeated. Nothing older costs a query.
+        let grace = inner.policy.recovery.saturating_add(inner.policy.overlap);
         let presented = inner.refresh.verify(token, now.minus(grace))?;
         let attempt = self.attempt(presented, device, now)?;
         let (user_id, session_id) = (attempt.presented.user_id(), attempt.presented.session_id());
