@@ -103,12 +103,15 @@ fn honest_steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What single steps seldom add up to: answers lost over and over, and a confirmed pair's duplicate.
+/// What single steps seldom add up to: answers lost over and over, a confirmed pair's duplicate, and an
+/// answer lost near its token's own end.
 fn honest_stretches() -> impl Strategy<Value = Vec<Step>> {
     let (lost, kept) = (Step::HonestRefresh(Fate::Lost), Step::HonestRefresh(Fate::Kept));
     let late = prop::sample::select(&PAUSES[3..8]).prop_map(wait);
     let any_time = prop::sample::select(&PAUSES[..6]).prop_map(wait);
+    let days = || prop::sample::select(&PAUSES[7..]).prop_map(wait);
     prop_oneof![
+        (days(), days()).prop_map(move |(before, after)| vec![kept, before, lost, after, Step::HonestRetry]),
         prop::collection::vec(late, 1..6).prop_map(move |pauses| pauses
             .into_iter()
             .flat_map(|pause| [lost, pause])
