@@ -116,7 +116,10 @@ impl Sessions {
     pub async fn refresh(&self, token: &str, device: Device) -> Result<TokenPair, RefreshError> {
         let inner = &self.0;
         let now = inner.clock.now();
-        let presented = inner.refresh.verify(token, now)?;
+        // An answer may have been lost shortly before the token's own end: it can still be fetched afterwards,
+        // for as long as lost answers can, and repeated. Nothing older costs a query.
+        let grace = inner.policy.recovery.saturating_add(inner.policy.overlap);
+        let presented = inner.refresh.verify(token, now.minus(grace))?;
         let attempt = self.attempt(presented, device, now)?;
         let (user_id, session_id) = (attempt.presented.user_id(), attempt.presented.session_id());
         let event = Event::new(Kind::Rotated).user(user_id).session(session_id);
@@ -208,6 +211,10 @@ impl Attempt {
             }
             let row = sessions::find(conn, id)?.filter(|row| row.user_id == self.presented.user_id());
             let mut verdict = rotation::judge(row.as_ref(), &self.claim(), self.now, &self.policy);
+            let harmless = matches!(verdict, Verdict::Repeat { .. } | Verdict::Recover | Verdict::Conflict);
+            if !harmless && self.presented.expires_at() <= self.now {
+                return Ok(Outcome::Refused(Refusal::Expired));
+            }
             let Some(row) = row else { return Ok(Outcome::Refused(Refusal::Revoked)) };
             if let Verdict::Repeat { streak } = verdict {
                 match self.repeat(conn, &row, streak)? {

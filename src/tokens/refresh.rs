@@ -100,6 +100,11 @@ impl Presented {
         Timestamp::from_seconds(self.claims.sxp)
     }
 
+    /// When it ends itself, if nobody refreshes it; claim `exp`.
+    pub fn expires_at(&self) -> Timestamp {
+        Timestamp::from_seconds(self.claims.exp)
+    }
+
     /// The key it was signed with.
     pub fn kid(&self) -> &str {
         &self.kid
