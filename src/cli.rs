@@ -132,14 +132,22 @@ fn announce(app: &App, config: &Config) {
     let _unread = std::io::stderr().write_all(text.as_bytes());
 }
 
+/// A line on standard output. Whoever stopped listening, as `head` does, has seen enough.
+fn say(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 fn migrate(config: &Config) -> Result<(), Failure> {
     create_private_folder(&config.data_dir)?;
     let done = Store::prepare(&config.database)?;
     if done.is_empty() {
-        println!("the database is up to date");
+        say(format_args!("the database is up to date"))?;
     }
     for name in done {
-        println!("migrated {name}");
+        say(format_args!("migrated {name}"))?;
     }
     Ok(())
 }
@@ -148,10 +156,10 @@ fn check_config(raw: RawConfig, json: bool) -> Result<(), Failure> {
     let shown = raw.describe();
     let config = raw.resolve()?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&shown)?);
+        say(format_args!("{}", serde_json::to_string_pretty(&shown)?))?;
     } else {
         for entry in &shown {
-            println!("{entry}");
+            say(format_args!("{entry}"))?;
         }
     }
     for warning in &config.warnings {
@@ -170,16 +178,14 @@ fn healthcheck(config: &Config) -> Result<(), Failure> {
     let mut status = String::new();
     BufReader::new(stream).read_line(&mut status)?;
     if status.starts_with("HTTP/1.1 200") {
-        println!("ready");
+        say(format_args!("ready"))?;
         return Ok(());
     }
     Err(Failure(format!("the server on {address} is not ready: {}", status.trim_end())))
 }
 
 fn print_document() -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(&openapi::document())?;
-    // Not println!, which panics where the reader has gone away.
-    Ok(writeln!(std::io::stdout(), "{text}")?)
+    say(format_args!("{}", serde_json::to_string_pretty(&openapi::document())?))
 }
 
 fn server_address(config: &Config) -> Result<SocketAddr, Failure> {
