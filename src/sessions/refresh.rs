@@ -6,6 +6,7 @@ use super::rotation::{self, Claim, Policy, Refusal, Reuse, Verdict};
 use super::{Sessions, TokenPair};
 use crate::clock::Timestamp;
 use crate::events::{Event, Kind};
+use crate::ids::{SessionId, UserId};
 use crate::store::sessions::{self, Device, Ended, Handover, SessionRow, Successor};
 use crate::store::{AnyConnection, QueryResult, StoreError, fault, outrun};
 use crate::tokens::access::Bearer;
@@ -183,8 +184,8 @@ impl Sessions {
 
     fn hand_over(
         &self,
-        user_id: crate::ids::UserId,
-        session_id: crate::ids::SessionId,
+        user_id: UserId,
+        session_id: SessionId,
         grant: Grant,
         now: Timestamp,
     ) -> Result<TokenPair, RefreshError> {
@@ -211,11 +212,11 @@ impl Attempt {
             }
             let row = sessions::find(conn, id)?.filter(|row| row.user_id == self.presented.user_id());
             let mut verdict = rotation::judge(row.as_ref(), &self.claim(), self.now, &self.policy);
-            let harmless = matches!(verdict, Verdict::Repeat { .. } | Verdict::Recover | Verdict::Conflict);
-            if !harmless && self.presented.expires_at() <= self.now {
-                return Ok(Outcome::Refused(Refusal::Expired));
-            }
-            let Some(row) = row else { return Ok(Outcome::Refused(Refusal::Revoked)) };
+            let row = match (row, verdict) {
+                (_, Verdict::Refuse(refusal)) => return Ok(Outcome::Refused(refusal)),
+                (None, _) => return Ok(Outcome::Refused(Refusal::Revoked)),
+                (Some(row), _) => row,
+            };
             if let Verdict::Repeat { streak } = verdict {
                 match self.repeat(conn, &row, streak)? {
                     Some(grant) => return Ok(Outcome::Granted(grant)),
@@ -283,6 +284,7 @@ impl Attempt {
         Claim {
             place: self.presented.place(),
             digest: self.presented.digest(),
+            expired: self.presented.expires_at() <= self.now,
             active_key: self.presented.kid() == self.tokens.active_kid(),
             kid: self.presented.kid(),
             ip_address: self.device.ip_address.as_deref(),

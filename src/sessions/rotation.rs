@@ -30,6 +30,8 @@ pub struct Claim<'a> {
     pub place: Place,
     /// What the database would know it by.
     pub digest: TokenDigest,
+    /// Whether its own `exp` has passed.
+    pub expired: bool,
     /// Whether the active key signed it.
     pub active_key: bool,
     /// The key that signed it.
@@ -98,7 +100,18 @@ impl Reuse {
 }
 
 /// Judges a token that was not taken as the current one. See the table in `docs/rotation.md`.
+///
+/// A token past its own `exp` is no evidence of theft, and starts nothing; but an answer that was lost
+/// shortly before can still be fetched.
 pub fn judge(row: Option<&SessionRow>, claim: &Claim<'_>, now: Timestamp, policy: &Policy) -> Verdict {
+    match judge_in_time(row, claim, now, policy) {
+        fetched @ (Verdict::Repeat { .. } | Verdict::Recover | Verdict::Conflict) => fetched,
+        _ if claim.expired => Verdict::Refuse(Refusal::Expired),
+        verdict => verdict,
+    }
+}
+
+fn judge_in_time(row: Option<&SessionRow>, claim: &Claim<'_>, now: Timestamp, policy: &Policy) -> Verdict {
     let Some(row) = row else { return Verdict::Refuse(Refusal::Revoked) };
     if row.revoked_at.is_some() {
         return Verdict::Refuse(Refusal::Revoked);

@@ -44,7 +44,7 @@ fn row() -> SessionRow {
 }
 
 fn claim(place: Place, digest: TokenDigest) -> Claim<'static> {
-    Claim { place, digest, active_key: true, kid: "active", ip_address: Some("192.0.2.1") }
+    Claim { place, digest, expired: false, active_key: true, kid: "active", ip_address: Some("192.0.2.1") }
 }
 
 fn previous() -> Claim<'static> {
@@ -188,4 +188,17 @@ fn an_answer_that_cannot_be_derived_any_more_recovers_or_conflicts_but_never_rev
     assert_eq!(unrepeatable(&spent, after(1), &POLICY), Verdict::Conflict);
     let off = Policy { recovery: Duration::ZERO, ..POLICY };
     assert_eq!(unrepeatable(&row(), after(1), &off), Verdict::Conflict);
+}
+
+#[test]
+fn past_its_own_end_a_token_fetches_a_lost_answer_and_is_evidence_of_nothing() {
+    let judged = |claim: Claim<'static>, now| judge(Some(&row()), &Claim { expired: true, ..claim }, now, &POLICY);
+    assert_eq!(judged(previous(), after(1)), Verdict::Repeat { streak: None });
+    assert_eq!(judged(previous(), after(60)), Verdict::Recover);
+    assert_eq!(judged(claim(at(3, 0), OTHER), after(1)), Verdict::Conflict);
+    let expired = Verdict::Refuse(Refusal::Expired);
+    assert_eq!(judged(previous(), START.plus(RECOVERY).plus(MICROSECOND)), expired);
+    for (place, digest) in [(at(2, 0), OTHER), (at(5, 0), CURRENT), (at(6, 0), OTHER)] {
+        assert_eq!(judged(claim(place, digest), after(60)), expired);
+    }
 }
