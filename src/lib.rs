@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! F8 main.rs              hand over, exit code
-//!    cli.rs               serve, migrate, check-config, healthcheck, openapi
+//!    cli/mod.rs           serve, migrate, check-config, healthcheck, openapi
 //! F7 app.rs               Countersign::open, App::build, App::run: keys, services, socket, drain
 //!    telemetry.rs         the log: form, filter, what is never recorded
 //! F6 http/mod.rs          the route table
@@ -32,7 +32,7 @@
 //!    sessions/rotation.rs what a presented token means: a pure function
 //!    sessions/revocations.rs
 //!                         the sessions that have ended lately, in memory
-//!    users.rs             register, authenticate, change, delete
+//!    users/mod.rs         register, authenticate, change, delete
 //! F3 store/mod.rs         Store: read, write
 //!    store/connection.rs  both databases, transactions, migrations
 //!    store/writer.rs      the single writer, which commits together what arrives together
