@@ -16,6 +16,7 @@ use crate::guard::cross_site::Origins;
 use crate::http::client::TrustedProxies;
 use crate::http::cookies::Cookies;
 use crate::http::{self, Api, Draining};
+use crate::janitor::Janitor;
 use crate::passwords::Hasher;
 use crate::sessions::revocations::Revocations;
 use crate::sessions::rotation::Policy;
@@ -37,6 +38,8 @@ const SEND_AWAY_ROUNDS: u32 = 8;
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a client may take to send its request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why the application was not built. Each says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -162,6 +165,7 @@ impl Countersign {
             lifetimes,
             policy,
         );
+        let janitor = Janitor::start(store.clone(), clock.clone(), remembrance(config)).map_err(BuildError::Threads)?;
         let origins = Origins::new(config.cors.allowed_origins.clone());
         let draining = Draining::default();
         let gate = Gate {
@@ -183,6 +187,7 @@ impl Countersign {
             proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
             registration: config.registration.enabled,
             draining: draining.clone(),
+            _janitor: janitor,
         };
         Ok(Self {
             api: web::Data::new(api),
@@ -303,6 +308,13 @@ async fn send_away(draining: &Draining) {
             return;
         }
     }
+}
+
+/// How long sessions are kept after their end: until the last lost answer can no longer be asked for, the last access
+/// token is over, and, for whoever looks into yesterday's trouble, a day more.
+fn remembrance(config: &Config) -> Duration {
+    let rotation = &config.rotation;
+    rotation.overlap.saturating_add(rotation.recovery).saturating_add(config.tokens.access_ttl).saturating_add(A_DAY)
 }
 
 /// The configured issuer, or the one of the first start.

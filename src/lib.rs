@@ -33,6 +33,7 @@
 //!    sessions/revocations.rs
 //!                         the sessions that have ended lately, in memory
 //!    users/mod.rs         register, authenticate, change, delete
+//!    janitor.rs           removes what is over, a little at a time
 //! F3 store/mod.rs         Store: read, write
 //!    store/connection.rs  both databases, transactions, migrations
 //!    store/writer.rs      the single writer, which commits together what arrives together
@@ -40,6 +41,8 @@
 //!                         every query
 //!    store/sessions/rotation.rs
 //!                         what moves a session on: one conditional statement each
+//!    store/sessions/expiry.rs
+//!                         what is over for good, removed a few at a time
 //!    store/sessions/rows.rs
 //!                         what goes into queries on sessions, and comes out
 //!    store/schema.rs  store/columns.rs  store/error.rs
@@ -66,6 +69,7 @@ mod events;
 pub mod guard;
 mod http;
 pub mod ids;
+mod janitor;
 mod passwords;
 pub mod problem;
 pub mod secret;

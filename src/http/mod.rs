@@ -23,6 +23,7 @@ use self::client::TrustedProxies;
 use self::cookies::Cookies;
 use crate::clock::Clock;
 use crate::guard::cross_site::Origins;
+use crate::janitor::Janitor;
 use crate::problem::{Code, Problem};
 use crate::sessions::Sessions;
 use crate::store::Store;
@@ -41,6 +42,8 @@ pub(crate) struct Api {
     pub(crate) proxies: TrustedProxies,
     pub(crate) registration: bool,
     pub(crate) draining: Draining,
+    /// At work for as long as there is somebody to answer.
+    pub(crate) _janitor: Janitor,
 }
 
 /// Whether a shutdown is under way: then each answer is the last on its connection, and says so. Clones share it.

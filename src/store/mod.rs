@@ -122,6 +122,20 @@ impl Store {
         }
     }
 
+    /// The same, on this thread. For threads that may wait, and do not hurry.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::write`].
+    pub fn write_blocking<T, F>(&self, attempt: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
+    {
+        let answer = self.writer.submit(Box::new(attempt))?;
+        answer.blocking_recv().unwrap_or_else(|_| Err(StoreError::Unavailable("the writer has stopped".into())))
+    }
+
     /// Whether the database answers and has the schema this version was built for.
     ///
     /// # Errors

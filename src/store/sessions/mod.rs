@@ -1,11 +1,13 @@
 //! Queries on sessions. [`rotation`] holds the statements that move a session on, [`rows`] what goes in
 //! and comes out.
 
+mod expiry;
 mod rotation;
 mod rows;
 
 use diesel::prelude::*;
 
+pub use self::expiry::{idle_among, purge_ended, purge_expired, purge_idle};
 pub use self::rotation::{adopt, advance, confirm, count_streak, find, recover, revoke_at};
 pub use self::rows::{Device, Ended, Handover, NewSession, Scope, SessionRow, SessionSummary, Successor, Transport};
 use super::AnyConnection;

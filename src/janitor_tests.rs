@@ -1,0 +1,171 @@
+//! The janitor over a real database file, one round at a time.
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::Database;
+
+const NOW: Timestamp = Timestamp::from_seconds(1_000_000);
+const KEEP: Duration = Duration::from_secs(1_000);
+/// What is gone after a round: anything older than this.
+const OVER: i64 = 999_000_000_000;
+
+struct House {
+    store: Store,
+    rounds: Rounds,
+    employed: Option<SyncSender<()>>,
+    _folder: TempDir,
+}
+
+impl House {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::Sqlite(folder.path().join("test.db"));
+        Store::prepare(&database).unwrap();
+        let store = Store::open(&database).unwrap();
+        let (employed, dismissed) = sync_channel(0);
+        let rounds = Rounds {
+            store: store.clone(),
+            clock: Clock::manual(NOW),
+            keep: KEEP,
+            dismissed,
+            batch: BATCH.0,
+            walked: None,
+        };
+        Self { store, rounds, employed: Some(employed), _folder: folder }
+    }
+
+    fn run(&self, statement: &str) {
+        let statement = statement.to_owned();
+        self.store.write_blocking(move |conn| sql_query(&statement).execute(conn)).unwrap();
+    }
+
+    /// As many sessions, with these times in microseconds.
+    fn sessions(&self, count: u32, idle_at: i64, expires_at: i64, revoked_at: &str) {
+        let reason = if revoked_at == "NULL" { "NULL" } else { "'test'" };
+        self.run(&format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
+             INSERT INTO sessions SELECT randomblob(16), randomblob(16), 0, 0, randomblob(32), NULL, zeroblob(16), 'k',
+               0, 0, NULL, 0, {idle_at}, {expires_at}, {revoked_at}, {reason}, '[]', 'body', 0, 0,
+               NULL, NULL, NULL, 0, 0 FROM n"
+        ));
+    }
+
+    fn count(&self, table: &str) -> i64 {
+        #[derive(QueryableByName)]
+        struct Count {
+            #[diesel(sql_type = diesel::sql_types::BigInt)]
+            count: i64,
+        }
+        let query = format!("SELECT count(*) AS count FROM {table}");
+        self.store.read_blocking(|conn| sql_query(query).get_result::<Count>(conn)).unwrap().count
+    }
+
+    fn round(&mut self) -> usize {
+        match self.rounds.round() {
+            Ok(removed) => removed,
+            Err(Cut::Dismissed) => panic!("dismissed"),
+            Err(Cut::Failed(error)) => panic!("{error}"),
+        }
+    }
+}
+
+/// SES-08.
+#[test]
+fn sessions_go_when_they_have_been_over_for_long_enough_and_not_before() {
+    let mut house = House::new();
+    house.sessions(1, OVER, i64::MAX, "NULL");
+    house.sessions(1, OVER, OVER, "NULL");
+    house.sessions(1, i64::MAX, i64::MAX, &OVER.to_string());
+    assert_eq!(house.round(), 0);
+    house.sessions(2, OVER - 1, i64::MAX, "NULL");
+    assert_eq!(house.round(), 2, "idle");
+    house.sessions(3, i64::MAX, OVER - 1, "NULL");
+    assert_eq!(house.round(), 3, "expired");
+    house.sessions(4, i64::MAX, i64::MAX, &(OVER - 1).to_string());
+    assert_eq!(house.round(), 4, "ended");
+    assert_eq!(house.count("sessions"), 3);
+}
+
+#[test]
+fn a_session_that_was_used_after_it_was_found_idle_stays() {
+    let house = House::new();
+    house.sessions(1, OVER - 1, i64::MAX, "NULL");
+    let over = Timestamp::from_micros(OVER);
+    let (found, _) = house.store.read_blocking(|conn| sessions::idle_among(conn, None, STEP, over)).unwrap();
+    assert_eq!(found.len(), 1);
+    house.run(&format!("UPDATE sessions SET idle_expires_at = {OVER}"));
+    let removed = house.store.write_blocking(move |conn| sessions::purge_idle(conn, &found, over)).unwrap();
+    assert_eq!(removed, 0);
+}
+
+#[test]
+fn the_search_for_idle_sessions_goes_on_where_it_stopped_and_begins_anew_at_the_end() {
+    let mut house = House::new();
+    let one_round = u32::try_from(STEP).unwrap() * STEPS;
+    house.sessions(one_round + 1, OVER, i64::MAX, "NULL");
+    assert_eq!(house.round(), 0);
+    let stopped = house.rounds.walked.expect("one step more to go");
+    house.run(&format!("UPDATE sessions SET idle_expires_at = {OVER} - 1 WHERE id = (SELECT max(id) FROM sessions)"));
+    house.run(&format!("UPDATE sessions SET idle_expires_at = {OVER} - 1 WHERE id = (SELECT min(id) FROM sessions)"));
+    assert_eq!(house.round(), 1, "the last, beyond {stopped}");
+    assert_eq!(house.rounds.walked, None);
+    assert_eq!(house.round(), 1, "the first");
+}
+
+#[test]
+fn a_janitor_who_is_dismissed_goes_at_the_next_rest() {
+    let mut house = House::new();
+    house.sessions(2_000, i64::MAX, 0, "NULL");
+    house.employed = None;
+    assert!(matches!(house.rounds.round(), Err(Cut::Dismissed)));
+    let left = house.count("sessions");
+    assert_eq!(left, 2_000 - BATCH.0, "one batch, and no more");
+}
+
+#[test]
+fn a_database_that_does_not_answer_ends_the_round_and_not_the_janitor() {
+    let mut house = House::new();
+    house.run("ALTER TABLE sessions RENAME TO elsewhere");
+    assert!(matches!(house.rounds.round(), Err(Cut::Failed(_))));
+    house.run("ALTER TABLE elsewhere RENAME TO sessions");
+    house.sessions(1, i64::MAX, 0, "NULL");
+    assert_eq!(house.round(), 1);
+}
+
+/// While a million rows go, somebody else's writes are answered all along: between any two batches there is room.
+#[test]
+fn a_million_rows_go_in_batches_between_which_others_write() {
+    let mut house = House::new();
+    house.sessions(400_000, i64::MAX, 0, "NULL");
+    house.sessions(400_000, i64::MAX, i64::MAX, "0");
+    house.sessions(200_000, 0, i64::MAX, "NULL");
+    house.sessions(100, i64::MAX, i64::MAX, "NULL");
+    house.run("CREATE TABLE seen (left_over INTEGER NOT NULL)");
+    let (store, done) = (house.store.clone(), std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    let over = done.clone();
+    // Each of these writes counts what is left: how much two neighbours differ is what went between them.
+    let other = thread::spawn(move || {
+        while !over.load(std::sync::atomic::Ordering::SeqCst) {
+            let note = "INSERT INTO seen SELECT total_changes()";
+            store.write_blocking(move |conn| sql_query(note).execute(conn)).unwrap();
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let mut removed = 0;
+    while removed < 1_000_000 {
+        let some = house.round();
+        assert!(some > 0, "{removed} of a million went, and then no more");
+        removed += some;
+    }
+    done.store(true, std::sync::atomic::Ordering::SeqCst);
+    other.join().unwrap();
+    assert_eq!((removed, house.count("sessions")), (1_000_000, 100));
+    // The writer has one connection, so its count of changes grew by one batch at most, and their own note.
+    let widest =
+        house.count("(SELECT left_over - lag(left_over) OVER (ORDER BY left_over) AS step FROM seen) WHERE step > 513");
+    assert_eq!(widest, 0, "gaps wider than a batch");
+    assert!(house.count("seen") > 1_000_000 / BATCH.1, "others wrote all along");
+}

@@ -1,0 +1,47 @@
+//! Sessions that are over for good: found and removed a few at a time, so that nobody waits for it.
+
+use diesel::prelude::*;
+
+use crate::clock::Timestamp;
+use crate::ids::SessionId;
+use crate::store::AnyConnection;
+use crate::store::schema::sessions;
+
+/// Removes at most `limit` sessions whose absolute end was before `before`. Returns how many.
+pub fn purge_expired(conn: &mut AnyConnection, before: Timestamp, limit: i64) -> QueryResult<usize> {
+    let expired = sessions::table.filter(sessions::expires_at.lt(before)).select(sessions::id).limit(limit);
+    let expired: Vec<SessionId> = expired.load(conn)?;
+    diesel::delete(sessions::table.filter(sessions::id.eq_any(expired))).execute(conn)
+}
+
+/// Removes at most `limit` sessions that were ended before `before`. Returns how many.
+pub fn purge_ended(conn: &mut AnyConnection, before: Timestamp, limit: i64) -> QueryResult<usize> {
+    let ended = sessions::table.filter(sessions::revoked_at.lt(before)).select(sessions::id).limit(limit);
+    let ended: Vec<SessionId> = ended.load(conn)?;
+    diesel::delete(sessions::table.filter(sessions::id.eq_any(ended))).execute(conn)
+}
+
+/// Looks at the `step` sessions that follow `after`, and returns which of them fell idle before `before`, and where to
+/// go on. There is no index to ask instead: it would be on a column that every refresh writes.
+pub fn idle_among(
+    conn: &mut AnyConnection,
+    after: Option<SessionId>,
+    step: i64,
+    before: Timestamp,
+) -> QueryResult<(Vec<SessionId>, Option<SessionId>)> {
+    let columns = (sessions::id, sessions::idle_expires_at);
+    let ordered = sessions::table.select(columns).order(sessions::id).limit(step);
+    let seen: Vec<(SessionId, Timestamp)> = match after {
+        Some(after) => ordered.filter(sessions::id.gt(after)).load(conn)?,
+        None => ordered.load(conn)?,
+    };
+    let full = i64::try_from(seen.len()).is_ok_and(|seen| seen == step);
+    let next = seen.last().filter(|_| full).map(|(id, _)| *id);
+    Ok((seen.into_iter().filter(|(_, idle_at)| *idle_at < before).map(|(id, _)| id).collect(), next))
+}
+
+/// Removes those of `ids` that are still idle since before `before`. Returns how many.
+pub fn purge_idle(conn: &mut AnyConnection, ids: &[SessionId], before: Timestamp) -> QueryResult<usize> {
+    let idle = sessions::table.filter(sessions::id.eq_any(ids)).filter(sessions::idle_expires_at.lt(before));
+    diesel::delete(idle).execute(conn)
+}
