@@ -14,11 +14,11 @@ use crate::store::{AnyConnection, QueryResult, Store, StoreError, sessions};
 /// How often it makes its round.
 const ROUND: Duration = Duration::from_secs(60);
 /// What a batch should take. The size of the next one follows from what the last one took.
-const AIM: Duration = Duration::from_millis(2);
+const AIM: Duration = Duration::from_millis(4);
 /// The smallest and the largest batch, in rows.
 const BATCH: (i64, i64) = (16, 512);
 /// For each unit of time at work, so many at rest; and the least rest.
-const REST: u32 = 4;
+const REST: u32 = 2;
 const LEAST_REST: Duration = Duration::from_millis(2);
 /// Sessions looked at in one read, and reads in one round, when looking for idle ones.
 const STEP: i64 = 1_000;
@@ -137,10 +137,12 @@ impl Rounds {
         &mut self,
         batch: impl Fn(&mut AnyConnection) -> QueryResult<usize> + Send + 'static,
     ) -> Result<usize, Cut> {
-        let (removed, took) = self.store.write_blocking(move |conn| {
+        // From its first statement to its commit: as long as that, the writer is held.
+        let (removed, began) = self.store.write_blocking(move |conn| {
             let began = Instant::now();
-            batch(conn).map(|removed| (removed, began.elapsed()))
+            batch(conn).map(|removed| (removed, began))
         })?;
+        let took = began.elapsed();
         self.batch = if took > AIM { self.batch / 2 } else { self.batch + self.batch / 4 }.clamp(BATCH.0, BATCH.1);
         self.rest(took * REST)?;
         Ok(removed)
