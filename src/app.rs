@@ -10,7 +10,7 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpServer, rt};
 
 use crate::clock::Clock;
-use crate::config::{Algorithm, Config, Database};
+use crate::config::{Config, Database};
 use crate::guard::Gate;
 use crate::guard::cross_site::Origins;
 use crate::http::client::TrustedProxies;
@@ -22,10 +22,9 @@ use crate::sessions::revocations::Revocations;
 use crate::sessions::rotation::Policy;
 use crate::sessions::{Lifetimes, Sessions};
 use crate::store::{Store, StoreError};
-use crate::tokens::access::AccessTokens;
+use crate::tokens::configured::{self, NoKeys};
 use crate::tokens::key_files::{KeyFileError, KeyFiles, create_private_folder};
-use crate::tokens::keys::{Asymmetric, Key, KeyError, KeyRing};
-use crate::tokens::refresh::RefreshTokens;
+use crate::tokens::keys::KeyError;
 use crate::users::Users;
 
 /// How long requests in flight may take to finish when the server stops.
@@ -52,7 +51,7 @@ pub enum BuildError {
     KeyFile(#[from] KeyFileError),
     /// A configured secret cannot be used.
     #[error("a key cannot be used: {0}")]
-    Key(#[from] KeyError),
+    Key(KeyError),
     /// The configuration asks for what this version cannot do.
     #[error("{0}")]
     Unsupported(&'static str),
@@ -72,6 +71,15 @@ pub enum BuildError {
 impl From<StoreError> for BuildError {
     fn from(error: StoreError) -> Self {
         Self::Database(error)
+    }
+}
+
+impl From<NoKeys> for BuildError {
+    fn from(error: NoKeys) -> Self {
+        match error {
+            NoKeys::File(error) => Self::KeyFile(error),
+            NoKeys::Key(error) => Self::Key(error),
+        }
     }
 }
 
@@ -134,8 +142,10 @@ impl Countersign {
         first_start.migrations = Store::prepare(&config.database)?;
         let key_files = KeyFiles::below(&config.data_dir);
         let issuer = issuer(config, &key_files)?;
-        let refresh = Arc::new(refresh_tokens(config, &key_files, &issuer, &mut first_start)?);
-        let access = Arc::new(access_tokens(config, &key_files, &issuer, &mut first_start)?);
+        let mut keys_made = false;
+        let refresh = Arc::new(configured::refresh_tokens(config, &key_files, &issuer, &mut keys_made)?);
+        let access = Arc::new(configured::access_tokens(config, &key_files, &issuer, &mut keys_made)?);
+        first_start.keys = keys_made.then(|| key_files.folder().to_owned());
 
         let store = Store::open(&config.database)?;
         let hasher = Hasher::start(
@@ -323,71 +333,4 @@ fn issuer(config: &Config, files: &KeyFiles) -> Result<String, KeyFileError> {
         Some(issuer) => Ok(issuer.clone()),
         None => files.issuer(&format!("http://{}:{}", config.server.host, config.server.port)),
     }
-}
-
-fn refresh_tokens(
-    config: &Config,
-    files: &KeyFiles,
-    issuer: &str,
-    first_start: &mut FirstStart,
-) -> Result<RefreshTokens, BuildError> {
-    let tokens = &config.tokens;
-    let (active, retired) = if let Some(secret) = &tokens.refresh_secret {
-        (secret.clone(), tokens.refresh_secrets_previous.clone())
-    } else {
-        if files.refresh_secrets()?.is_empty() {
-            files.generate_refresh()?;
-            first_start.keys = Some(files.folder().to_owned());
-        }
-        let mut secrets = files.refresh_secrets()?;
-        (secrets.pop().ok_or(KeyError::Library)?, secrets)
-    };
-    Ok(RefreshTokens::new(&active, &retired, issuer.to_owned(), tokens.previous_issuers.clone())?)
-}
-
-fn access_tokens(
-    config: &Config,
-    files: &KeyFiles,
-    issuer: &str,
-    first_start: &mut FirstStart,
-) -> Result<AccessTokens, BuildError> {
-    let tokens = &config.tokens;
-    let ring = match (&tokens.access_secret, tokens.algorithm) {
-        (Some(secret), _) => {
-            let retired = tokens.access_secrets_previous.iter().map(Key::from_secret).collect::<Result<_, _>>()?;
-            KeyRing::new(Key::from_secret(secret)?, retired)
-        }
-        (None, Some(Algorithm::Hs256)) => {
-            if files.access_secrets()?.is_empty() {
-                files.generate_access_secret()?;
-                first_start.keys = Some(files.folder().to_owned());
-            }
-            let mut secrets = files.access_secrets()?;
-            let active = secrets.pop().ok_or(KeyError::Library)?;
-            KeyRing::new(Key::from_secret(&active)?, secrets.iter().map(Key::from_secret).collect::<Result<_, _>>()?)
-        }
-        (None, Some(Algorithm::Es256) | None) => asymmetric(files, Asymmetric::Es256, first_start)?,
-        (None, Some(Algorithm::EdDsa)) => asymmetric(files, Asymmetric::EdDsa, first_start)?,
-        (None, Some(Algorithm::Rs256)) => asymmetric(files, Asymmetric::Rs256, first_start)?,
-    };
-    Ok(AccessTokens::new(
-        ring,
-        issuer.to_owned(),
-        &tokens.previous_issuers,
-        tokens.audience.clone(),
-        tokens.client_id.clone(),
-        tokens.access_ttl,
-    ))
-}
-
-/// The newest generated key of the algorithm signs; those of earlier algorithms still verify.
-fn asymmetric(files: &KeyFiles, algorithm: Asymmetric, first_start: &mut FirstStart) -> Result<KeyRing, BuildError> {
-    if !files.access_keys()?.iter().any(|(made_for, _)| *made_for == algorithm) {
-        files.generate_access(algorithm)?;
-        first_start.keys = Some(files.folder().to_owned());
-    }
-    let mut keys = files.access_keys()?;
-    let newest = keys.iter().rposition(|(made_for, _)| *made_for == algorithm).ok_or(KeyError::Library)?;
-    let (_, active) = keys.remove(newest);
-    Ok(KeyRing::new(active, keys.into_iter().map(|(_, key)| key).collect()))
 }

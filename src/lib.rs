@@ -51,8 +51,8 @@
 //!    tokens/access.rs  tokens/refresh.rs
 //!                         the two kinds: issue, derive, verify
 //!    tokens/jws.rs        the one strict reading of a signed token
-//!    tokens/keys.rs  tokens/key_files.rs
-//!                         the key ring; keys that the first start makes
+//!    tokens/keys.rs  tokens/key_files.rs  tokens/configured.rs
+//!                         the key ring; keys that the first start makes; which of them are used
 //!    passwords.rs         what is acceptable, hashing on threads of its own
 //! F1 config/              every key, its source, its bounds: RawConfig -> Config
 //!    events.rs            security events

@@ -9,6 +9,7 @@
 //! | [`key_files`] | keys that the first start makes and later starts read |
 
 pub mod access;
+pub mod configured;
 pub mod jws;
 pub mod key_files;
 pub mod keys;
