@@ -2,8 +2,12 @@
 //! each, under the target `countersign::security`, and never a token, a password or a secret.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::ids::{SessionId, UserId};
+
+/// How long events are kept in the database.
+pub const RETENTION: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,24 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub(crate) const ALL: [Self; 14] = [
+        Self::Registered,
+        Self::LoginOk,
+        Self::LoginFailed,
+        Self::Rotated,
+        Self::Repeated,
+        Self::Recovered,
+        Self::Conflict,
+        Self::Reused,
+        Self::Behind,
+        Self::RepeatStreak,
+        Self::Revoked,
+        Self::PasswordChanged,
+        Self::AccountDeleted,
+        Self::CrossSite,
+    ];
+
     /// The name in the log.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -58,20 +80,42 @@ impl Kind {
             Self::CrossSite => "cross_site",
         }
     }
+
+    /// Whether it is kept in the database: what its user would want to know of, and nothing that a client can
+    /// bring about as often as it likes. A plain refresh adds no row.
+    pub fn is_kept(self) -> bool {
+        match self {
+            Self::Registered
+            | Self::LoginOk
+            | Self::LoginFailed
+            | Self::Recovered
+            | Self::Reused
+            | Self::Behind
+            | Self::RepeatStreak
+            | Self::Revoked
+            | Self::PasswordChanged => true,
+            Self::Rotated | Self::Repeated | Self::Conflict | Self::AccountDeleted | Self::CrossSite => false,
+        }
+    }
+
+    /// Every kind that is kept.
+    pub(crate) fn kept() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|kind| kind.is_kept())
+    }
 }
 
-/// One event, to be [recorded](Event::record).
+/// One event, to be [recorded](Event::record), and kept where its user can read it if it is of a kind that is.
 #[derive(Clone, Debug)]
-pub struct Event<'a> {
+pub struct Event {
     kind: Kind,
     user: Option<UserId>,
     session: Option<SessionId>,
-    ip_address: Option<&'a str>,
+    ip_address: Option<String>,
     detail: Option<&'static str>,
     count: Option<u64>,
 }
 
-impl<'a> Event<'a> {
+impl Event {
     /// An event that nothing more is known about yet.
     pub fn new(kind: Kind) -> Self {
         Self { kind, user: None, session: None, ip_address: None, detail: None, count: None }
@@ -100,8 +144,8 @@ impl<'a> Event<'a> {
 
     /// From where.
     #[must_use]
-    pub fn ip_address(mut self, address: Option<&'a str>) -> Self {
-        self.ip_address = address;
+    pub fn ip_address(mut self, address: Option<&str>) -> Self {
+        self.ip_address = address.map(str::to_owned);
         self
     }
 
@@ -119,6 +163,31 @@ impl<'a> Event<'a> {
         self
     }
 
+    /// Whose it is, if it is of a kind that is kept.
+    pub fn kept_for(&self) -> Option<UserId> {
+        self.user.filter(|_| self.kind.is_kept())
+    }
+
+    /// In which session it happened.
+    pub fn session_id(&self) -> Option<SessionId> {
+        self.session
+    }
+
+    /// From where it came.
+    pub fn address(&self) -> Option<&str> {
+        self.ip_address.as_deref()
+    }
+
+    /// The name of its kind.
+    pub fn name(&self) -> &'static str {
+        self.kind.as_str()
+    }
+
+    /// The subtype or reason.
+    pub fn detail_text(&self) -> Option<&'static str> {
+        self.detail
+    }
+
     /// Writes the event's line: an error where somebody should look now, a warning where it may be an attack.
     pub fn record(&self) {
         macro_rules! line {
@@ -128,7 +197,7 @@ impl<'a> Event<'a> {
                     event = self.kind.as_str(),
                     user_id = shown(self.user.as_ref()),
                     session_id = shown(self.session.as_ref()),
-                    ip_address = self.ip_address,
+                    ip_address = self.ip_address.as_deref(),
                     detail = self.detail,
                     count = self.count,
                     "{}",

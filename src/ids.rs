@@ -89,6 +89,10 @@ id! {
     /// A session: one signed-in device.
     SessionId
 }
+id! {
+    /// Something that has happened.
+    EventId
+}
 
 #[cfg(test)]
 mod tests {

@@ -8,8 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, Timestamp};
+use crate::events::RETENTION;
 use crate::ids::SessionId;
-use crate::store::{AnyConnection, QueryResult, Store, StoreError, sessions};
+use crate::store::{AnyConnection, QueryResult, Store, StoreError, events, sessions};
 
 /// How often it makes its round.
 const ROUND: Duration = Duration::from_secs(60);
@@ -93,7 +94,9 @@ impl Rounds {
     /// Removes everything whose time has come, and returns how many rows that were.
     fn round(&mut self) -> Result<usize, Cut> {
         let over = self.clock.now().minus(self.keep);
-        let chores: [(Purge, Timestamp); 2] = [(sessions::purge_expired, over), (sessions::purge_ended, over)];
+        let past = self.clock.now().minus(RETENTION);
+        let chores: [(Purge, Timestamp); 3] =
+            [(sessions::purge_expired, over), (sessions::purge_ended, over), (events::purge, past)];
         let mut removed = 0;
         for (purge, before) in chores {
             removed += self.purge(purge, before)?;

@@ -18,6 +18,7 @@
 //!    http/error.rs        From<each service error> for Problem
 //!    http/tokens.rs       register, login, refresh, confirm, logout
 //!    http/account.rs      me, password, sessions
+//!    http/events.rs       what has happened to the account, by pages
 //!    http/machines.rs     jwks, live, ready
 //!    http/openapi.rs      the OpenAPI document
 //!    http/openapi/answers.rs  http/openapi/operations.rs  http/openapi/schemas.rs
@@ -37,7 +38,7 @@
 //! F3 store/mod.rs         Store: read, write
 //!    store/connection.rs  both databases, transactions, migrations
 //!    store/writer.rs      the single writer, which commits together what arrives together
-//!    store/sessions/mod.rs  store/users.rs
+//!    store/sessions/mod.rs  store/users.rs  store/events.rs
 //!                         every query
 //!    store/sessions/rotation.rs
 //!                         what moves a session on: one conditional statement each

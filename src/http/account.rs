@@ -7,11 +7,12 @@ use serde_json::json;
 use super::Api;
 use super::body::Members;
 use super::error::signed_in;
+use crate::events::Event;
 use crate::guard::{CurrentUser, Principal};
 use crate::ids::SessionId;
 use crate::passwords::Password;
 use crate::problem::{Code, FieldError, Problem};
-use crate::store::sessions::{Scope, SessionSummary};
+use crate::store::sessions::{Ended, Scope, SessionSummary};
 use crate::store::users::{NewUser, UserRow};
 
 /// An account, as its user sees it.
@@ -100,13 +101,16 @@ pub(crate) async fn change_password(
     caller: Principal,
     _user: CurrentUser,
     api: web::Data<Api>,
+    req: HttpRequest,
     mut body: Members,
 ) -> Result<HttpResponse, Problem> {
     let current = Password::new(body.required("current_password")?);
     let new = Password::new(body.required("new_password")?);
     let (user, session) = (caller.user_id(), caller.session_id());
-    let ended = api.users.change_password(user, session, current, new).await.map_err(signed_in)?;
-    api.sessions.note_ended(user, &ended, "password_changed");
+    let (sessions, address) = (api.sessions.clone(), api.proxies.address_text(&req));
+    let announce = move |event: &Event, ended: &[Ended]| sessions.note_ended(event, ended);
+    let changed = api.users.change_password(user, session, current, new, announce, address.as_deref());
+    changed.await.map_err(signed_in)?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -118,8 +122,10 @@ pub(crate) async fn delete(
     mut body: Members,
 ) -> Result<HttpResponse, Problem> {
     let password = Password::new(body.required("password")?);
-    let ended = api.users.delete(caller.user_id(), password).await.map_err(signed_in)?;
-    api.sessions.note_ended(caller.user_id(), &ended, "account_deleted");
+    let (sessions, address) = (api.sessions.clone(), api.proxies.address_text(&req));
+    let announce = move |event: &Event, ended: &[Ended]| sessions.note_ended(event, ended);
+    let deleted = api.users.delete(caller.user_id(), password, announce, address.as_deref());
+    deleted.await.map_err(signed_in)?;
     let mut response = HttpResponse::NoContent().finish();
     api.cookies.clear(&req, &mut response);
     Ok(response)
@@ -139,7 +145,8 @@ pub(crate) async fn end_session(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let Ok(id) = id.parse::<SessionId>() else { return Err(Code::NotFound.into()) };
-    if api.sessions.revoke(caller.id(), Scope::Only(id), "ended_by_user").await? == 0 {
+    let address = api.proxies.address_text(&req);
+    if api.sessions.revoke(caller.id(), Scope::Only(id), "ended_by_user", address).await? == 0 {
         return Err(Code::NotFound.into());
     }
     let mut response = HttpResponse::NoContent().finish();
@@ -170,7 +177,8 @@ pub(crate) async fn end_sessions(
                 .errors(vec![FieldError { field: "scope", message }]));
         }
     };
-    let revoked = api.sessions.revoke(caller.id(), scope, "ended_by_user").await?;
+    let address = api.proxies.address_text(&req);
+    let revoked = api.sessions.revoke(caller.id(), scope, "ended_by_user", address).await?;
     let mut response = HttpResponse::Ok().json(json!({ "revoked": revoked }));
     if matches!(scope, Scope::All) {
         api.cookies.clear(&req, &mut response);

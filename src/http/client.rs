@@ -50,6 +50,11 @@ impl TrustedProxies {
         Some(client)
     }
 
+    /// The same, as text.
+    pub(crate) fn address_text(&self, req: &HttpRequest) -> Option<String> {
+        self.client_address(req).map(|address| address.to_string())
+    }
+
     /// Whether the client spoke TLS, to us or to a trusted proxy.
     pub(crate) fn is_tls(&self, req: &HttpRequest) -> bool {
         let by_proxy = req.peer_addr().is_some_and(|peer| self.trusts(peer.ip().to_canonical()));
@@ -63,6 +68,6 @@ impl TrustedProxies {
             let text = String::from_utf8_lossy(value.as_bytes());
             text.chars().filter(|c| !c.is_control()).take(MAX_USER_AGENT).collect()
         });
-        Device { user_agent, ip_address: self.client_address(req).map(|address| address.to_string()) }
+        Device { user_agent, ip_address: self.address_text(req) }
     }
 }

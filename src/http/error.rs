@@ -14,7 +14,7 @@ impl From<UserError> for Problem {
         match error {
             UserError::Invalid(errors) => Self::new(Code::ValidationFailed).errors(errors),
             UserError::Wrong(_) => Code::InvalidCredentials.into(),
-            UserError::Disabled => Code::AccountDisabled.into(),
+            UserError::Disabled(_) => Code::AccountDisabled.into(),
             UserError::Gone => Code::InvalidToken.into(),
             UserError::Changed => Self::new(Code::Unavailable).caused_by(error),
             UserError::Hash(error) => error.into(),

@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod cookies;
 mod envelope;
 mod error;
+mod events;
 mod machines;
 pub(crate) mod openapi;
 mod tokens;
@@ -139,6 +140,11 @@ fn routes(prefix: &str, scope: &mut ServiceConfig) {
                     .route(web::head().to(account::show))
                     .route(web::patch().to(account::change))
                     .route(web::delete().to(account::delete)),
+            )
+            .service(
+                web::resource("/users/me/events")
+                    .route(web::get().to(events::list))
+                    .route(web::head().to(events::list)),
             )
             .service(web::resource("/users/me/password").route(web::post().to(account::change_password))),
         "/.well-known" => scope.service(

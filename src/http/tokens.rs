@@ -7,13 +7,12 @@ use super::Api;
 use super::account::UserView;
 use super::body::Members;
 use super::envelope::RequestId;
-use crate::events::{Event, Kind};
 use crate::guard::{Identity, Principal, access_token};
 use crate::passwords::Password;
 use crate::problem::{Code, FieldError, Problem};
 use crate::sessions::{Admission, SignIn, StartError, TokenPair};
 use crate::store::sessions::{Scope, Transport};
-use crate::users::{Registration, UserError, check_name};
+use crate::users::{Registration, check_name};
 
 /// How often a log-in whose account changes under it starts over.
 const ROUNDS: usize = 3;
@@ -59,7 +58,7 @@ pub(crate) async fn login(api: web::Data<Api>, req: HttpRequest, mut body: Membe
         let who = match api.users.authenticate(&email, password.clone()).await {
             Ok(who) => who,
             Err(error) => {
-                note_failure(&error, sign_in.device.ip_address.as_deref());
+                api.users.note_failed_login(&error, sign_in.device.ip_address.as_deref()).await;
                 return Err(error.into());
             }
         };
@@ -74,16 +73,6 @@ pub(crate) async fn login(api: web::Data<Api>, req: HttpRequest, mut body: Membe
         }
     }
     Err(StartError::Changed.into())
-}
-
-fn note_failure(error: &UserError, address: Option<&str>) {
-    let event = Event::new(Kind::LoginFailed).ip_address(address);
-    match error {
-        UserError::Wrong(Some(user)) => event.user(*user).detail("wrong_password").record(),
-        UserError::Wrong(None) => event.detail("unknown_user").record(),
-        UserError::Disabled => event.detail("disabled").record(),
-        _ => {}
-    }
 }
 
 pub(crate) async fn refresh(api: web::Data<Api>, req: HttpRequest, mut body: Members) -> Result<HttpResponse, Problem> {
@@ -137,7 +126,7 @@ pub(crate) async fn logout(api: web::Data<Api>, req: HttpRequest, mut body: Memb
     let by_refresh = refresh.and_then(|(token, _)| api.sessions.session_of(&token));
     for (user_id, session_id) in by_access.into_iter().chain(by_refresh.filter(|other| Some(*other) != by_access)) {
         req.extensions_mut().insert(Identity { user_id, session_id });
-        api.sessions.revoke(user_id, Scope::Only(session_id), "logout").await?;
+        api.sessions.revoke(user_id, Scope::Only(session_id), "logout", api.proxies.address_text(&req)).await?;
     }
     let mut response = HttpResponse::NoContent().finish();
     api.cookies.clear(&req, &mut response);

@@ -15,6 +15,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
 use crate::store::columns::Roles;
+use crate::store::events;
 use crate::store::sessions::{self, Device, Ended, NewSession, Scope, SessionSummary, Transport};
 use crate::store::users::{self, NewUser};
 use crate::store::{AnyConnection, QueryResult, Store, StoreError};
@@ -175,16 +176,28 @@ impl Sessions {
             device_name: sign_in.device_name,
             device: sign_in.device.clone(),
         };
-        let newcomer = matches!(admission, Admission::Newcomer(_));
-        let opened = inner.store.write(move |conn| open(conn, &admission, &new)).await?;
+        let kind = if matches!(admission, Admission::Newcomer(_)) { Kind::Registered } else { Kind::LoginOk };
+        let event = Event::new(kind).user(user_id).session(session_id);
+        let event = event.ip_address(sign_in.device.ip_address.as_deref());
+        let told = event.clone();
+        let attempt = move |conn: &mut AnyConnection| {
+            let opened = open(conn, &admission, &new)?;
+            if matches!(opened, Opened::Yes(_)) {
+                events::keep(conn, &event, now)?;
+            }
+            Ok(opened)
+        };
+        let announce = move |opened: &Opened| {
+            if matches!(opened, Opened::Yes(_)) {
+                told.record();
+            }
+        };
+        let opened = inner.store.write_and_then(attempt, announce).await?;
         let roles = match opened {
             Opened::Yes(roles) => roles,
             Opened::Changed => return Err(StartError::Changed),
             Opened::EmailTaken => return Err(StartError::EmailTaken),
         };
-        let kind = if newcomer { Kind::Registered } else { Kind::LoginOk };
-        let from = sign_in.device.ip_address.as_deref();
-        Event::new(kind).user(user_id).session(session_id).ip_address(from).record();
         let bearer = Bearer {
             user_id,
             session_id,
@@ -228,15 +241,29 @@ impl Sessions {
         self.0.store.read(move |conn| sessions::live_of_user(conn, user, now)).await
     }
 
-    /// Ends some of a user's sessions, and returns how many it has ended.
+    /// Ends some of a user's sessions, on somebody's request from `address`, and returns how many it has ended.
     ///
     /// # Errors
     ///
     /// If the database gave no answer.
-    pub async fn revoke(&self, user: UserId, scope: Scope, reason: &'static str) -> Result<usize, StoreError> {
+    pub async fn revoke(
+        &self,
+        user: UserId,
+        scope: Scope,
+        reason: &'static str,
+        address: Option<String>,
+    ) -> Result<usize, StoreError> {
         let now = self.0.clock.now();
-        let ended = self.0.store.write(move |conn| sessions::revoke(conn, user, scope, now, reason)).await?;
-        self.note_ended(user, &ended, reason);
+        let event = Event::new(Kind::Revoked).user(user).detail(reason).ip_address(address.as_deref());
+        let kept = event.clone();
+        let attempt = move |conn: &mut AnyConnection| {
+            let ended = sessions::revoke(conn, user, scope, now, reason)?;
+            ended.iter().try_for_each(|session| events::keep(conn, &kept.clone().session(session.id), now))?;
+            Ok(ended)
+        };
+        let felt = self.clone();
+        let ended =
+            self.0.store.write_and_then(attempt, move |ended: &Vec<Ended>| felt.note_ended(&event, ended)).await?;
         Ok(ended.len())
     }
 
@@ -246,12 +273,10 @@ impl Sessions {
         Some((presented.user_id(), presented.session_id()))
     }
 
-    /// Makes the end of sessions felt at once, after the transaction that ended them.
-    pub fn note_ended(&self, user: UserId, ended: &[Ended], reason: &'static str) {
+    /// Makes the end of sessions felt at once, after the commit that ended them: `event` tells of each.
+    pub fn note_ended(&self, event: &Event, ended: &[Ended]) {
         self.0.revocations.add(ended);
-        for session in ended {
-            Event::new(Kind::Revoked).user(user).session(session.id).detail(reason).record();
-        }
+        ended.iter().for_each(|session| event.clone().session(session.id).record());
     }
 
     fn pair(

@@ -7,6 +7,7 @@ use super::{Sessions, TokenPair};
 use crate::clock::Timestamp;
 use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
+use crate::store::events;
 use crate::store::sessions::{self, Device, Ended, Handover, SessionRow, Successor};
 use crate::store::{AnyConnection, QueryResult, StoreError, fault, outrun};
 use crate::tokens::access::Bearer;
@@ -78,6 +79,8 @@ struct Attempt {
     policy: Policy,
     presented: Presented,
     device: Device,
+    /// What will be told of it, but for the kind.
+    event: Event,
     now: Timestamp,
     salt: Salt,
     access_expires_at: Timestamp,
@@ -93,6 +96,36 @@ enum Outcome {
     Refused(Refusal),
     Conflict,
     Reused(Reuse, Ended),
+}
+
+impl Outcome {
+    /// What is to be told of it, in this order.
+    fn tell(&self, event: &Event, mut to: impl FnMut(Event)) {
+        match self {
+            Self::Granted(grant) => {
+                if grant.kind == Kind::Behind {
+                    to(event.clone().kind(Kind::Behind));
+                }
+                if let Some(streak) = grant.streak.filter(|streak| *streak >= 3) {
+                    to(event.clone().kind(Kind::RepeatStreak).count(streak.into()));
+                }
+                to(event.clone().kind(if grant.kind == Kind::Behind { Kind::Rotated } else { grant.kind }));
+            }
+            Self::Refused(Refusal::Ahead) => to(event.clone().kind(Kind::Behind).detail("refused")),
+            Self::Refused(Refusal::Expired | Refusal::Revoked) => {}
+            Self::Conflict => to(event.clone().kind(Kind::Conflict)),
+            Self::Reused(reuse, _) => to(event.clone().kind(Kind::Reused).detail(reuse.as_str())),
+        }
+    }
+
+    /// Whether it has written anything that its user should read of later. A refusal can be had as often as one asks.
+    fn is_kept(&self) -> bool {
+        match self {
+            Self::Granted(grant) => grant.kind != Kind::Rotated,
+            Self::Reused(..) => true,
+            Self::Refused(_) | Self::Conflict => false,
+        }
+    }
 }
 
 /// A pair to be handed out.
@@ -123,39 +156,26 @@ impl Sessions {
         let presented = inner.refresh.verify(token, now.minus(grace))?;
         let attempt = self.attempt(presented, device, now)?;
         let (user_id, session_id) = (attempt.presented.user_id(), attempt.presented.session_id());
-        let event = Event::new(Kind::Rotated).user(user_id).session(session_id);
-        let address = attempt.device.ip_address.clone();
-        let event = event.ip_address(address.as_deref());
+        let event = attempt.event.clone();
 
-        match inner.store.write(move |conn| attempt.run(conn)).await? {
-            Outcome::Granted(grant) => {
-                if grant.kind == Kind::Behind {
-                    event.clone().kind(Kind::Behind).record();
-                }
-                if let Some(streak) = grant.streak.filter(|streak| *streak >= 3) {
-                    event.clone().kind(Kind::RepeatStreak).count(streak.into()).record();
-                }
-                event.kind(if grant.kind == Kind::Behind { Kind::Rotated } else { grant.kind }).record();
-                self.hand_over(user_id, session_id, grant, now)
+        // A theft is felt and told of even if the thief has hung up.
+        let (told, revocations) = (event.clone(), inner.revocations.clone());
+        let announce = move |outcome: &Outcome| {
+            if let Outcome::Reused(_, ended) = outcome {
+                revocations.add(std::slice::from_ref(ended));
+                outcome.tell(&told, |event| event.record());
             }
-            Outcome::Refused(refusal) => {
-                if refusal == Refusal::Ahead {
-                    event.kind(Kind::Behind).detail("refused").record();
-                }
-                Err(RefreshError::Refused(match refusal {
-                    Refusal::Expired => RefusedBecause::Expired,
-                    Refusal::Revoked | Refusal::Ahead => RefusedBecause::Revoked,
-                }))
-            }
-            Outcome::Conflict => {
-                event.kind(Kind::Conflict).record();
-                Err(RefreshError::Conflict)
-            }
-            Outcome::Reused(reuse, ended) => {
-                inner.revocations.add(&[ended]);
-                event.kind(Kind::Reused).detail(reuse.as_str()).record();
-                Err(RefreshError::Refused(RefusedBecause::Reused))
-            }
+        };
+        let outcome = inner.store.write_and_then(move |conn| attempt.run(conn), announce).await?;
+        if !matches!(outcome, Outcome::Reused(..)) {
+            outcome.tell(&event, |event| event.record());
+        }
+        match outcome {
+            Outcome::Granted(grant) => self.hand_over(user_id, session_id, grant, now),
+            Outcome::Refused(Refusal::Expired) => Err(RefreshError::Refused(RefusedBecause::Expired)),
+            Outcome::Refused(Refusal::Revoked | Refusal::Ahead) => Err(RefreshError::Refused(RefusedBecause::Revoked)),
+            Outcome::Conflict => Err(RefreshError::Conflict),
+            Outcome::Reused(..) => Err(RefreshError::Refused(RefusedBecause::Reused)),
         }
     }
 
@@ -169,11 +189,14 @@ impl Sessions {
             .refresh
             .successor(&presented, active, place, &salt, now, idle_expires_at)?
             .ok_or_else(|| SignError("the active key is missing".into()))?;
+        let event = Event::new(Kind::Rotated).user(presented.user_id()).session(presented.session_id());
+        let event = event.ip_address(device.ip_address.as_deref());
         Ok(Attempt {
             tokens: Arc::clone(&inner.refresh),
             policy: inner.policy,
             presented,
             device,
+            event,
             now,
             salt,
             access_expires_at: now.floor_second().plus(inner.access.lifetime()),
@@ -203,6 +226,16 @@ impl Sessions {
 
 impl Attempt {
     fn run(&self, conn: &mut AnyConnection) -> QueryResult<Outcome> {
+        let outcome = self.decide(conn)?;
+        if outcome.is_kept() {
+            let mut events = Vec::new();
+            outcome.tell(&self.event, |event| events.push(event));
+            events.iter().try_for_each(|event| events::keep(conn, event, self.now))?;
+        }
+        Ok(outcome)
+    }
+
+    fn decide(&self, conn: &mut AnyConnection) -> QueryResult<Outcome> {
         let id = self.presented.session_id();
         let next = self.successor_row(self.presented.place().next_generation(), &self.rotated);
         for _ in 0..ROUNDS {

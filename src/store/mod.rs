@@ -1,12 +1,13 @@
 //! The database: who may talk to it, how long anybody waits, and every query there is.
 //!
-//! Queries live in [`users`] and [`sessions`]; they take a connection, decide in their `WHERE` clause
+//! Queries live in [`users`], [`sessions`] and [`events`]; they take a connection, decide in their `WHERE` clause
 //! and return the narrowest result. [`Store`] runs them: reads on a pool of connections, writes through
 //! one writer. A closure given to [`Store::write`] may run more than once and must not mind.
 
 pub mod columns;
 pub mod connection;
 pub mod error;
+pub mod events;
 pub mod schema;
 pub mod sessions;
 pub mod users;
@@ -114,7 +115,22 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
     {
-        let answer = self.writer.submit(Box::new(attempt))?;
+        self.write_and_then(attempt, |_| ()).await
+    }
+
+    /// The same, and what must follow the commit even if whoever asked is gone by then: `announce` runs on the writer's
+    /// thread, once, after a commit and only then. It must be quick.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::write`].
+    pub async fn write_and_then<T, F, A>(&self, attempt: F, announce: A) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
+        let answer = self.writer.submit(attempt, announce)?;
         match timeout(PATIENCE, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(StoreError::Unavailable("the writer has stopped".into())),
@@ -132,7 +148,7 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
     {
-        let answer = self.writer.submit(Box::new(attempt))?;
+        let answer = self.writer.submit(attempt, |_| ())?;
         answer.blocking_recv().unwrap_or_else(|_| Err(StoreError::Unavailable("the writer has stopped".into())))
     }
 

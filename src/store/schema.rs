@@ -84,4 +84,26 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    /// What has happened to accounts.
+    events (id) {
+        /// UUID, 16 bytes.
+        id -> Binary,
+        /// UUID, 16 bytes; the user may be gone.
+        user_id -> Binary,
+        /// UUID, 16 bytes; the session may be gone.
+        session_id -> Nullable<Binary>,
+        /// What happened.
+        kind -> Text,
+        /// The subtype or reason.
+        detail -> Nullable<Text>,
+        /// Microseconds since 1970.
+        at -> BigInt,
+        /// From where.
+        ip_address -> Nullable<Text>,
+        /// As the session was called.
+        device_name -> Nullable<Text>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(users, sessions);

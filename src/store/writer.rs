@@ -23,9 +23,6 @@ const QUEUE: usize = 1024;
 /// Writes in one commit.
 const BATCH: usize = 64;
 
-/// A write that can be tried again from the start, as when the commit it was part of failed.
-type Attempt<T> = Box<dyn Fn(&mut AnyConnection) -> QueryResult<T> + Send>;
-
 /// One queued write, whatever it returns.
 trait Work: Send {
     /// Runs it inside a transaction and keeps the outcome. `Err`: what it did must be undone.
@@ -38,14 +35,21 @@ trait Work: Send {
     fn fail(self: Box<Self>, error: StoreError);
 }
 
-struct Job<T> {
-    attempt: Attempt<T>,
+/// `attempt` can be run again from the start, as when the commit it was part of failed.
+struct Job<T, F, A> {
+    attempt: F,
+    announce: A,
     outcome: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
     span: Span,
 }
 
-impl<T: Send> Work for Job<T> {
+impl<T, F, A> Work for Job<T, F, A>
+where
+    T: Send,
+    F: Fn(&mut AnyConnection) -> QueryResult<T> + Send,
+    A: FnOnce(&T) + Send,
+{
     fn attempt(&mut self, connection: &mut AnyConnection) -> QueryResult<()> {
         let attempt = &self.attempt;
         // A panic in one write must not take the others, or the writer, with it.
@@ -65,6 +69,13 @@ impl<T: Send> Work for Job<T> {
 
     fn answer(self: Box<Self>) {
         let outcome = self.outcome.unwrap_or(Err(StoreError::Busy));
+        if let Ok(value) = &outcome {
+            let announce = self.announce;
+            let panicked = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(|| announce(value)))).is_err();
+            if panicked {
+                tracing::error!("what should follow a commit panicked");
+            }
+        }
         // The one who asked may be gone by now; the write stands all the same.
         let _unheard = self.reply.send(outcome);
     }
@@ -93,17 +104,18 @@ impl Writer {
     }
 
     /// Queues a write and returns where its answer will come. Dropping that end abandons the write if
-    /// it has not begun.
+    /// it has not begun. `announce` follows the commit, whether anybody still waits or not.
     ///
     /// # Errors
     ///
     /// [`StoreError::Busy`] if the queue is full.
     pub fn submit<T: Send + 'static>(
         &self,
-        attempt: Attempt<T>,
+        attempt: impl Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
+        announce: impl FnOnce(&T) + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let job = Job { attempt, outcome: None, reply, span: Span::current() };
+        let job = Job { attempt, announce, outcome: None, reply, span: Span::current() };
         match self.queue.try_send(Box::new(job)) {
             Ok(()) => Ok(answer),
             Err(_full) => Err(StoreError::Busy),

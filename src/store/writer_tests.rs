@@ -117,3 +117,43 @@ fn a_write_nobody_waits_for_any_more_is_not_begun() {
         assert_eq!(count(&store), 1);
     });
 }
+
+#[test]
+fn what_follows_a_commit_follows_it_once_even_if_nobody_waits_and_never_a_rollback() {
+    let (_folder, store) = store();
+    run(async {
+        make_table(&store).await;
+        let (told, heard) = std::sync::mpsc::channel();
+        let hold = store.write(|_| {
+            std::thread::sleep(Duration::from_millis(200));
+            Ok(())
+        });
+        // One batch: a write that stands, one that fails, and one that whoever asked for it leaves when it has begun.
+        let writes = (0..3_i64).map(|key| {
+            let told = told.clone();
+            let attempt = move |conn: &mut AnyConnection| {
+                insert(conn, key)?;
+                std::thread::sleep(Duration::from_millis(if key == 2 { 300 } else { 0 }));
+                if key == 1 { Err(fault(No)) } else { Ok(key) }
+            };
+            store.write_and_then(attempt, move |key| told.send(*key).unwrap())
+        });
+        let writes = async { tokio::time::timeout(Duration::from_millis(350), join_all(writes)).await };
+        let (_, left) = futures_util::future::join(hold, writes).await;
+        assert!(left.is_err(), "nobody waited to the end");
+        store.write(|_| Ok(())).await.unwrap();
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(count(&store), 2);
+    });
+}
+
+#[test]
+fn a_panic_after_the_commit_costs_neither_the_answer_nor_the_writer() {
+    let (_folder, store) = store();
+    run(async {
+        make_table(&store).await;
+        store.write_and_then(|conn| insert(conn, 1), |()| panic!("on purpose")).await.unwrap();
+        store.write(|conn| insert(conn, 2)).await.unwrap();
+        assert_eq!(count(&store), 2);
+    });
+}

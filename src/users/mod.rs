@@ -9,9 +9,10 @@ use crate::ids::{SessionId, UserId};
 use crate::passwords::{Comparison, HashError, Hasher, Password};
 use crate::problem::FieldError;
 use crate::store::columns::Roles;
+use crate::store::events;
 use crate::store::sessions::{self, Ended, Scope};
 use crate::store::users::{self, NewUser, UserRow};
-use crate::store::{Store, StoreError};
+use crate::store::{AnyConnection, Store, StoreError};
 
 /// The longest address, in bytes (RFC 5321 section 4.5.3.1.3, less the brackets).
 pub const MAX_EMAIL: usize = 254;
@@ -19,6 +20,11 @@ pub const MAX_EMAIL: usize = 254;
 pub const MAX_NAME: usize = 200;
 /// How often an account may change under a log-in before it is told to come back.
 const ROUNDS: usize = 3;
+/// Events that are removed in one transaction.
+const AT_ONCE: i64 = 500;
+/// Why sessions end.
+const PASSWORD_CHANGED: &str = "password_changed";
+const ACCOUNT_DELETED: &str = "account_deleted";
 
 /// Everything about accounts. Clones share it.
 #[derive(Clone)]
@@ -59,7 +65,7 @@ pub enum UserError {
     Wrong(Option<UserId>),
     /// The right password of a disabled account.
     #[error("the account is disabled")]
-    Disabled,
+    Disabled(UserId),
     /// The account is gone.
     #[error("the account is gone")]
     Gone,
@@ -129,7 +135,7 @@ impl Users {
         };
         match self.hasher.compare(password.clone(), Some(found.password_hash.clone())).await? {
             Comparison::Different => Err(UserError::Wrong(Some(found.user.id))),
-            _ if found.user.disabled_at.is_some() => Err(UserError::Disabled),
+            _ if found.user.disabled_at.is_some() => Err(UserError::Disabled(found.user.id)),
             Comparison::Same => Ok(Authenticated { user: found.user, password_hash: found.password_hash }),
             Comparison::SameButOutdated => {
                 let (id, old) = (found.user.id, found.password_hash);
@@ -143,8 +149,8 @@ impl Users {
         }
     }
 
-    /// Replaces the password of somebody who is signed in and knows the old one. Every other session ends in the same
-    /// transaction; they are returned.
+    /// Replaces the password of somebody who is signed in, from `address`, and knows the old one. Every other session
+    /// ends in the same transaction; `announce` is told of them after the commit.
     ///
     /// # Errors
     ///
@@ -155,7 +161,9 @@ impl Users {
         keep: SessionId,
         current: Password,
         new: Password,
-    ) -> Result<Vec<Ended>, UserError> {
+        announce: impl Fn(&Event, &[Ended]) + Clone + Send + 'static,
+        address: Option<&str>,
+    ) -> Result<(), UserError> {
         for _ in 0..ROUNDS {
             let Authenticated { user, password_hash } = self.verify(id, current.clone()).await?;
             if let Err(message) = new.check(self.min_password, &user.email) {
@@ -163,18 +171,28 @@ impl Users {
             }
             let new_hash = self.hasher.hash(new.clone()).await?;
             let now = self.clock.now();
-            let changed = self
-                .store
-                .write(move |conn| {
-                    if !users::replace_password(conn, id, &password_hash, &new_hash, now)? {
-                        return Ok(None);
-                    }
-                    sessions::revoke(conn, id, Scope::Except(keep), now, "password_changed").map(Some)
-                })
-                .await?;
-            if let Some(ended) = changed {
-                Event::new(Kind::PasswordChanged).user(id).session(keep).record();
-                return Ok(ended);
+            let changed = Event::new(Kind::PasswordChanged).user(id).session(keep).ip_address(address);
+            let revoked = Event::new(Kind::Revoked).user(id).detail(PASSWORD_CHANGED).ip_address(address);
+            let (kept, kept_revoked, announce) = (changed.clone(), revoked.clone(), announce.clone());
+            let attempt = move |conn: &mut AnyConnection| {
+                if !users::replace_password(conn, id, &password_hash, &new_hash, now)? {
+                    return Ok(None);
+                }
+                events::keep(conn, &kept, now)?;
+                let ended = sessions::revoke(conn, id, Scope::Except(keep), now, PASSWORD_CHANGED)?;
+                ended
+                    .iter()
+                    .try_for_each(|session| events::keep(conn, &kept_revoked.clone().session(session.id), now))?;
+                Ok(Some(ended))
+            };
+            let announce = move |ended: &Option<Vec<Ended>>| {
+                if let Some(ended) = ended {
+                    changed.record();
+                    announce(&revoked, ended);
+                }
+            };
+            if self.store.write_and_then(attempt, announce).await?.is_some() {
+                return Ok(());
             }
         }
         Err(UserError::Changed)
@@ -194,33 +212,71 @@ impl Users {
         renamed.ok_or(UserError::Gone)
     }
 
-    /// Deletes the account of somebody who is signed in and knows its password. Its sessions end in the same transaction
-    /// and lose everything personal; they are returned.
+    /// Deletes the account of somebody who is signed in and knows its password, and what is kept of its past. Its sessions
+    /// end in the same transaction and lose everything personal; `announce` is told of them after the commit.
     ///
     /// # Errors
     ///
     /// [`UserError::Wrong`], [`UserError::Gone`], or no answer.
-    pub async fn delete(&self, id: UserId, password: Password) -> Result<Vec<Ended>, UserError> {
+    pub async fn delete(
+        &self,
+        id: UserId,
+        password: Password,
+        announce: impl Fn(&Event, &[Ended]) + Clone + Send + 'static,
+        address: Option<&str>,
+    ) -> Result<(), UserError> {
         for _ in 0..ROUNDS {
             let Authenticated { password_hash, .. } = self.verify(id, password.clone()).await?;
             let now = self.clock.now();
-            let deleted = self
-                .store
-                .write(move |conn| {
-                    if !users::delete(conn, id, &password_hash)? {
-                        return Ok(None);
-                    }
-                    let ended = sessions::revoke(conn, id, Scope::All, now, "account_deleted")?;
-                    sessions::anonymise(conn, id)?;
-                    Ok(Some(ended))
-                })
-                .await?;
-            if let Some(ended) = deleted {
-                Event::new(Kind::AccountDeleted).user(id).record();
-                return Ok(ended);
+            let deleted = Event::new(Kind::AccountDeleted).user(id).ip_address(address);
+            let revoked = Event::new(Kind::Revoked).user(id).detail(ACCOUNT_DELETED).ip_address(address);
+            let announce = announce.clone();
+            let attempt = move |conn: &mut AnyConnection| {
+                if !users::delete(conn, id, &password_hash)? {
+                    return Ok(None);
+                }
+                let ended = sessions::revoke(conn, id, Scope::All, now, ACCOUNT_DELETED)?;
+                sessions::anonymise(conn, id)?;
+                events::forget(conn, id, AT_ONCE)?;
+                Ok(Some(ended))
+            };
+            let announce = move |ended: &Option<Vec<Ended>>| {
+                if let Some(ended) = ended {
+                    deleted.record();
+                    announce(&revoked, ended);
+                }
+            };
+            if self.store.write_and_then(attempt, announce).await?.is_some() {
+                return self.forget(id).await;
             }
         }
         Err(UserError::Changed)
+    }
+
+    /// Removes what is left of a past too long for one transaction. What a crash leaves is nobody's, and goes with age.
+    async fn forget(&self, id: UserId) -> Result<(), UserError> {
+        while self.store.write(move |conn| events::forget(conn, id, AT_ONCE)).await? > 0 {}
+        Ok(())
+    }
+
+    /// Tells of a log-in that failed, and keeps that for the user to read. The answer does not wait for luck: if it
+    /// cannot be kept, that is logged.
+    pub async fn note_failed_login(&self, error: &UserError, address: Option<&str>) {
+        let event = Event::new(Kind::LoginFailed).ip_address(address);
+        let event = match error {
+            UserError::Wrong(Some(user)) => event.user(*user).detail("wrong_password"),
+            UserError::Wrong(None) => event.detail("unknown_user"),
+            UserError::Disabled(user) => event.user(*user).detail("disabled"),
+            _ => return,
+        };
+        event.record();
+        let now = self.clock.now();
+        if event.kept_for().is_some()
+            && let Err(error) = self.store.write(move |conn| events::keep(conn, &event, now)).await
+        {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, "a failed log-in could not be kept");
+        }
     }
 
     async fn verify(&self, id: UserId, password: Password) -> Result<Authenticated, UserError> {

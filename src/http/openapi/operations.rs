@@ -91,6 +91,7 @@ pub(super) fn paths() -> Value {
     path("/v1/sessions/{id}", vec![("delete", end_session())]);
     path("/v1/users/me", vec![("get", show_user()), ("patch", change_user()), ("delete", delete_user())]);
     path("/v1/users/me/password", vec![("post", change_password())]);
+    path("/v1/users/me/events", vec![("get", list_events())]);
     path("/.well-known/jwks.json", vec![("get", jwks())]);
     path("/health/live", vec![("get", live())]);
     path("/health/ready", vec![("get", ready())]);
@@ -248,6 +249,22 @@ fn change_password() -> Operation {
         .fails(CHANGE)
         .fails(BODY)
         .fails(&[Code::PasswordMismatch, Code::ValidationFailed])
+}
+
+fn list_events() -> Operation {
+    let cursor = json!([{
+        "name": "cursor",
+        "in": "query",
+        "required": false,
+        "description": "`next_cursor` of the page before; without it, the newest events.",
+        "schema": { "type": "string" },
+    }]);
+    Operation::new("Account", "listEvents", "List what has happened to the caller's account")
+        .about("Fifty events a page. They are kept for 90 days.")
+        .guarded()
+        .member("parameters", cursor)
+        .answers("200", body("Newest first.", "Events", schemas::events()))
+        .fails(READ)
 }
 
 fn jwks() -> Operation {

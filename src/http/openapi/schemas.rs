@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::events::Kind;
 use crate::passwords::MAX_CHARACTERS;
 use crate::problem::Code;
 use crate::sessions::RefusedBecause;
@@ -10,6 +11,7 @@ use crate::users::{MAX_EMAIL, MAX_NAME};
 /// Ids and times of every example.
 pub(super) const REQUEST_ID: &str = "0198e4a2-7c1d-7f60-9d3e-52a1c8f0b6d7";
 pub(super) const SESSION_ID: &str = "0198e4a0-11f3-7a42-8b5c-3f9e7d2a6c14";
+const EVENT_ID: &str = "0198e4a0-11f4-7b31-9c6d-0d4e8a7b5f92";
 const USER_ID: &str = "0198e4a0-11f2-7c06-a1d8-64b0e9f37a25";
 const NOW: &str = "2026-11-23T09:30:00Z";
 
@@ -150,6 +152,21 @@ fn answers() -> Map<String, Value> {
             "current": { "type": "boolean", "description": "Whether it is the session of this very request." },
         }),
     );
+    let kinds: Vec<_> = Kind::kept().map(Kind::as_str).collect();
+    let event = whole(
+        "Something that has happened to the account.",
+        json!({
+            "id": id(),
+            "kind": { "type": "string", "enum": kinds },
+            "at": moment(),
+            "ip_address": text_or_null("From where."),
+            "device_name": text_or_null("The name of the session it happened in."),
+        }),
+    );
+    let events = json!({
+        "events": { "type": "array", "items": reference("schemas", "Event") },
+        "next_cursor": text_or_null("Where the next page begins; null on the last one."),
+    });
     let sessions = json!({ "sessions": { "type": "array", "items": reference("schemas", "Session") } });
     let revoked = json!({ "revoked": { "type": "integer", "minimum": 0 } });
     let keys = json!({ "keys": { "type": "array", "items": reference("schemas", "PublicKey") } });
@@ -159,6 +176,8 @@ fn answers() -> Map<String, Value> {
         ("User", user),
         ("Session", session),
         ("Sessions", whole("Live sessions, most recently used first.", sessions)),
+        ("Event", event),
+        ("Events", whole("A page of events, newest first.", events)),
         ("Revoked", whole("How many sessions have been ended.", revoked)),
         ("PublicKey", public_key()),
         ("PublicKeys", whole("A JSON Web Key Set (RFC 7517); empty under HS256.", keys)),
@@ -299,6 +318,18 @@ pub(super) fn sessions() -> Value {
         "current": true,
     });
     json!({ "sessions": [session] })
+}
+
+/// A page of one event.
+pub(super) fn events() -> Value {
+    let event = json!({
+        "id": EVENT_ID,
+        "kind": "login_ok",
+        "at": NOW,
+        "ip_address": "192.0.2.7",
+        "device_name": "Ada's telephone",
+    });
+    json!({ "events": [event], "next_cursor": null })
 }
 
 /// A set of one key: that of RFC 7517, appendix A.1.

@@ -1,0 +1,78 @@
+//! The caller's own recent events, a page at a time.
+
+use actix_web::{HttpResponse, web};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Api;
+use crate::clock::Timestamp;
+use crate::guard::CurrentUser;
+use crate::ids::EventId;
+use crate::problem::{Code, FieldError, Problem};
+use crate::store::events::{self, EventRow};
+
+/// Events on a page.
+const PAGE: usize = 50;
+
+#[derive(Serialize)]
+struct EventView {
+    id: String,
+    kind: String,
+    at: String,
+    ip_address: Option<String>,
+    device_name: Option<String>,
+}
+
+impl From<EventRow> for EventView {
+    fn from(row: EventRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            kind: row.kind,
+            at: row.at.to_rfc3339(),
+            ip_address: row.ip_address,
+            device_name: row.device_name,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Page {
+    cursor: Option<String>,
+}
+
+pub(crate) async fn list(
+    caller: CurrentUser,
+    api: web::Data<Api>,
+    page: web::Query<Page>,
+) -> Result<HttpResponse, Problem> {
+    let before = page.cursor.as_deref().map(|cursor| read_cursor(cursor).ok_or_else(bad_cursor)).transpose()?;
+    let user = caller.id();
+    // One more than a page, to know whether there is another.
+    let limit = i64::try_from(PAGE + 1).unwrap_or(i64::MAX);
+    let mut rows = api.store.read(move |conn| events::of_user(conn, user, before, limit)).await?;
+    let more = rows.len() > PAGE;
+    rows.truncate(PAGE);
+    let next = rows.last().filter(|_| more).map(|last| cursor(last.at, last.id));
+    let shown: Vec<_> = rows.into_iter().map(EventView::from).collect();
+    Ok(HttpResponse::Ok().json(json!({ "events": shown, "next_cursor": next })))
+}
+
+/// The place of the last event on a page: its time and its id.
+fn cursor(at: Timestamp, id: EventId) -> String {
+    URL_SAFE_NO_PAD.encode([at.as_micros().to_be_bytes().as_slice(), id.as_bytes()].concat())
+}
+
+fn read_cursor(cursor: &str) -> Option<(Timestamp, EventId)> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+    let (at, id) = bytes.split_first_chunk::<8>()?;
+    Some((Timestamp::from_micros(i64::from_be_bytes(*at)), EventId::try_from(id).ok()?))
+}
+
+fn bad_cursor() -> Problem {
+    let message = "must be next_cursor of an earlier page".to_owned();
+    Problem::new(Code::InvalidRequest)
+        .detail("The query parameter cursor is not one that a page has named.")
+        .errors(vec![FieldError { field: "cursor", message }])
+}
