@@ -18,6 +18,7 @@ use crate::http::cookies::Cookies;
 use crate::http::{self, Api, Draining};
 use crate::janitor::Janitor;
 use crate::passwords::Hasher;
+use crate::sessions::offenders::Offenders;
 use crate::sessions::revocations::Revocations;
 use crate::sessions::rotation::Policy;
 use crate::sessions::{Lifetimes, Sessions};
@@ -26,6 +27,7 @@ use crate::tokens::configured::{self, NoKeys};
 use crate::tokens::key_files::{KeyFileError, KeyFiles, create_private_folder};
 use crate::tokens::keys::KeyError;
 use crate::users::Users;
+use crate::users::budget::{Budget, Limits};
 
 /// How long requests in flight may take to finish when the server stops.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -155,7 +157,12 @@ impl Countersign {
         )
         .map_err(BuildError::Threads)?;
         let revocations = Revocations::start(store.clone(), clock.clone())?;
-        let users = Users::new(store.clone(), clock.clone(), hasher, config.passwords.min_length);
+        let limits = config
+            .limits
+            .enabled
+            .then_some(Limits { failures: config.limits.login_failures, window: config.limits.login_window });
+        let budget = Budget::new(store.clone(), clock.clone(), limits);
+        let users = Users::new(store.clone(), clock.clone(), hasher, budget, config.passwords.min_length);
         let lifetimes =
             Lifetimes { idle: config.tokens.refresh_idle_ttl, absolute: config.tokens.refresh_absolute_ttl };
         let rotation = &config.rotation;
@@ -174,6 +181,7 @@ impl Countersign {
             revocations.clone(),
             lifetimes,
             policy,
+            Offenders::new(config.limits.enabled),
         );
         let janitor = Janitor::start(store.clone(), clock.clone(), remembrance(config)).map_err(BuildError::Threads)?;
         let origins = Origins::new(config.cors.allowed_origins.clone());
@@ -288,6 +296,8 @@ impl App {
         .on_connect(move |_socket, data| {
             data.insert(arriving.connected());
         })
+        // Whoever hangs up is not worked for any longer; above all, they leave the queue of log-ins.
+        .h1_allow_half_closed(false)
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(HEAD_TIMEOUT)
         .shutdown_timeout(DRAIN.as_secs())

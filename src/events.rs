@@ -40,11 +40,13 @@ pub enum Kind {
     AccountDeleted,
     /// A request by cookie came from another site.
     CrossSite,
+    /// Somebody has made as many attempts as there are.
+    LimitReached,
 }
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Registered,
         Self::LoginOk,
         Self::LoginFailed,
@@ -59,6 +61,7 @@ impl Kind {
         Self::PasswordChanged,
         Self::AccountDeleted,
         Self::CrossSite,
+        Self::LimitReached,
     ];
 
     /// The name in the log.
@@ -78,6 +81,7 @@ impl Kind {
             Self::PasswordChanged => "password_changed",
             Self::AccountDeleted => "account_deleted",
             Self::CrossSite => "cross_site",
+            Self::LimitReached => "limit_reached",
         }
     }
 
@@ -94,7 +98,12 @@ impl Kind {
             | Self::RepeatStreak
             | Self::Revoked
             | Self::PasswordChanged => true,
-            Self::Rotated | Self::Repeated | Self::Conflict | Self::AccountDeleted | Self::CrossSite => false,
+            Self::Rotated
+            | Self::Repeated
+            | Self::Conflict
+            | Self::AccountDeleted
+            | Self::CrossSite
+            | Self::LimitReached => false,
         }
     }
 
@@ -207,7 +216,7 @@ impl Event {
         }
         match self.kind {
             Kind::Behind => line!(error),
-            Kind::Reused | Kind::LoginFailed | Kind::CrossSite | Kind::RepeatStreak => line!(warn),
+            Kind::Reused | Kind::LoginFailed | Kind::CrossSite | Kind::RepeatStreak | Kind::LimitReached => line!(warn),
             Kind::Registered
             | Kind::LoginOk
             | Kind::Rotated

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::clock::{Clock, Timestamp};
 use crate::events::RETENTION;
 use crate::ids::SessionId;
-use crate::store::{AnyConnection, QueryResult, Store, StoreError, events, sessions};
+use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts, events, sessions};
 
 /// How often it makes its round.
 const ROUND: Duration = Duration::from_secs(60);
@@ -95,8 +95,12 @@ impl Rounds {
     fn round(&mut self) -> Result<usize, Cut> {
         let over = self.clock.now().minus(self.keep);
         let past = self.clock.now().minus(RETENTION);
-        let chores: [(Purge, Timestamp); 3] =
-            [(sessions::purge_expired, over), (sessions::purge_ended, over), (events::purge, past)];
+        let chores: [(Purge, Timestamp); 4] = [
+            (sessions::purge_expired, over),
+            (sessions::purge_ended, over),
+            (attempts::purge, self.clock.now()),
+            (events::purge, past),
+        ];
         let mut removed = 0;
         for (purge, before) in chores {
             removed += self.purge(purge, before)?;

@@ -31,14 +31,18 @@
 //! F4 sessions/mod.rs      start, confirm, list, revoke
 //!    sessions/refresh.rs  one refresh
 //!    sessions/rotation.rs what a presented token means: a pure function
+//!    sessions/outcome.rs  what a refresh came to, and what is told of it
 //!    sessions/revocations.rs
 //!                         the sessions that have ended lately, in memory
+//!    sessions/offenders.rs
+//!                         who asks for refreshes as no honest client does
 //!    users/mod.rs         register, authenticate, change, delete
+//!    users/budget.rs      how many guesses at a password anybody has
 //!    janitor.rs           removes what is over, a little at a time
 //! F3 store/mod.rs         Store: read, write
 //!    store/connection.rs  both databases, transactions, migrations
 //!    store/writer.rs      the single writer, which commits together what arrives together
-//!    store/sessions/mod.rs  store/users.rs  store/events.rs
+//!    store/sessions/mod.rs  store/users.rs  store/events.rs  store/attempts.rs
 //!                         every query
 //!    store/sessions/rotation.rs
 //!                         what moves a session on: one conditional statement each
@@ -54,11 +58,13 @@
 //!    tokens/jws.rs        the one strict reading of a signed token
 //!    tokens/keys.rs  tokens/key_files.rs  tokens/configured.rs
 //!                         the key ring; keys that the first start makes; which of them are used
-//!    passwords.rs         what is acceptable, hashing on threads of its own
+//!    passwords/mod.rs     what is acceptable, hashing on threads of its own
+//!    passwords/queue.rs   the queue before those threads
 //! F1 config/              every key, its source, its bounds: RawConfig -> Config
 //!    events.rs            security events
 //! F0 problem.rs           the table from code to status, and the error body
 //!    ids.rs  secret.rs  clock.rs
+//!    network.rs           what counts as one place on the network
 //! ```
 
 mod app;
@@ -71,6 +77,7 @@ pub mod guard;
 mod http;
 pub mod ids;
 mod janitor;
+mod network;
 mod passwords;
 pub mod problem;
 pub mod secret;

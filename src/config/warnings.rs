@@ -1,7 +1,5 @@
 //! What does not stop the start but should be read.
 
-use std::time::Duration;
-
 use super::{Config, address};
 
 /// Below this, bcrypt is faster than it should be for what is at stake.
@@ -50,10 +48,6 @@ pub(super) fn about(config: &Config) -> Vec<String> {
             ));
         }
     }
-    let defaults = (10, Duration::from_secs(15 * 60));
-    if (config.limits.login_failures, config.limits.login_window) != defaults {
-        warnings.push("limits.* is set, but this version does not limit log-ins yet: put a limit before it".into());
-    }
     warnings
 }
 
@@ -68,11 +62,6 @@ mod tests {
     #[test]
     fn the_defaults_bring_no_warning() {
         assert!(warnings(&[]).is_empty());
-    }
-
-    #[test]
-    fn a_limit_that_is_not_kept_brings_a_warning() {
-        assert_eq!(warnings(&[("limits.login_failures", "5")]).len(), 1);
     }
 
     #[test]

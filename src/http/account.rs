@@ -107,9 +107,9 @@ pub(crate) async fn change_password(
     let current = Password::new(body.required("current_password")?);
     let new = Password::new(body.required("new_password")?);
     let (user, session) = (caller.user_id(), caller.session_id());
-    let (sessions, address) = (api.sessions.clone(), api.proxies.address_text(&req));
+    let (sessions, address) = (api.sessions.clone(), api.proxies.client_address(&req));
     let announce = move |event: &Event, ended: &[Ended]| sessions.note_ended(event, ended);
-    let changed = api.users.change_password(user, session, current, new, announce, address.as_deref());
+    let changed = api.users.change_password(user, session, current, new, announce, address);
     changed.await.map_err(signed_in)?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -122,9 +122,9 @@ pub(crate) async fn delete(
     mut body: Members,
 ) -> Result<HttpResponse, Problem> {
     let password = Password::new(body.required("password")?);
-    let (sessions, address) = (api.sessions.clone(), api.proxies.address_text(&req));
+    let (sessions, address) = (api.sessions.clone(), api.proxies.client_address(&req));
     let announce = move |event: &Event, ended: &[Ended]| sessions.note_ended(event, ended);
-    let deleted = api.users.delete(caller.user_id(), password, announce, address.as_deref());
+    let deleted = api.users.delete(caller.user_id(), password, announce, address);
     deleted.await.map_err(signed_in)?;
     let mut response = HttpResponse::NoContent().finish();
     api.cookies.clear(&req, &mut response);

@@ -16,6 +16,7 @@ impl From<UserError> for Problem {
             UserError::Wrong(_) => Code::InvalidCredentials.into(),
             UserError::Disabled(_) => Code::AccountDisabled.into(),
             UserError::Gone => Code::InvalidToken.into(),
+            UserError::TooMany(seconds) => Self::new(Code::RateLimited).retry_after(seconds),
             UserError::Changed => Self::new(Code::Unavailable).caused_by(error),
             UserError::Hash(error) => error.into(),
             UserError::Store(error) => error.into(),
@@ -25,11 +26,12 @@ impl From<UserError> for Problem {
 
 impl From<HashError> for Problem {
     fn from(error: HashError) -> Self {
-        let code = match error {
-            HashError::Full => Code::Unavailable,
-            HashError::Failed => Code::Internal,
+        let problem = match &error {
+            // Rounded up: who waits as long as told finds room.
+            HashError::Full(wait) => Self::new(Code::Unavailable).retry_after(wait.as_secs().saturating_add(1)),
+            HashError::Failed => Self::new(Code::Internal),
         };
-        Self::new(code).caused_by(error)
+        problem.caused_by(error)
     }
 }
 
@@ -55,6 +57,7 @@ impl From<RefreshError> for Problem {
         match error {
             RefreshError::Refused(because) => Self::new(Code::InvalidGrant).reason(because.as_str()),
             RefreshError::Conflict => Code::RefreshConflict.into(),
+            RefreshError::TooMany(seconds) => Self::new(Code::RateLimited).retry_after(seconds),
             RefreshError::Store(error) => error.into(),
             RefreshError::Sign(error) => error.into(),
         }

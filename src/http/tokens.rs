@@ -44,7 +44,7 @@ pub(crate) async fn register(
     let name = body.optional("name")?;
     let sign_in = sign_in(&api, &req, &mut body)?;
     let registration = Registration { email, password: Password::new(password), name };
-    let new = api.users.prepare(registration).await?;
+    let new = api.users.prepare(registration, api.proxies.client_address(&req)).await?;
     let user = UserView::from(&new);
     let pair = api.sessions.start(Admission::Newcomer(new), sign_in).await?;
     identify(&req, &pair);
@@ -55,13 +55,7 @@ pub(crate) async fn login(api: web::Data<Api>, req: HttpRequest, mut body: Membe
     let (email, password) = (body.required("email")?, Password::new(body.required("password")?));
     let sign_in = sign_in(&api, &req, &mut body)?;
     for _ in 0..ROUNDS {
-        let who = match api.users.authenticate(&email, password.clone()).await {
-            Ok(who) => who,
-            Err(error) => {
-                api.users.note_failed_login(&error, sign_in.device.ip_address.as_deref()).await;
-                return Err(error.into());
-            }
-        };
+        let who = api.users.authenticate(&email, password.clone(), api.proxies.client_address(&req)).await?;
         let admission = Admission::Verified { user_id: who.user.id, password_hash: who.password_hash };
         match api.sessions.start(admission, sign_in.clone()).await {
             Err(StartError::Changed) => {}

@@ -1,6 +1,8 @@
 //! Sessions: start, refresh, confirm, list, revoke. The rotation of refresh tokens is the heart of it;
 //! [`rotation`] decides, this module carries out, [`revocations`] tells the guard.
 
+pub mod offenders;
+mod outcome;
 mod refresh;
 pub mod revocations;
 pub mod rotation;
@@ -8,6 +10,7 @@ pub mod rotation;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::offenders::Offenders;
 pub use self::refresh::{RefreshError, RefusedBecause};
 use self::revocations::Revocations;
 use self::rotation::Policy;
@@ -44,6 +47,7 @@ struct Inner {
     revocations: Revocations,
     lifetimes: Lifetimes,
     policy: Policy,
+    offenders: Offenders,
 }
 
 /// A pair of tokens, handed out once.
@@ -138,6 +142,7 @@ enum Opened {
 
 impl Sessions {
     /// Puts the parts together.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of its own, and there is one caller")]
     pub fn new(
         store: Store,
         clock: Clock,
@@ -146,8 +151,9 @@ impl Sessions {
         revocations: Revocations,
         lifetimes: Lifetimes,
         policy: Policy,
+        offenders: Offenders,
     ) -> Self {
-        Self(Arc::new(Inner { store, clock, access, refresh, revocations, lifetimes, policy }))
+        Self(Arc::new(Inner { store, clock, access, refresh, revocations, lifetimes, policy, offenders }))
     }
 
     /// Starts a session.

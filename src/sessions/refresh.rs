@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::rotation::{self, Claim, Policy, Refusal, Reuse, Verdict};
+use super::offenders::Offender;
+use super::outcome::{Grant, Outcome};
+use super::rotation::{self, Claim, Policy, Refusal, Verdict};
 use super::{Sessions, TokenPair};
 use crate::clock::Timestamp;
 use crate::events::{Event, Kind};
@@ -55,6 +57,9 @@ pub enum RefreshError {
     /// A late duplicate: there is a newer pair, which the client has or is about to get.
     #[error("a late duplicate")]
     Conflict,
+    /// Nobody asks so often who means well. The seconds to wait.
+    #[error("too many refreshes")]
+    TooMany(u64),
     /// Nobody can tell; try again.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -89,58 +94,6 @@ struct Attempt {
     rotated: Minted,
 }
 
-/// What the transaction came to. A refusal is an outcome and not an error: what it wrote must be committed.
-#[derive(Clone)]
-enum Outcome {
-    Granted(Grant),
-    Refused(Refusal),
-    Conflict,
-    Reused(Reuse, Ended),
-}
-
-impl Outcome {
-    /// What is to be told of it, in this order.
-    fn tell(&self, event: &Event, mut to: impl FnMut(Event)) {
-        match self {
-            Self::Granted(grant) => {
-                if grant.kind == Kind::Behind {
-                    to(event.clone().kind(Kind::Behind));
-                }
-                if let Some(streak) = grant.streak.filter(|streak| *streak >= 3) {
-                    to(event.clone().kind(Kind::RepeatStreak).count(streak.into()));
-                }
-                to(event.clone().kind(if grant.kind == Kind::Behind { Kind::Rotated } else { grant.kind }));
-            }
-            Self::Refused(Refusal::Ahead) => to(event.clone().kind(Kind::Behind).detail("refused")),
-            Self::Refused(Refusal::Expired | Refusal::Revoked) => {}
-            Self::Conflict => to(event.clone().kind(Kind::Conflict)),
-            Self::Reused(reuse, _) => to(event.clone().kind(Kind::Reused).detail(reuse.as_str())),
-        }
-    }
-
-    /// Whether it has written anything that its user should read of later. A refusal can be had as often as one asks.
-    fn is_kept(&self) -> bool {
-        match self {
-            Self::Granted(grant) => grant.kind != Kind::Rotated,
-            Self::Reused(..) => true,
-            Self::Refused(_) | Self::Conflict => false,
-        }
-    }
-}
-
-/// A pair to be handed out.
-#[derive(Clone)]
-struct Grant {
-    kind: Kind,
-    minted: Minted,
-    place: Place,
-    issued_at: Timestamp,
-    access_expires_at: Timestamp,
-    idle_expires_at: Timestamp,
-    handover: Handover,
-    streak: Option<u32>,
-}
-
 impl Sessions {
     /// Exchanges a refresh token for the next pair, or repeats the answer it got.
     ///
@@ -153,7 +106,15 @@ impl Sessions {
         // An answer may have been lost shortly before the token's own end: it can still be fetched afterwards,
         // for as long as lost answers can, and repeated. Nothing older costs a query.
         let grace = inner.policy.recovery.saturating_add(inner.policy.overlap);
-        let presented = inner.refresh.verify(token, now.minus(grace))?;
+        let address = device.ip_address.as_deref().and_then(|address| address.parse().ok()).map(Offender::at);
+        let presented = match inner.refresh.verify(token, now.minus(grace)) {
+            Ok(presented) => presented,
+            Err(refused) => return Err(self.offended(address, now).unwrap_or_else(|| refused.into())),
+        };
+        let session = Offender::Session(presented.session_id());
+        if let Some(seconds) = inner.offenders.wait(session, now) {
+            return Err(RefreshError::TooMany(seconds));
+        }
         let attempt = self.attempt(presented, device, now)?;
         let (user_id, session_id) = (attempt.presented.user_id(), attempt.presented.session_id());
         let event = attempt.event.clone();
@@ -170,6 +131,9 @@ impl Sessions {
         if !matches!(outcome, Outcome::Reused(..)) {
             outcome.tell(&event, |event| event.record());
         }
+        if !matches!(&outcome, Outcome::Granted(grant) if grant.kind == Kind::Rotated) {
+            self.offended(Some(session), now);
+        }
         match outcome {
             Outcome::Granted(grant) => self.hand_over(user_id, session_id, grant, now),
             Outcome::Refused(Refusal::Expired) => Err(RefreshError::Refused(RefusedBecause::Expired)),
@@ -177,6 +141,23 @@ impl Sessions {
             Outcome::Conflict => Err(RefreshError::Conflict),
             Outcome::Reused(..) => Err(RefreshError::Refused(RefusedBecause::Reused)),
         }
+    }
+
+    /// Counts a refresh that was no rotation. `Some`: whoever sent it has had as many as there are.
+    fn offended(&self, offender: Option<Offender>, now: Timestamp) -> Option<RefreshError> {
+        let offenders = &self.0.offenders;
+        let offender = offender?;
+        if let Some(seconds) = offenders.wait(offender, now) {
+            return Some(RefreshError::TooMany(seconds));
+        }
+        if offenders.count(offender, now) {
+            let event = Event::new(Kind::LimitReached).detail("refresh");
+            match offender {
+                Offender::Address(address) => event.ip_address(Some(&address.to_string())).record(),
+                Offender::Session(session) => event.session(session).record(),
+            }
+        }
+        None
     }
 
     fn attempt(&self, presented: Presented, device: Device, now: Timestamp) -> Result<Attempt, SignError> {

@@ -1,9 +1,10 @@
 //! The database: who may talk to it, how long anybody waits, and every query there is.
 //!
-//! Queries live in [`users`], [`sessions`] and [`events`]; they take a connection, decide in their `WHERE` clause
+//! Queries live in [`users`], [`sessions`], [`events`] and [`attempts`]; they take a connection, decide in their `WHERE` clause
 //! and return the narrowest result. [`Store`] runs them: reads on a pool of connections, writes through
 //! one writer. A closure given to [`Store::write`] may run more than once and must not mind.
 
+pub mod attempts;
 pub mod columns;
 pub mod connection;
 pub mod error;

@@ -85,6 +85,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    /// How often something has been tried lately.
+    attempts (key) {
+        /// Digest of what is counted, 16 bytes.
+        key -> Binary,
+        /// So often in this window.
+        count -> BigInt,
+        /// Microseconds since 1970.
+        window_ends_at -> BigInt,
+    }
+}
+
+diesel::table! {
     /// What has happened to accounts.
     events (id) {
         /// UUID, 16 bytes.

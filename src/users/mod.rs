@@ -1,8 +1,13 @@
 //! Accounts: register, authenticate, change, delete. Sessions are somebody else's business; where an
 //! account and its sessions must change together, both sets of queries run in one transaction here.
 
+pub mod budget;
+
+use std::net::IpAddr;
+
 use email_address::{EmailAddress, Options};
 
+use self::budget::{Budget, Denied};
 use crate::clock::Clock;
 use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
@@ -32,6 +37,7 @@ pub struct Users {
     store: Store,
     clock: Clock,
     hasher: Hasher,
+    budget: Budget,
     min_password: usize,
 }
 
@@ -72,6 +78,9 @@ pub enum UserError {
     /// The account kept changing.
     #[error("the account changed meanwhile")]
     Changed,
+    /// Too many attempts. There is room again after so many seconds.
+    #[error("too many attempts")]
+    TooMany(u64),
     /// Nothing was hashed.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -80,19 +89,28 @@ pub enum UserError {
     Store(#[from] StoreError),
 }
 
+impl From<Denied> for UserError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Spent(seconds) => Self::TooMany(seconds),
+            Denied::Store(error) => Self::Store(error),
+        }
+    }
+}
+
 impl Users {
     /// Puts the parts together. `min_password` is in characters.
-    pub fn new(store: Store, clock: Clock, hasher: Hasher, min_password: usize) -> Self {
-        Self { store, clock, hasher, min_password }
+    pub fn new(store: Store, clock: Clock, hasher: Hasher, budget: Budget, min_password: usize) -> Self {
+        Self { store, clock, hasher, budget, min_password }
     }
 
-    /// Checks a registration and hashes its password. The account is made by the transaction that starts
-    /// its first session, so that there is never one without the other.
+    /// Checks a registration from `address` and hashes its password. The account is made by the transaction that
+    /// starts its first session, so that there is never one without the other.
     ///
     /// # Errors
     ///
-    /// [`UserError::Invalid`] naming every bad member, or a hashing failure.
-    pub async fn prepare(&self, registration: Registration) -> Result<NewUser, UserError> {
+    /// [`UserError::Invalid`] naming every bad member, [`UserError::TooMany`], or a hashing failure.
+    pub async fn prepare(&self, registration: Registration, address: Option<IpAddr>) -> Result<NewUser, UserError> {
         let mut errors = Vec::new();
         let mut check = |field, result: Result<(), String>| {
             if let Err(message) = result {
@@ -105,6 +123,7 @@ impl Users {
         if !errors.is_empty() {
             return Err(UserError::Invalid(errors));
         }
+        self.budget.registration(address).await?;
         let password_hash = self.hasher.hash(registration.password).await?;
         let now = self.clock.now();
         Ok(NewUser {
@@ -120,33 +139,52 @@ impl Users {
         })
     }
 
-    /// Checks an address and a password. An unknown address takes as long as a wrong password. A stored
-    /// hash that is not as it would be made today is replaced.
+    /// Checks an e-mail address and a password that came from `address`. An unknown account takes as long as a wrong
+    /// password. A stored hash that is not as it would be made today is replaced.
     ///
     /// # Errors
     ///
-    /// [`UserError::Wrong`], [`UserError::Disabled`], or no answer.
-    pub async fn authenticate(&self, email: &str, password: Password) -> Result<Authenticated, UserError> {
+    /// [`UserError::Wrong`], [`UserError::Disabled`], [`UserError::TooMany`], or no answer.
+    pub async fn authenticate(
+        &self,
+        email: &str,
+        password: Password,
+        address: Option<IpAddr>,
+    ) -> Result<Authenticated, UserError> {
         let key = comparable(email);
+        let guess = self.budget.guess(&key, address).await?;
         let found = self.store.read(move |conn| users::credentials_by_email(conn, &key)).await?;
-        let Some(found) = found else {
-            self.hasher.compare(password, None).await?;
-            return Err(UserError::Wrong(None));
-        };
-        match self.hasher.compare(password.clone(), Some(found.password_hash.clone())).await? {
-            Comparison::Different => Err(UserError::Wrong(Some(found.user.id))),
-            _ if found.user.disabled_at.is_some() => Err(UserError::Disabled(found.user.id)),
-            Comparison::Same => Ok(Authenticated { user: found.user, password_hash: found.password_hash }),
-            Comparison::SameButOutdated => {
-                let (id, old) = (found.user.id, found.password_hash);
-                let new = self.hasher.hash(password).await?;
-                let (now, hash) = (self.clock.now(), new.clone());
-                let old_hash = old.clone();
-                let replaced =
-                    self.store.write(move |conn| users::replace_password(conn, id, &old_hash, &hash, now)).await?;
-                Ok(Authenticated { user: found.user, password_hash: if replaced { new } else { old } })
+        let stored = found.as_ref().map(|found| found.password_hash.clone());
+        let comparison = self.hasher.compare(password.clone(), stored, guess.begun()).await?;
+        let failed = Event::new(Kind::LoginFailed).ip_address(address.map(|address| address.to_string()).as_deref());
+        let found = match (found, comparison) {
+            (Some(found), Comparison::Same | Comparison::SameButOutdated) => found,
+            (found, _) => {
+                let user = found.map(|found| found.user.id);
+                let event = match user {
+                    Some(user) => failed.user(user).detail("wrong_password"),
+                    None => failed.detail("unknown_user"),
+                };
+                guess.was_wrong(&event);
+                self.note(event).await;
+                return Err(UserError::Wrong(user));
             }
+        };
+        guess.was_right().await;
+        if found.user.disabled_at.is_some() {
+            self.note(failed.user(found.user.id).detail("disabled")).await;
+            return Err(UserError::Disabled(found.user.id));
         }
+        let verified = Authenticated { user: found.user, password_hash: found.password_hash };
+        if comparison == Comparison::Same { Ok(verified) } else { self.renew_hash(verified, password).await }
+    }
+
+    /// Replaces a hash that is not as it would be made today. Where nothing can be hashed just now, the next log-in will.
+    async fn renew_hash(&self, verified: Authenticated, password: Password) -> Result<Authenticated, UserError> {
+        let Ok(new) = self.hasher.hash(password).await else { return Ok(verified) };
+        let (id, old, hash, now) = (verified.user.id, verified.password_hash.clone(), new.clone(), self.clock.now());
+        let replaced = self.store.write(move |conn| users::replace_password(conn, id, &old, &hash, now)).await?;
+        Ok(if replaced { Authenticated { password_hash: new, ..verified } } else { verified })
     }
 
     /// Replaces the password of somebody who is signed in, from `address`, and knows the old one. Every other session
@@ -154,7 +192,7 @@ impl Users {
     ///
     /// # Errors
     ///
-    /// [`UserError::Wrong`], [`UserError::Invalid`], [`UserError::Gone`], or no answer.
+    /// [`UserError::Wrong`], [`UserError::TooMany`], [`UserError::Invalid`], [`UserError::Gone`], or no answer.
     pub async fn change_password(
         &self,
         id: UserId,
@@ -162,17 +200,18 @@ impl Users {
         current: Password,
         new: Password,
         announce: impl Fn(&Event, &[Ended]) + Clone + Send + 'static,
-        address: Option<&str>,
+        address: Option<IpAddr>,
     ) -> Result<(), UserError> {
+        let from = address.map(|address| address.to_string());
         for _ in 0..ROUNDS {
-            let Authenticated { user, password_hash } = self.verify(id, current.clone()).await?;
+            let Authenticated { user, password_hash } = self.verify(id, current.clone(), address).await?;
             if let Err(message) = new.check(self.min_password, &user.email) {
                 return Err(UserError::Invalid(vec![FieldError { field: "new_password", message }]));
             }
             let new_hash = self.hasher.hash(new.clone()).await?;
             let now = self.clock.now();
-            let changed = Event::new(Kind::PasswordChanged).user(id).session(keep).ip_address(address);
-            let revoked = Event::new(Kind::Revoked).user(id).detail(PASSWORD_CHANGED).ip_address(address);
+            let changed = Event::new(Kind::PasswordChanged).user(id).session(keep).ip_address(from.as_deref());
+            let revoked = Event::new(Kind::Revoked).user(id).detail(PASSWORD_CHANGED).ip_address(from.as_deref());
             let (kept, kept_revoked, announce) = (changed.clone(), revoked.clone(), announce.clone());
             let attempt = move |conn: &mut AnyConnection| {
                 if !users::replace_password(conn, id, &password_hash, &new_hash, now)? {
@@ -217,19 +256,20 @@ impl Users {
     ///
     /// # Errors
     ///
-    /// [`UserError::Wrong`], [`UserError::Gone`], or no answer.
+    /// [`UserError::Wrong`], [`UserError::TooMany`], [`UserError::Gone`], or no answer.
     pub async fn delete(
         &self,
         id: UserId,
         password: Password,
         announce: impl Fn(&Event, &[Ended]) + Clone + Send + 'static,
-        address: Option<&str>,
+        address: Option<IpAddr>,
     ) -> Result<(), UserError> {
+        let from = address.map(|address| address.to_string());
         for _ in 0..ROUNDS {
-            let Authenticated { password_hash, .. } = self.verify(id, password.clone()).await?;
+            let Authenticated { password_hash, .. } = self.verify(id, password.clone(), address).await?;
             let now = self.clock.now();
-            let deleted = Event::new(Kind::AccountDeleted).user(id).ip_address(address);
-            let revoked = Event::new(Kind::Revoked).user(id).detail(ACCOUNT_DELETED).ip_address(address);
+            let deleted = Event::new(Kind::AccountDeleted).user(id).ip_address(from.as_deref());
+            let revoked = Event::new(Kind::Revoked).user(id).detail(ACCOUNT_DELETED).ip_address(from.as_deref());
             let announce = announce.clone();
             let attempt = move |conn: &mut AnyConnection| {
                 if !users::delete(conn, id, &password_hash)? {
@@ -259,32 +299,48 @@ impl Users {
         Ok(())
     }
 
-    /// Tells of a log-in that failed, and keeps that for the user to read. The answer does not wait for luck: if it
-    /// cannot be kept, that is logged.
-    pub async fn note_failed_login(&self, error: &UserError, address: Option<&str>) {
-        let event = Event::new(Kind::LoginFailed).ip_address(address);
-        let event = match error {
-            UserError::Wrong(Some(user)) => event.user(*user).detail("wrong_password"),
-            UserError::Wrong(None) => event.detail("unknown_user"),
-            UserError::Disabled(user) => event.user(*user).detail("disabled"),
-            _ => return,
-        };
+    /// Tells of a log-in that failed, and keeps that for the user to read, if there is one. If it cannot be kept, that
+    /// is logged, and the answer is the same.
+    async fn note(&self, event: Event) {
         event.record();
-        let now = self.clock.now();
-        if event.kept_for().is_some()
-            && let Err(error) = self.store.write(move |conn| events::keep(conn, &event, now)).await
-        {
+        let (store, now) = (self.store.clone(), self.clock.now());
+        // A task of its own: it is done even if whoever tried hangs up now.
+        let kept = tokio::spawn(async move {
+            store
+                .write(move |conn| match event.kept_for() {
+                    Some(_) => events::keep(conn, &event, now),
+                    None => events::pretend_to_keep(conn, &event, now),
+                })
+                .await
+        });
+        if let Ok(Err(error)) = kept.await {
             let error: &dyn std::error::Error = &error;
             tracing::error!(error, "a failed log-in could not be kept");
         }
     }
 
-    async fn verify(&self, id: UserId, password: Password) -> Result<Authenticated, UserError> {
+    /// Checks the password of somebody who is signed in. A wrong one counts like one at a log-in: a stolen access token
+    /// must not open a second door for guessing.
+    async fn verify(
+        &self,
+        id: UserId,
+        password: Password,
+        address: Option<IpAddr>,
+    ) -> Result<Authenticated, UserError> {
         let found = self.store.read(move |conn| users::credentials_by_id(conn, id)).await?;
         let found = found.ok_or(UserError::Gone)?;
-        match self.hasher.compare(password, Some(found.password_hash.clone())).await? {
-            Comparison::Different => Err(UserError::Wrong(Some(id))),
+        let guess = self.budget.guess(&comparable(&found.user.email), address).await?;
+        match self.hasher.compare(password, Some(found.password_hash.clone()), guess.begun()).await? {
+            Comparison::Different => {
+                let from = address.map(|address| address.to_string());
+                let event = Event::new(Kind::LoginFailed).user(id).detail("wrong_password");
+                let event = event.ip_address(from.as_deref());
+                guess.was_wrong(&event);
+                self.note(event).await;
+                Err(UserError::Wrong(Some(id)))
+            }
             Comparison::Same | Comparison::SameButOutdated => {
+                guess.was_right().await;
                 Ok(Authenticated { user: found.user, password_hash: found.password_hash })
             }
         }

@@ -15,5 +15,7 @@ mod cookies;
 mod events;
 mod headers;
 mod jwt_attacks;
+mod limits;
 mod outage;
+mod storms;
 mod tokens;

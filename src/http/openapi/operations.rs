@@ -109,7 +109,7 @@ fn register() -> Operation {
         .takes("RegisterRequest", true, example)
         .answers("201", with_header(answer, "Set-Cookie", "SetCookie"))
         .fails(BODY)
-        .fails(&[Code::NotFound, Code::EmailTaken, Code::ValidationFailed])
+        .fails(&[Code::NotFound, Code::EmailTaken, Code::ValidationFailed, Code::RateLimited])
         .fails(STORE)
 }
 
@@ -121,7 +121,7 @@ fn login() -> Operation {
         .takes("LoginRequest", true, example)
         .answers("200", with_header(answer, "Set-Cookie", "SetCookie"))
         .fails(BODY)
-        .fails(&[Code::InvalidCredentials, Code::AccountDisabled, Code::ValidationFailed])
+        .fails(&[Code::InvalidCredentials, Code::AccountDisabled, Code::ValidationFailed, Code::RateLimited])
         .fails(STORE)
 }
 
@@ -140,7 +140,7 @@ fn refresh() -> Operation {
         .answers("200", with_header(answer, "Set-Cookie", "SetCookie"))
         .answers("400", with_header(refused, "Set-Cookie", "ClearCookie"))
         .fails(BODY)
-        .fails(&[Code::CrossSite, Code::RefreshConflict])
+        .fails(&[Code::CrossSite, Code::RefreshConflict, Code::RateLimited])
         .fails(STORE)
 }
 
@@ -236,7 +236,7 @@ fn delete_user() -> Operation {
         .answers("204", with_header(empty("Deleted."), "Set-Cookie", "ClearCookie"))
         .fails(CHANGE)
         .fails(BODY)
-        .fails(&[Code::PasswordMismatch])
+        .fails(&[Code::PasswordMismatch, Code::RateLimited])
 }
 
 fn change_password() -> Operation {
@@ -248,7 +248,7 @@ fn change_password() -> Operation {
         .answers("204", empty("Changed."))
         .fails(CHANGE)
         .fails(BODY)
-        .fails(&[Code::PasswordMismatch, Code::ValidationFailed])
+        .fails(&[Code::PasswordMismatch, Code::ValidationFailed, Code::RateLimited])
 }
 
 fn list_events() -> Operation {

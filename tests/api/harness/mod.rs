@@ -10,7 +10,8 @@ use countersign::clock::Timestamp;
 use countersign::config::RawConfig;
 use countersign::{App, Clock};
 use diesel::connection::SimpleConnection as _;
-use diesel::{Connection as _, SqliteConnection};
+use diesel::sql_types::{BigInt, Text};
+use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection};
 use reqwest::Method;
 use reqwest::blocking::{Client, RequestBuilder};
 use reqwest::header::HeaderMap;
@@ -236,7 +237,21 @@ impl Answer {
 
 /// Changes the database behind the server's back.
 pub fn in_database(home: &Home, sql: &str) {
+    connect(home).batch_execute(sql).unwrap();
+}
+
+/// Asks the database behind the server's back for one number.
+pub fn number_in_database(home: &Home, sql: &str) -> i64 {
+    diesel::select(diesel::dsl::sql::<BigInt>(&format!("({sql})"))).get_result(&mut connect(home)).unwrap()
+}
+
+/// Asks the database behind the server's back for one text.
+pub fn text_in_database(home: &Home, sql: &str) -> String {
+    diesel::select(diesel::dsl::sql::<Text>(&format!("({sql})"))).get_result(&mut connect(home)).unwrap()
+}
+
+fn connect(home: &Home) -> SqliteConnection {
     let mut connection = SqliteConnection::establish(home.database().to_str().unwrap()).unwrap();
     connection.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
-    connection.batch_execute(sql).unwrap();
+    connection
 }

@@ -5,11 +5,14 @@
 //! pepper it was made with, `cs1:PEPPER:$2b$12$…`; a plain bcrypt hash, as imported from elsewhere,
 //! verifies too. Passwords are taken exactly as received: no trimming, no normalisation (ASVS V6.2.8).
 
+mod queue;
+
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -17,20 +20,21 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use self::queue::{Jobs, Queue};
 use crate::secret::Secret;
 
 /// The longest password, in characters. Longer ones are refused, never truncated.
 pub const MAX_CHARACTERS: usize = 256;
-/// Passwords that may wait to be hashed; one more is refused at once. At four to eight a second, the
-/// last of them waits about as long as a client does.
-const QUEUE: usize = 64;
+/// Passwords that may wait to be hashed, for each thread; one more is refused at once. At four a second, the last of
+/// them waits about as long as a client does.
+const WAITING_PER_THREAD: usize = 32;
 /// How much hashing gives way to everything else on the machine.
 const NICENESS: i32 = 10;
 /// What is hashed with where no pepper is configured: it separates this use of HMAC, and is no secret.
 const NO_PEPPER: &[u8] = b"countersign password v1";
 const TAG: &str = "cs1:";
-/// Known passwords, sorted, one a line; where they come from is said in `passwords/README.md`.
-const COMMON: &str = include_str!("passwords/common.txt");
+/// Known passwords, sorted, one a line; where they come from is said in `README.md` beside it.
+const COMMON: &str = include_str!("common.txt");
 
 /// A password in the clear, wiped when dropped.
 #[derive(Clone)]
@@ -93,19 +97,35 @@ pub enum Comparison {
 /// Why nothing was hashed.
 #[derive(Debug, thiserror::Error)]
 pub enum HashError {
-    /// Too many are waiting.
+    /// Too many are waiting. The time in which those will be done, as far as one can tell.
     #[error("too many passwords are waiting to be hashed")]
-    Full,
+    Full(Duration),
     /// bcrypt, or the thread it ran on, failed.
     #[error("hashing failed")]
     Failed,
 }
 
 /// Hashes and compares, on threads of its own, one a core and of low priority, so that a storm of
-/// log-ins slows down log-ins only. Clones share the threads.
+/// log-ins slows down log-ins only. Whoever is dropped while waiting leaves the queue. Clones share the threads.
 #[derive(Clone)]
 pub struct Hasher {
-    queue: SyncSender<Job>,
+    queue: Arc<Queue<Job>>,
+    recipe: Arc<Recipe>,
+}
+
+/// Whether a comparison has begun: before that, nobody has looked at the password. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Begun(Arc<AtomicBool>);
+
+impl Begun {
+    /// It has.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 struct Recipe {
@@ -119,7 +139,7 @@ struct Pepper {
     key: hmac::Key,
 }
 
-type Job = Box<dyn FnOnce(&Recipe) + Send>;
+type Job = Box<dyn FnOnce() + Send>;
 
 /// What bcrypt is to be given, what it is to be compared with, and which pepper that takes.
 type Readable<'a> = (Zeroizing<Vec<u8>>, &'a str, Option<&'a str>);
@@ -137,13 +157,13 @@ impl Hasher {
         let plain = Pepper::new(None);
         verifying.insert(plain.id.clone(), plain);
         let recipe = Arc::new(Recipe { cost, pepper: Pepper::new(pepper), previous: verifying });
-        let (queue, waiting) = sync_channel::<Job>(QUEUE);
-        let waiting = Arc::new(Mutex::new(waiting));
-        for number in 0..thread::available_parallelism()?.get() {
-            let (recipe, waiting) = (Arc::clone(&recipe), Arc::clone(&waiting));
-            thread::Builder::new().name(format!("hasher-{number}")).spawn(move || serve(&recipe, &waiting))?;
+        let threads = thread::available_parallelism()?.get();
+        let queue = Arc::new(Queue::new(WAITING_PER_THREAD.saturating_mul(threads), threads));
+        for number in 0..threads {
+            let jobs = queue.jobs();
+            thread::Builder::new().name(format!("hasher-{number}")).spawn(move || serve(&jobs))?;
         }
-        Ok(Self { queue })
+        Ok(Self { queue, recipe })
     }
 
     /// Hashes a new password.
@@ -161,34 +181,37 @@ impl Hasher {
     /// # Errors
     ///
     /// [`HashError`]. A stored hash that cannot be read is not an error: no password is the same as that.
-    pub async fn compare(&self, password: Password, stored: Option<String>) -> Result<Comparison, HashError> {
-        self.ask(move |recipe| recipe.compare(&password, stored.as_deref())).await
+    pub async fn compare(
+        &self,
+        password: Password,
+        stored: Option<String>,
+        begun: Begun,
+    ) -> Result<Comparison, HashError> {
+        self.ask(move |recipe| {
+            begun.set();
+            recipe.compare(&password, stored.as_deref())
+        })
+        .await
     }
 
     async fn ask<T: Send + 'static>(&self, work: impl FnOnce(&Recipe) -> T + Send + 'static) -> Result<T, HashError> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |recipe| {
-            // Whoever hung up while waiting costs nothing.
-            if !reply.is_closed() {
-                let _unheard = reply.send(work(recipe));
-            }
+        let recipe = Arc::clone(&self.recipe);
+        let job: Job = Box::new(move || {
+            let _unheard = reply.send(work(&recipe));
         });
-        self.queue.try_send(job).map_err(|_refused| HashError::Full)?;
+        // Held until the answer: whoever hangs up gives the place up.
+        let _place = self.queue.push(job).map_err(HashError::Full)?;
         answer.await.map_err(|_dropped| HashError::Failed)
     }
 }
 
-fn serve(recipe: &Recipe, waiting: &Mutex<Receiver<Job>>) {
+fn serve(jobs: &Jobs<Job>) {
     // On Linux niceness belongs to the thread. Where it is refused, hashing is merely less polite.
     if let Err(error) = rustix::process::nice(NICENESS) {
         tracing::debug!(%error, "hashing runs at normal priority");
     }
-    loop {
-        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = next else { return };
-        // A panic inside bcrypt fails one answer, and no thread is lost.
-        let _panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(recipe)));
-    }
+    jobs.serve();
 }
 
 impl Recipe {

@@ -1,0 +1,143 @@
+//! Who asks for refreshes as no honest client does. Counted in memory, and only where a refresh was no rotation,
+//! so that a plain one costs nothing here.
+//!
+//! A flood of forged tokens is counted by its address, and stops no genuine token from the same address; genuine
+//! tokens that keep coming back are counted by their session.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::ids::SessionId;
+use crate::network::counted_as;
+
+/// So many in a window; then no more. Fifty tabs that wake up at once are far from it.
+const LIMIT: u32 = 1_000;
+const WINDOW: Duration = Duration::from_secs(60);
+/// As many are remembered at once. Beyond, new ones go uncounted until windows end: a bound on memory is worth more.
+const REMEMBERED: usize = 10_000;
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Offender {
+    /// The source of forged and unreadable tokens.
+    Address(IpAddr),
+    /// The session whose tokens keep coming back.
+    Session(SessionId),
+}
+
+impl Offender {
+    /// The client at an address.
+    pub fn at(address: IpAddr) -> Self {
+        Self::Address(counted_as(address))
+    }
+}
+
+/// Everybody counted lately.
+#[derive(Debug)]
+pub struct Offenders {
+    enabled: bool,
+    /// Whether anybody has reached the limit: while nobody has, nobody looks further.
+    any: AtomicBool,
+    counts: Mutex<HashMap<Offender, (u32, Timestamp)>>,
+}
+
+impl Offenders {
+    /// If not enabled, nobody ever offends.
+    pub fn new(enabled: bool) -> Self {
+        Self { enabled, any: AtomicBool::new(false), counts: Mutex::default() }
+    }
+
+    /// Counts an offence. `true`: it was the last that was let pass.
+    pub fn count(&self, offender: Offender, now: Timestamp) -> bool {
+        if !self.enabled {
+            return false;
+        }
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.len() >= REMEMBERED {
+            counts.retain(|_, (_, window_ends_at)| *window_ends_at > now);
+        }
+        if counts.len() >= REMEMBERED && !counts.contains_key(&offender) {
+            return false;
+        }
+        let (count, window_ends_at) = counts.entry(offender).or_insert((0, now.plus(WINDOW)));
+        if *window_ends_at <= now {
+            (*count, *window_ends_at) = (0, now.plus(WINDOW));
+        }
+        *count = count.saturating_add(1);
+        if *count >= LIMIT {
+            self.any.store(true, Ordering::Relaxed);
+        }
+        *count == LIMIT
+    }
+
+    /// How many seconds an offender has to wait. `None`: there is no need to.
+    pub fn wait(&self, offender: Offender, now: Timestamp) -> Option<u64> {
+        if !self.any.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        match counts.get(&offender) {
+            Some((count, window_ends_at)) if *count >= LIMIT && *window_ends_at > now => {
+                Some(now.seconds_until(*window_ends_at).saturating_add(1))
+            }
+            _ => {
+                counts.retain(|_, (_, window_ends_at)| *window_ends_at > now);
+                self.any.store(counts.values().any(|(count, _)| *count >= LIMIT), Ordering::Relaxed);
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_000_000);
+
+    fn address(last: u8) -> Offender {
+        Offender::at(IpAddr::from([192, 0, 2, last]))
+    }
+
+    #[test]
+    fn who_reaches_the_limit_waits_for_the_window_to_end_and_nobody_else_does() {
+        let offenders = Offenders::new(true);
+        for number in 1..=LIMIT {
+            assert_eq!(offenders.wait(address(1), NOW), None);
+            assert_eq!(offenders.count(address(1), NOW), number == LIMIT);
+        }
+        let wait = Duration::from_secs(offenders.wait(address(1), NOW.plus(Duration::from_millis(1))).unwrap());
+        assert!(offenders.wait(address(1), NOW.plus(WINDOW).minus(Duration::from_micros(1))).is_some());
+        assert_eq!(offenders.wait(address(2), NOW), None);
+        assert_eq!(offenders.wait(Offender::Session(SessionId::generate()), NOW), None);
+        assert!(wait >= WINDOW && wait <= WINDOW + Duration::from_secs(1), "{wait:?}");
+        assert_eq!(offenders.wait(address(1), NOW.plus(wait)), None);
+        assert!(!offenders.any.load(Ordering::Relaxed), "nobody looks any more");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_a_flood_of_others_frees_nobody() {
+        let offenders = Offenders::new(true);
+        for _ in 0..LIMIT {
+            offenders.count(address(1), NOW);
+        }
+        for _ in 0..2 * REMEMBERED {
+            offenders.count(Offender::Session(SessionId::generate()), NOW);
+        }
+        assert_eq!(offenders.counts.lock().unwrap().len(), REMEMBERED);
+        assert!(offenders.wait(address(1), NOW).is_some());
+        offenders.count(address(2), NOW.plus(WINDOW));
+        assert_eq!(offenders.counts.lock().unwrap().len(), 1, "windows that ended make room");
+    }
+
+    #[test]
+    fn without_limits_nobody_offends() {
+        let offenders = Offenders::new(false);
+        assert!((0..2 * LIMIT).all(|_| !offenders.count(address(1), NOW)));
+        assert_eq!(offenders.wait(address(1), NOW), None);
+    }
+}

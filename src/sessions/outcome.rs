@@ -1,0 +1,60 @@
+//! What a refresh came to, and what is told of it.
+
+use super::rotation::{Refusal, Reuse};
+use crate::clock::Timestamp;
+use crate::events::{Event, Kind};
+use crate::store::sessions::{Ended, Handover};
+use crate::tokens::Place;
+use crate::tokens::refresh::Minted;
+
+/// What the transaction came to. A refusal is an outcome and not an error: what it wrote must be committed.
+#[derive(Clone)]
+pub(super) enum Outcome {
+    Granted(Grant),
+    Refused(Refusal),
+    Conflict,
+    Reused(Reuse, Ended),
+}
+
+impl Outcome {
+    /// What is to be told of it, in this order.
+    pub(super) fn tell(&self, event: &Event, mut to: impl FnMut(Event)) {
+        match self {
+            Self::Granted(grant) => {
+                if grant.kind == Kind::Behind {
+                    to(event.clone().kind(Kind::Behind));
+                }
+                if let Some(streak) = grant.streak.filter(|streak| *streak >= 3) {
+                    to(event.clone().kind(Kind::RepeatStreak).count(streak.into()));
+                }
+                to(event.clone().kind(if grant.kind == Kind::Behind { Kind::Rotated } else { grant.kind }));
+            }
+            Self::Refused(Refusal::Ahead) => to(event.clone().kind(Kind::Behind).detail("refused")),
+            Self::Refused(Refusal::Expired | Refusal::Revoked) => {}
+            Self::Conflict => to(event.clone().kind(Kind::Conflict)),
+            Self::Reused(reuse, _) => to(event.clone().kind(Kind::Reused).detail(reuse.as_str())),
+        }
+    }
+
+    /// Whether it has written anything that its user should read of later. A refusal can be had as often as one asks.
+    pub(super) fn is_kept(&self) -> bool {
+        match self {
+            Self::Granted(grant) => grant.kind != Kind::Rotated,
+            Self::Reused(..) => true,
+            Self::Refused(_) | Self::Conflict => false,
+        }
+    }
+}
+
+/// A pair to be handed out.
+#[derive(Clone)]
+pub(super) struct Grant {
+    pub(super) kind: Kind,
+    pub(super) minted: Minted,
+    pub(super) place: Place,
+    pub(super) issued_at: Timestamp,
+    pub(super) access_expires_at: Timestamp,
+    pub(super) idle_expires_at: Timestamp,
+    pub(super) handover: Handover,
+    pub(super) streak: Option<u32>,
+}

@@ -1,0 +1,210 @@
+//! How many guesses anybody has: at one account from one address, at one account from everywhere, from one
+//! address at all accounts. Guesses at accounts that do not exist are counted alike.
+//!
+//! A guess is counted before it is looked at, so that guesses made at once cannot slip through together, and
+//! taken back when it turns out to be none. The counts are in the database: a restart forgets nothing.
+
+use std::mem;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use crate::clock::{Clock, Timestamp};
+use crate::events::{Event, Kind};
+use crate::network::counted_as;
+use crate::passwords::Begun;
+use crate::store::attempts::{self, AttemptKey, Counted, Permission};
+use crate::store::{Store, StoreError};
+
+/// One account, and one address, have this many times the guesses that one account has from one address.
+const WIDER: i64 = 10;
+/// Registrations from one address: more than any class-room makes, and a small fraction of what an attacker would need
+/// to fill a database, or to learn which of many addresses are taken.
+const REGISTRATIONS: i64 = 1_000;
+const REGISTRATION_WINDOW: Duration = Duration::from_secs(60 * 60);
+/// What is counted.
+const PAIR: &str = "account_and_address";
+const ACCOUNT: &str = "account";
+const ADDRESS: &str = "address";
+const REGISTRATION: &str = "registration";
+
+/// How many; `limits.*`.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Failures at one account from one address.
+    pub failures: u32,
+    /// How long a failure counts.
+    pub window: Duration,
+}
+
+/// Counts guesses. Clones share the counts.
+#[derive(Clone)]
+pub struct Budget {
+    store: Store,
+    clock: Clock,
+    limits: Option<Limits>,
+}
+
+/// A guess that has been counted. Dropped before anybody has looked at it, as when its client hangs up in the queue or
+/// the database gives no answer, it is taken back.
+pub struct Guess {
+    budget: Budget,
+    /// The narrowest first.
+    counts: Vec<Count>,
+    begun: Begun,
+}
+
+/// Under what an attempt is counted, and what that came to.
+struct Count {
+    name: &'static str,
+    limit: i64,
+    counted: Counted,
+}
+
+/// Why a guess may not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    /// Too many already. There is room again after so many seconds.
+    #[error("too many attempts")]
+    Spent(u64),
+    /// The database gave no answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Budget {
+    /// Without limits, nothing is counted.
+    pub fn new(store: Store, clock: Clock, limits: Option<Limits>) -> Self {
+        Self { store, clock, limits }
+    }
+
+    /// Counts a guess at the password of an account, whether there is one or not.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`]; then nothing was counted.
+    pub async fn guess(&self, email_key: &str, address: Option<IpAddr>) -> Result<Guess, Denied> {
+        let mut keys = Vec::new();
+        let window = self.limits.map_or(Duration::ZERO, |limits| limits.window);
+        if let Some(limits) = self.limits {
+            let narrow = i64::from(limits.failures);
+            let wide = narrow.saturating_mul(WIDER);
+            let from = address.map(|address| counted_as(address).to_string());
+            if let Some(from) = &from {
+                keys.push((PAIR, key(&[PAIR, email_key, from]), narrow));
+            }
+            keys.push((ACCOUNT, key(&[ACCOUNT, email_key]), wide));
+            if let Some(from) = &from {
+                keys.push((ADDRESS, key(&[ADDRESS, from]), wide));
+            }
+        }
+        let counts = self.count(keys, window).await?;
+        Ok(Guess { budget: self.clone(), counts, begun: Begun::default() })
+    }
+
+    /// Counts a registration.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`]; then nothing was counted.
+    pub async fn registration(&self, address: Option<IpAddr>) -> Result<(), Denied> {
+        let (Some(_), Some(address)) = (self.limits, address) else { return Ok(()) };
+        let from = counted_as(address).to_string();
+        let counted = self.count(vec![(REGISTRATION, key(&[REGISTRATION, &from]), REGISTRATIONS)], REGISTRATION_WINDOW);
+        let event = Event::new(Kind::LimitReached).ip_address(Some(&address.to_string()));
+        tell_of_the_last(&counted.await?, &event);
+        Ok(())
+    }
+
+    async fn count(&self, keys: Vec<(&'static str, AttemptKey, i64)>, window: Duration) -> Result<Vec<Count>, Denied> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = self.clock.now();
+        let limits: Vec<_> = keys.iter().map(|(_, key, limit)| (*key, *limit)).collect();
+        let look = limits.clone();
+        // A flood of attempts that are refused writes nothing, and is in no writer's way.
+        if let Some(until) = self.store.read(move |conn| attempts::full_until(conn, &look, now)).await? {
+            return Err(Denied::until(until, now));
+        }
+        match self.store.write(move |conn| attempts::count(conn, &limits, now, window)).await? {
+            Permission::Granted(counted) => {
+                let named = keys.into_iter().zip(counted);
+                Ok(named.map(|((name, _, limit), counted)| Count { name, limit, counted }).collect())
+            }
+            Permission::Refused(until) => Err(Denied::until(until, now)),
+        }
+    }
+
+    /// A count that is too high by one does no harm, so an outage here is only logged.
+    async fn take_back(self, counts: Vec<Count>, right: bool) {
+        let taken = self.store.write(move |conn| {
+            let counted: Vec<_> = counts.iter().map(|count| count.counted).collect();
+            attempts::give_back(conn, &counted)?;
+            let pair = counts.iter().find(|count| right && count.name == PAIR);
+            pair.map_or(Ok(()), |pair| attempts::clear(conn, &pair.counted))
+        });
+        if let Err(error) = taken.await {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "an attempt could not be taken back");
+        }
+    }
+}
+
+impl Denied {
+    /// Rounded up: who waits as long as told is let in.
+    fn until(until: Timestamp, now: Timestamp) -> Self {
+        Self::Spent(now.seconds_until(until).saturating_add(1))
+    }
+}
+
+impl Guess {
+    /// To be set by whoever looks at the guess, before.
+    pub fn begun(&self) -> Begun {
+        self.begun.clone()
+    }
+
+    /// The guess was right: what its account and address have got wrong together is forgotten, and the guess itself
+    /// counts nowhere.
+    pub async fn was_right(mut self) {
+        let counts = mem::take(&mut self.counts);
+        if !counts.is_empty() {
+            // A task of its own: it is done even if whoever guessed hangs up now.
+            let _panicked = tokio::spawn(self.budget.clone().take_back(counts, true)).await;
+        }
+    }
+
+    /// The guess was wrong, and stays counted. If it was the last that somebody had, that is told, once: from
+    /// then on everything is refused.
+    pub fn was_wrong(mut self, event: &Event) {
+        tell_of_the_last(&mem::take(&mut self.counts), event);
+    }
+}
+
+impl Drop for Guess {
+    fn drop(&mut self) {
+        let counts = mem::take(&mut self.counts);
+        if !counts.is_empty() && !self.begun.is_set() {
+            tokio::spawn(self.budget.clone().take_back(counts, false));
+        }
+    }
+}
+
+fn tell_of_the_last(counts: &[Count], event: &Event) {
+    for count in counts.iter().filter(|count| count.counted.count == count.limit) {
+        event.clone().kind(Kind::LimitReached).detail(count.name).record();
+    }
+}
+
+/// A digest of what is counted. The parts cannot run into each other: each is preceded by its length.
+fn key(parts: &[&str]) -> AttemptKey {
+    let mut key = AttemptKey::default();
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    key.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
+    key
+}

@@ -1,0 +1,287 @@
+//! Guessing passwords, and asking for too much of anything: 429 with an honest `Retry-After`, and never for the
+//! owner at another address. Standards rows LOG-03 to LOG-07.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Home, PASSWORD, TestApp, clock, config, in_database, number_in_database};
+
+const ADA: &str = "ada@example.com";
+const WRONG: &str = "wrong wrong wrong";
+/// An address for each purpose (RFC 5737).
+const OWNER: &str = "198.51.100.1";
+const THIEF: &str = "203.0.113.66";
+
+/// A server with the contract's limits, behind a proxy on this machine.
+fn limited(home: &Home) -> TestApp {
+    let config = config(home).with("limits.enabled", "true").with("server.trusted_proxies", "127.0.0.0/8");
+    TestApp::start_with(config, clock())
+}
+
+fn send(app: &TestApp, path: &str, address: &str, body: &Value) -> Answer {
+    Answer::to(app.request(Method::POST, path).header("x-forwarded-for", address).json(body))
+}
+
+fn guess(app: &TestApp, email: &str, password: &str, address: &str) -> Answer {
+    send(app, "/v1/auth/login", address, &json!({ "email": email, "password": password }))
+}
+
+fn sign_up(app: &TestApp, email: &str) {
+    send(app, "/v1/auth/register", OWNER, &json!({ "email": email, "password": PASSWORD })).expect(201);
+}
+
+#[track_caller]
+fn expect_limited(answer: Answer) -> u64 {
+    let answer = answer.expect_error(429, "rate_limited");
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert!(!answer.headers.keys().any(|name| name.as_str().starts_with("ratelimit")), "no counter is shown");
+    answer.header("retry-after").expect("Retry-After").parse().unwrap()
+}
+
+/// LOG-03, LOG-04, LOG-06.
+#[test]
+fn ten_failures_at_an_account_from_an_address_are_all_and_the_owner_gets_in_from_another() {
+    let home = Home::new();
+    let app = limited(&home);
+    sign_up(&app, ADA);
+    for _ in 0..10 {
+        guess(&app, ADA, WRONG, THIEF).expect_error(401, "invalid_credentials");
+    }
+    app.pass(Duration::from_secs(60));
+    let wait = expect_limited(guess(&app, ADA, WRONG, THIEF));
+    assert!((14 * 60..=14 * 60 + 1).contains(&wait), "what is left of the window: {wait}");
+    expect_limited(guess(&app, ADA, PASSWORD, THIEF));
+    guess(&app, ADA, PASSWORD, OWNER).expect(200);
+    expect_limited(guess(&app, ADA, PASSWORD, THIEF));
+
+    app.pass(Duration::from_secs(wait - 2));
+    expect_limited(guess(&app, ADA, PASSWORD, THIEF));
+    app.pass(Duration::from_secs(2));
+    guess(&app, ADA, PASSWORD, THIEF).expect(200);
+}
+
+/// LOG-05: whoever counts answers learns nothing about which accounts exist.
+#[test]
+fn an_account_that_does_not_exist_is_limited_alike() {
+    let home = Home::new();
+    let app = limited(&home);
+    sign_up(&app, ADA);
+    let told = |email: &str| {
+        let answers = (0..12).map(|_| guess(&app, email, WRONG, THIEF)).map(|answer| {
+            let mut body = answer.json();
+            body.as_object_mut().unwrap().remove("request_id");
+            (answer.status, answer.header("retry-after").map(str::to_owned), body)
+        });
+        answers.collect::<Vec<_>>()
+    };
+    let (known, unknown) = (told(ADA), told("nobody@example.com"));
+    assert_eq!(known, unknown);
+    assert_eq!(known.iter().filter(|answer| answer.0 == 429).count(), 2);
+}
+
+#[test]
+fn an_account_has_ten_times_as_many_failures_from_everywhere() {
+    let home = Home::new();
+    let app = limited(&home);
+    sign_up(&app, ADA);
+    sign_up(&app, "bob@example.com");
+    for number in 0..100 {
+        guess(&app, ADA, WRONG, &format!("192.0.2.{number}")).expect(401);
+    }
+    expect_limited(guess(&app, ADA, PASSWORD, OWNER));
+    expect_limited(guess(&app, &ADA.to_uppercase(), PASSWORD, OWNER));
+    guess(&app, "bob@example.com", PASSWORD, OWNER).expect(200);
+    app.pass(Duration::from_secs(15 * 60));
+    guess(&app, ADA, PASSWORD, OWNER).expect(200);
+}
+
+#[test]
+fn an_address_has_ten_times_as_many_failures_over_all_accounts_and_an_ipv6_64_is_one_address() {
+    let home = Home::new();
+    let app = limited(&home);
+    sign_up(&app, ADA);
+    for number in 0..100 {
+        guess(&app, &format!("user{number}@example.com"), WRONG, &format!("2001:db8:0:1::{number:x}")).expect(401);
+    }
+    expect_limited(guess(&app, ADA, PASSWORD, "2001:db8:0:1:ffff::1"));
+    guess(&app, ADA, PASSWORD, "2001:db8:0:2::1").expect(200);
+}
+
+#[test]
+fn a_success_clears_what_its_account_and_address_got_wrong_and_nothing_else() {
+    let home = Home::new();
+    let app = limited(&home);
+    sign_up(&app, ADA);
+    for _ in 0..3 {
+        for _ in 0..9 {
+            guess(&app, ADA, WRONG, OWNER).expect(401);
+        }
+        guess(&app, ADA, PASSWORD, OWNER).expect(200);
+    }
+    // 27 of the account's 100 stay counted: a thief must not be able to wipe them by owning another account.
+    for number in 0..73 {
+        guess(&app, ADA, WRONG, &format!("192.0.2.{number}")).expect(401);
+    }
+    expect_limited(guess(&app, ADA, PASSWORD, OWNER));
+}
+
+/// LOG-03: attempts made at once are counted before they are looked at.
+#[test]
+fn of_fifty_guesses_at_once_ten_are_looked_at() {
+    let home = Home::new();
+    let app = limited(&home);
+    sign_up(&app, ADA);
+    let looked_at = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..50 {
+            scope.spawn(|| match guess(&app, ADA, WRONG, THIEF) {
+                answer if answer.status == 401 => drop(looked_at.fetch_add(1, Ordering::SeqCst)),
+                answer => drop(expect_limited(answer)),
+            });
+        }
+    });
+    assert_eq!(looked_at.load(Ordering::SeqCst), 10);
+}
+
+#[test]
+fn a_restart_forgets_no_failure() {
+    let home = Home::new();
+    let app = limited(&home);
+    sign_up(&app, ADA);
+    for _ in 0..10 {
+        guess(&app, ADA, WRONG, THIEF).expect(401);
+    }
+    drop(app);
+    let app = limited(&home);
+    expect_limited(guess(&app, ADA, PASSWORD, THIEF));
+}
+
+/// LOG-07.
+#[test]
+fn nobody_chooses_the_address_they_are_counted_under() {
+    let home = Home::new();
+    // Nobody is trusted: what a client says of itself is nothing.
+    let direct = TestApp::start_with(config(&home).with("limits.enabled", "true"), clock());
+    sign_up(&direct, ADA);
+    for number in 0..10 {
+        guess(&direct, ADA, WRONG, &format!("192.0.2.{number}")).expect(401);
+    }
+    expect_limited(guess(&direct, ADA, WRONG, "192.0.2.200"));
+    drop(direct);
+    in_database(&home, "DELETE FROM attempts");
+    // A proxy is trusted: it appends whom it saw, whatever the client had written before that.
+    let behind = limited(&home);
+    for number in 0..10 {
+        guess(&behind, ADA, WRONG, &format!("192.0.2.{number}, {THIEF}")).expect(401);
+    }
+    expect_limited(guess(&behind, ADA, WRONG, &format!("192.0.2.200, {THIEF}")));
+    guess(&behind, ADA, PASSWORD, &format!("{THIEF}, {OWNER}")).expect(200);
+    let seen =
+        "SELECT count(*) FROM events WHERE kind = 'login_failed' AND ip_address NOT IN ('127.0.0.1', '203.0.113.66')";
+    assert_eq!(number_in_database(&home, seen), 0);
+}
+
+#[test]
+fn a_stolen_access_token_opens_no_second_door_for_guessing() {
+    let home = Home::new();
+    let app = limited(&home);
+    sign_up(&app, ADA);
+    let pair = guess(&app, ADA, PASSWORD, OWNER).expect(200).pair();
+    let ask = |method: Method, path: &str, body: Value| {
+        let request = app.request(method, path).header("x-forwarded-for", THIEF);
+        Answer::to(request.bearer_auth(&pair.access).json(&body))
+    };
+    let change = json!({ "current_password": WRONG, "new_password": "something else entirely" });
+    for _ in 0..5 {
+        ask(Method::POST, "/v1/users/me/password", change.clone()).expect_error(403, "invalid_credentials");
+        ask(Method::DELETE, "/v1/users/me", json!({ "password": WRONG })).expect_error(403, "invalid_credentials");
+    }
+    expect_limited(ask(Method::POST, "/v1/users/me/password", change));
+    expect_limited(ask(Method::DELETE, "/v1/users/me", json!({ "password": PASSWORD })));
+    expect_limited(guess(&app, ADA, PASSWORD, THIEF));
+    guess(&app, ADA, PASSWORD, OWNER).expect(200);
+}
+
+#[test]
+fn a_refused_registration_and_an_outage_count_nothing() {
+    let home = Home::new();
+    let app = limited(&home);
+    sign_up(&app, ADA);
+    in_database(&home, "ALTER TABLE users RENAME TO elsewhere");
+    for _ in 0..12 {
+        guess(&app, ADA, PASSWORD, OWNER).expect(503);
+    }
+    in_database(&home, "ALTER TABLE elsewhere RENAME TO users");
+    guess(&app, ADA, PASSWORD, OWNER).expect(200);
+}
+
+#[test]
+fn one_address_registers_a_thousand_accounts_an_hour_and_no_more() {
+    let home = Home::new();
+    let app = limited(&home);
+    let register = |number: u32, address: &str| {
+        let body = json!({ "email": format!("user{number}@example.com"), "password": PASSWORD });
+        send(&app, "/v1/auth/register", address, &body)
+    };
+    register(1, THIEF).expect(201);
+    in_database(&home, "UPDATE attempts SET count = 999");
+    register(2, THIEF).expect(201);
+    let wait = expect_limited(register(3, THIEF));
+    assert!((3_600..=3_601).contains(&wait), "{wait}");
+    register(3, OWNER).expect(201);
+    guess(&app, "user3@example.com", PASSWORD, THIEF).expect(200);
+    app.pass(Duration::from_secs(wait));
+    register(4, THIEF).expect(201);
+}
+
+#[test]
+fn a_flood_of_forged_refresh_tokens_is_stopped_and_a_genuine_one_from_there_is_not() {
+    let home = Home::new();
+    let app = limited(&home);
+    sign_up(&app, ADA);
+    let pair = guess(&app, ADA, PASSWORD, THIEF).expect(200).pair();
+    for _ in 0..1_000 {
+        app.refresh_from(THIEF, "junk").expect_refused("malformed");
+    }
+    let wait = expect_limited(app.refresh_from(THIEF, "junk"));
+    assert!((1..=61).contains(&wait), "{wait}");
+    app.refresh_from(OWNER, "junk").expect_refused("malformed");
+    let next = app.refresh_from(THIEF, &pair.refresh).expect(200).pair();
+    app.pass(Duration::from_secs(wait));
+    app.refresh_from(THIEF, "junk").expect_refused("malformed");
+    app.refresh_from(THIEF, &next.refresh).expect(200);
+}
+
+#[test]
+fn a_token_that_keeps_coming_back_is_stopped_and_its_session_lives() {
+    let home = Home::new();
+    let app = limited(&home);
+    sign_up(&app, ADA);
+    let first = guess(&app, ADA, PASSWORD, OWNER).expect(200).pair();
+    let other = guess(&app, ADA, PASSWORD, OWNER).expect(200).pair();
+    let second = app.refresh(&first.refresh).expect(200).pair();
+    for _ in 0..1_000 {
+        app.refresh(&first.refresh).expect(200);
+    }
+    let wait = expect_limited(app.refresh(&first.refresh));
+    app.refresh(&other.refresh).expect(200);
+    assert!(app.works(&second.access));
+    app.pass(Duration::from_secs(wait));
+    app.refresh(&second.refresh).expect(200);
+}
+
+#[test]
+fn without_limits_nothing_is_counted() {
+    let home = Home::new();
+    let app = TestApp::start(&home);
+    app.sign_up(ADA);
+    for _ in 0..12 {
+        guess(&app, ADA, WRONG, OWNER).expect(401);
+    }
+    guess(&app, ADA, PASSWORD, OWNER).expect(200);
+    assert_eq!(number_in_database(&home, "SELECT count(*) FROM attempts"), 0);
+}

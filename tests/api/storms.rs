@@ -1,0 +1,106 @@
+//! More log-ins than can be hashed: the queue is bounded, left by whoever hangs up, and nobody else's trouble.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::{Home, PASSWORD, TestApp, clock, config, number_in_database, text_in_database};
+
+const ADA: &str = "ada@example.com";
+
+/// A server whose hashes take long enough to queue for.
+fn slow(home: &Home) -> TestApp {
+    let config = config(home).with("passwords.bcrypt_cost", "12").with("limits.enabled", "true");
+    TestApp::start_with(config.with("limits.login_failures", "1000"), clock())
+}
+
+/// Sends a log-in and waits for nothing.
+fn knock(app: &TestApp) -> TcpStream {
+    let body = json!({ "email": ADA, "password": "wrong wrong wrong" }).to_string();
+    let mut stream = TcpStream::connect(app.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let head = "POST /v1/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
+    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    stream
+}
+
+/// More than any queue holds (32 a core, and one at work on each), and what the first to be turned away was told.
+fn crowd(app: &TestApp) -> (Vec<TcpStream>, String) {
+    let crowd: Vec<_> = (0..40 * cores()).map(|_| knock(app)).collect();
+    loop {
+        for mut stream in &crowd {
+            stream.set_nonblocking(true).unwrap();
+            let mut answer = [0; 2048];
+            let Ok(length) = stream.read(&mut answer) else { continue };
+            let answer = String::from_utf8_lossy(&answer[..length]).to_ascii_lowercase();
+            if answer.starts_with("http/1.1 503") {
+                return (crowd, answer);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().unwrap().get()
+}
+
+/// PWD-07.
+#[test]
+fn past_the_bound_a_log_in_is_503_at_once_and_refreshes_and_guarded_requests_go_on() {
+    let home = Home::new();
+    let app = slow(&home);
+    let mut pair = app.sign_up(ADA);
+    let (crowd, answer) = crowd(&app);
+    assert!(answer.contains("\"code\":\"unavailable\"") && answer.contains("cache-control: no-store"), "{answer}");
+    let wait = answer.split("retry-after: ").nth(1).unwrap().split('\r').next().unwrap();
+    assert!((1..=60).contains(&wait.parse::<u32>().unwrap()), "{wait}");
+
+    for _ in 0..20 {
+        assert!(app.works(&pair.access));
+        pair = app.refresh(&pair.refresh).expect(200).pair();
+    }
+    let waiting = number_in_database(&home, "SELECT max(count) FROM attempts");
+    drop(crowd);
+    assert!(waiting > 10, "all this happened while log-ins waited: {waiting}");
+}
+
+#[test]
+fn whoever_hangs_up_leaves_the_queue_and_their_guess_does_not_count() {
+    let home = Home::new();
+    let app = slow(&home);
+    app.sign_up(ADA);
+    let (crowd, _) = crowd(&app);
+    drop(crowd);
+    // Is answered behind everybody who is still in the queue.
+    while app.post("/v1/auth/login", &json!({ "email": ADA, "password": PASSWORD })).status == 503 {}
+    let looked_at = number_in_database(&home, "SELECT max(count) FROM attempts");
+    let queue = i64::try_from(32 * cores()).unwrap();
+    assert!(looked_at <= queue / 2, "of more than {queue} that knocked, {looked_at} were looked at");
+}
+
+/// PWD-08.
+#[test]
+fn a_hash_of_another_cost_or_from_elsewhere_verifies_and_is_made_anew_at_the_next_log_in() {
+    let home = Home::new();
+    let app = TestApp::start(&home);
+    app.sign_up(ADA);
+    drop(app);
+    let app = TestApp::start_with(config(&home).with("passwords.bcrypt_cost", "5"), clock());
+    let stored = || text_in_database(&home, "SELECT password_hash FROM users");
+    assert!(stored().starts_with("cs1:-:$2b$04$"), "{}", stored());
+    app.log_in(ADA);
+    assert!(stored().starts_with("cs1:-:$2b$05$"), "{}", stored());
+    // Made by other bcrypts of other ages, of the same password.
+    for prefix in ["$2a$", "$2b$", "$2y$"] {
+        let foreign = bcrypt::hash(PASSWORD, 4).unwrap().replacen("$2b$", prefix, 1);
+        crate::harness::in_database(&home, &format!("UPDATE users SET password_hash = '{foreign}'"));
+        app.post("/v1/auth/login", &json!({ "email": ADA, "password": "wrong wrong wrong" })).expect(401);
+        assert_eq!(stored(), foreign, "only a log-in that succeeds renews");
+        app.log_in(ADA);
+        assert!(stored().starts_with("cs1:-:$2b$05$"), "{prefix}: {}", stored());
+        app.log_in(ADA);
+    }
+}
