@@ -16,7 +16,7 @@ pub enum Kind {
     Registered,
     /// A password was right and a session began.
     LoginOk,
-    /// A log-in was refused.
+    /// A log-in was refused, or a password where somebody who is signed in must give it.
     LoginFailed,
     /// A refresh token was exchanged for the next.
     Rotated,

@@ -1,6 +1,8 @@
 //! Who is at the other end, as far as one can see. Headers are believed only from trusted proxies.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, USER_AGENT};
@@ -13,17 +15,36 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 /// As much of a user agent as a person reads.
 const MAX_USER_AGENT: usize = 512;
 
-/// The proxies in front of us; `server.trusted_proxies`.
+/// The proxies in front of us; `server.trusted_proxies`. Clones share what has been said about others.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct TrustedProxies(Vec<IpNet>);
+pub(crate) struct TrustedProxies {
+    networks: Vec<IpNet>,
+    warned: Arc<AtomicBool>,
+}
 
 impl TrustedProxies {
     pub(crate) fn new(networks: Vec<IpNet>) -> Self {
-        Self(networks)
+        Self { networks, warned: Arc::default() }
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(&address))
+        self.networks.iter().any(|network| network.contains(&address))
+    }
+
+    /// A proxy on this machine or its network that nobody told us of hides who its clients are, and they all share one
+    /// budget of failed log-ins. Said once.
+    fn suspect(&self, peer: IpAddr, req: &HttpRequest) {
+        let near = match peer {
+            IpAddr::V4(v4) => v4.is_loopback() || v4.is_private(),
+            IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
+        };
+        if near && req.headers().contains_key(FORWARDED_FOR) && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                %peer,
+                "requests come with X-Forwarded-For from an address that is not in server.trusted_proxies: all of its \
+                 clients are counted as one"
+            );
+        }
     }
 
     /// The client's address: each proxy appends whom it spoke to, so the right-most address that is not a
@@ -31,6 +52,7 @@ impl TrustedProxies {
     pub(crate) fn client_address(&self, req: &HttpRequest) -> Option<IpAddr> {
         let peer = req.peer_addr()?.ip().to_canonical();
         if !self.trusts(peer) {
+            self.suspect(peer, req);
             return Some(peer);
         }
         let mut client = peer;
@@ -41,7 +63,7 @@ impl TrustedProxies {
             .flat_map(|value| value.split(','))
             .collect();
         for hop in hops.iter().rev() {
-            let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+            let Some(address) = address_of(hop.trim()) else { break };
             client = address.to_canonical();
             if !self.trusts(client) {
                 break;
@@ -70,4 +92,10 @@ impl TrustedProxies {
         });
         Device { user_agent, ip_address: self.address_text(req) }
     }
+}
+
+/// The address of one hop; some proxies write the port, or brackets, too.
+fn address_of(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
+    bare.parse().ok().or_else(|| Some(hop.parse::<SocketAddr>().ok()?.ip()))
 }
