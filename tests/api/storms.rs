@@ -56,15 +56,14 @@ fn past_the_bound_a_log_in_is_503_at_once_and_refreshes_and_guarded_requests_go_
     let (crowd, answer) = crowd(&app);
     assert!(answer.contains("\"code\":\"unavailable\"") && answer.contains("cache-control: no-store"), "{answer}");
     let wait = answer.split("retry-after: ").nth(1).unwrap().split('\r').next().unwrap();
-    assert!((1..=60).contains(&wait.parse::<u32>().unwrap()), "{wait}");
+    assert!(wait.parse::<u32>().unwrap() >= 1, "as long as the queue takes: {wait}");
 
     for _ in 0..20 {
         assert!(app.works(&pair.access));
         pair = app.refresh(&pair.refresh).expect(200).pair();
     }
-    let waiting = number_in_database(&home, "SELECT max(count) FROM attempts");
-    drop(crowd);
-    assert!(waiting > 10, "all this happened while log-ins waited: {waiting}");
+    let unanswered = crowd.iter().filter(|stream| stream.peek(&mut [0]).is_err()).count();
+    assert!(unanswered > 0, "all this happened while log-ins waited");
 }
 
 #[test]
