@@ -20,9 +20,8 @@
 //!    http/account.rs      me, password, sessions
 //!    http/events.rs       what has happened to the account, by pages
 //!    http/machines.rs     jwks, live, ready
-//!    http/openapi.rs      the OpenAPI document
-//!    http/openapi/answers.rs  http/openapi/operations.rs  http/openapi/schemas.rs
-//!                         its headers and errors, routes, bodies
+//!    http/openapi.rs  http/openapi/
+//!                         the OpenAPI document: its routes, headers and errors, bodies
 //!    http/body.rs  http/client.rs  http/cookies.rs
 //!                         JSON members; the client's address; the two cookies
 //! F5 guard/mod.rs         Principal, CurrentUser, Role: who may

@@ -2,6 +2,7 @@
 //! [`Code`], bounds from where they are checked. `tests/openapi.rs` holds the document to the server.
 
 mod answers;
+mod examples;
 mod operations;
 mod schemas;
 

@@ -7,7 +7,8 @@ use actix_web::http::header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::{Map, Value, json};
 
 use super::PUBLIC;
-use super::schemas::{REQUEST_ID, reference};
+use super::examples::REQUEST_ID;
+use super::schemas::reference;
 use crate::problem::{Code, FieldError, Problem};
 use crate::sessions::RefusedBecause;
 

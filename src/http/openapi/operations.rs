@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::answers::{body, empty, errors, with_header};
-use super::schemas::{self, reference};
+use super::examples;
+use super::schemas::reference;
 use crate::problem::Code;
 
 /// What any route may fail with that asks the database.
@@ -103,7 +104,7 @@ fn register() -> Operation {
     let example = json!({
         "email": "ada@example.com", "password": "correct horse battery", "name": "Ada", "device_name": "Ada's telephone",
     });
-    let answer = body("Registered and signed in.", "SignedIn", schemas::signed_in());
+    let answer = body("Registered and signed in.", "SignedIn", examples::signed_in());
     Operation::new("Tokens", "register", "Register and sign in")
         .about("Not found where registration is switched off.")
         .takes("RegisterRequest", true, example)
@@ -115,7 +116,7 @@ fn register() -> Operation {
 
 fn login() -> Operation {
     let example = json!({ "email": "ada@example.com", "password": "correct horse battery", "transport": "cookie" });
-    let answer = body("Signed in.", "SignedIn", schemas::signed_in());
+    let answer = body("Signed in.", "SignedIn", examples::signed_in());
     Operation::new("Tokens", "login", "Sign in")
         .about("A wrong password and an unknown address are answered alike, and as fast.")
         .takes("LoginRequest", true, example)
@@ -126,7 +127,7 @@ fn login() -> Operation {
 }
 
 fn refresh() -> Operation {
-    let answer = body("The next pair of tokens.", "Refreshed", schemas::refreshed());
+    let answer = body("The next pair of tokens.", "Refreshed", examples::refreshed());
     let mut failures = errors([Code::InvalidRequest, Code::InvalidGrant]);
     let refused = failures.remove("400").unwrap_or_default();
     Operation::new("Tokens", "refresh", "Exchange a refresh token for the next pair")
@@ -173,7 +174,7 @@ fn logout() -> Operation {
 fn list_sessions() -> Operation {
     Operation::new("Sessions", "listSessions", "List the caller's live sessions")
         .guarded()
-        .answers("200", body("Most recently used first.", "Sessions", schemas::sessions()))
+        .answers("200", body("Most recently used first.", "Sessions", examples::sessions()))
         .fails(READ)
 }
 
@@ -200,7 +201,7 @@ fn end_session() -> Operation {
         "in": "path",
         "required": true,
         "schema": { "type": "string", "format": "uuid" },
-        "example": schemas::SESSION_ID,
+        "example": examples::SESSION_ID,
     }]);
     Operation::new("Sessions", "endSession", "End one session")
         .about("Not found unless it is a live session of the caller's.")
@@ -214,7 +215,7 @@ fn end_session() -> Operation {
 fn show_user() -> Operation {
     Operation::new("Account", "showUser", "Show the caller's account")
         .guarded()
-        .answers("200", body("The account.", "User", schemas::user()))
+        .answers("200", body("The account.", "User", examples::user()))
         .fails(READ)
 }
 
@@ -222,7 +223,7 @@ fn change_user() -> Operation {
     Operation::new("Account", "changeUser", "Change the caller's account")
         .guarded()
         .takes("ChangeUserRequest", false, json!({ "name": "Ada" }))
-        .answers("200", body("The account as it is now.", "User", schemas::user()))
+        .answers("200", body("The account as it is now.", "User", examples::user()))
         .fails(CHANGE)
         .fails(BODY)
         .fails(&[Code::ValidationFailed])
@@ -263,12 +264,12 @@ fn list_events() -> Operation {
         .about("Fifty events a page. They are kept for 90 days.")
         .guarded()
         .member("parameters", cursor)
-        .answers("200", body("Newest first.", "Events", schemas::events()))
+        .answers("200", body("Newest first.", "Events", examples::events()))
         .fails(READ)
 }
 
 fn jwks() -> Operation {
-    let answer = body("The keys.", "PublicKeys", schemas::public_keys());
+    let answer = body("The keys.", "PublicKeys", examples::public_keys());
     Operation::new("Machines", "jwks", "The public keys that verify access tokens")
         .answers("200", with_header(answer, "Cache-Control", "Public"))
 }

@@ -1,0 +1,68 @@
+//! What requests are made of.
+
+use serde_json::{Map, Value, json};
+
+use super::{name, object, text_or_null, whole};
+use crate::passwords::MAX_CHARACTERS;
+use crate::users::MAX_EMAIL;
+
+/// By name.
+pub(super) fn schemas() -> Map<String, Value> {
+    let sign_in = |mut properties: Map<String, Value>| {
+        properties.insert("device_name".into(), name("What the session is called in the list of sessions."));
+        let transport = json!({
+            "type": ["string", "null"],
+            "enum": ["body", "cookie", null],
+            "default": "body",
+            "description": "Where this session's tokens are handed out, now and on every refresh.",
+        });
+        properties.insert("transport".into(), transport);
+        properties
+    };
+    let email = json!({
+        "type": "string", "format": "idn-email", "maxLength": MAX_EMAIL, "description": "Compared without case.",
+    });
+    let members = |members: &[(&str, Value)]| -> Map<String, Value> {
+        members.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect()
+    };
+    let register =
+        members(&[("email", email), ("password", new_password()), ("name", name("What the user is called."))]);
+    let login = members(&[("email", json!({ "type": "string" })), ("password", password())]);
+    let token = text_or_null("As it was handed out; it is not trimmed.");
+    let spelling = text_or_null("Another spelling of `refresh_token`; if both are there, they must be equal.");
+    let tokens = members(&[("refresh_token", token), ("refreshToken", spelling)]);
+    let passwords = json!({ "current_password": password(), "new_password": new_password() });
+    let required = ["email", "password"];
+    [
+        ("RegisterRequest", object("Somebody new.", &required, sign_in(register).into())),
+        ("LoginRequest", object("Somebody known.", &required, sign_in(login).into())),
+        ("RefreshTokenRequest", object("A refresh token, unless it comes by cookie.", &[], tokens.into())),
+        (
+            "ChangeUserRequest",
+            object(
+                "What is absent stays as it is.",
+                &[],
+                json!({ "name": name("What the user is called; null takes it away.") }),
+            ),
+        ),
+        ("ChangePasswordRequest", whole("The password and the next one.", passwords)),
+        ("DeleteUserRequest", whole("The password, once more.", json!({ "password": password() }))),
+    ]
+    .map(|(name, schema)| (name.to_owned(), schema))
+    .into_iter()
+    .collect()
+}
+
+fn password() -> Value {
+    json!({ "type": "string", "format": "password" })
+}
+
+fn new_password() -> Value {
+    json!({
+        "type": "string",
+        "format": "password",
+        "maxLength": MAX_CHARACTERS,
+        "description": "At least 8 characters unless configured otherwise; any Unicode, no composition rules, \
+                        but not a common password and not the e-mail address.",
+    })
+}
