@@ -217,8 +217,8 @@ impl Countersign {
         })
     }
 
-    /// Mounts `/openapi.json` and the routes below `/v1`, `/.well-known` and `/health`, and makes the guards work everywhere
-    /// in the application: `App::new().configure(|config| countersign.configure(config))`.
+    /// Mounts `/openapi.json`, `/docs` and the routes below `/v1`, `/.well-known` and `/health`, and makes the guards work
+    /// everywhere in the application: `App::new().configure(|config| countersign.configure(config))`.
     pub fn configure(&self, config: &mut ServiceConfig) {
         config.app_data(self.api.clone()).app_data(self.gate.clone());
         http::mount(config, &self.allowed_origins);

@@ -22,6 +22,7 @@
 //!    http/machines.rs     jwks, live, ready
 //!    http/openapi.rs  http/openapi/
 //!                         the OpenAPI document: its routes, headers and errors, bodies
+//!    http/docs.rs         the page that shows it
 //!    http/body.rs  http/client.rs  http/cookies.rs
 //!                         JSON members; the client's address; the two cookies
 //! F5 guard/mod.rs         Principal, CurrentUser, Role: who may

@@ -25,6 +25,8 @@ use crate::problem::{Code, Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+/// The policy of whatever has none of its own: nothing but a page for people is a page.
+pub(super) const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// The name of a request, for whoever reads the log.
 #[derive(Clone)]
@@ -153,8 +155,7 @@ fn decorate(response: &mut HttpResponse, id: &str, tls: bool, draining: &Drainin
         headers.insert(name, HeaderValue::from_static(value));
     }
     if !headers.contains_key(CONTENT_SECURITY_POLICY) {
-        let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
-        headers.insert(CONTENT_SECURITY_POLICY, policy);
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     }
     if tls {
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));

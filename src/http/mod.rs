@@ -4,6 +4,7 @@ mod account;
 mod body;
 pub(crate) mod client;
 pub(crate) mod cookies;
+mod docs;
 mod envelope;
 mod error;
 mod events;
@@ -98,7 +99,7 @@ impl Draining {
 }
 
 /// The paths we answer, below which no route of a foreign application may stand.
-const PREFIXES: [&str; 3] = ["/v1", "/.well-known", "/health"];
+const PREFIXES: [&str; 4] = ["/v1", "/.well-known", "/health", "/docs"];
 
 /// Mounts every route. Paths outside our own are left to whatever else the application mounts.
 pub(crate) fn mount(config: &mut ServiceConfig, allowed_origins: &[String]) {
@@ -150,6 +151,9 @@ fn routes(prefix: &str, scope: &mut ServiceConfig) {
         "/.well-known" => scope.service(
             web::resource("/jwks.json").route(web::get().to(machines::jwks)).route(web::head().to(machines::jwks)),
         ),
+        "/docs" => scope
+            .configure(docs::mount_files)
+            .service(web::resource("").route(web::get().to(docs::show)).route(web::head().to(docs::show))),
         _ => scope
             .service(web::resource("/live").route(web::get().to(machines::live)).route(web::head().to(machines::live)))
             .service(

@@ -25,7 +25,8 @@ request members are ignored. Whatever is answered to GET is answered to HEAD, wi
 
 Every error is an RFC 9457 problem whose `code` is stable. A request body may have at most 64 KiB.
 
-An unsafe method authenticated by cookie is refused with `cross_site` if a page of another site made the request.";
+An unsafe method authenticated by cookie is refused with `cross_site` if a page of another site made the request. \
+Pages of the origins that are configured as allowed get the `Access-Control` headers they need, and no others.";
 
 /// The document, compact: it is the same for as long as the process lives.
 static TEXT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
@@ -54,7 +55,7 @@ pub(crate) fn document() -> Value {
             { "name": "Tokens", "description": "Register, sign in, stay signed in, sign out." },
             { "name": "Sessions", "description": "The devices somebody is signed in on." },
             { "name": "Account", "description": "The caller's own account." },
-            { "name": "Machines", "description": "Keys, health, this document." },
+            { "name": "Machines", "description": "Keys, health, this description." },
         ],
         "paths": operations::paths(),
         "components": {

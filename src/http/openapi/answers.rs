@@ -6,6 +6,8 @@ use actix_web::body::MessageBody as _;
 use actix_web::http::header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::{Map, Value, json};
 
+use super::super::docs;
+use super::super::envelope::POLICY;
 use super::PUBLIC;
 use super::examples::REQUEST_ID;
 use super::schemas::reference;
@@ -19,15 +21,52 @@ const OF_ERRORS: [(&str, HeaderName, &str); 3] = [
     ("Allow", ALLOW, "Allow"),
 ];
 
+/// What every answer has.
+const COMMON: [(&str, &str); 7] = [
+    ("X-Request-Id", "RequestId"),
+    ("X-Content-Type-Options", "NoSniff"),
+    ("X-Frame-Options", "NoFrame"),
+    ("Referrer-Policy", "NoReferrer"),
+    ("Content-Security-Policy", "Policy"),
+    ("Cross-Origin-Resource-Policy", "SameOrigin"),
+    ("Strict-Transport-Security", "Tls"),
+];
+
 /// An answer with a JSON body.
 pub(super) fn body(description: &str, schema: &str, example: Value) -> Value {
     let content = json!({ "application/json": { "schema": reference("schemas", schema), "example": example } });
-    json!({ "description": description, "headers": common("NoStore"), "content": content })
+    private(json!({ "description": description, "content": content }))
 }
 
 /// An answer without a body.
 pub(super) fn empty(description: &str) -> Value {
-    json!({ "description": description, "headers": common("NoStore") })
+    private(json!({ "description": description }))
+}
+
+/// An answer with a body that anybody may keep for a while.
+pub(super) fn public(description: &str, schema: &str, example: Value) -> Value {
+    let mut answer = body(description, schema, example);
+    if let Some(headers) = answer.get_mut("headers").and_then(Value::as_object_mut) {
+        headers.remove("Pragma");
+    }
+    with_header(answer, "Cache-Control", "Public")
+}
+
+/// A page for people.
+pub(super) fn page(description: &str) -> Value {
+    let content = json!({ "text/html; charset=utf-8": { "schema": { "type": "string" } } });
+    let answer = json!({ "description": description, "headers": {}, "content": content });
+    let headers = COMMON.into_iter().chain([("Content-Security-Policy", "PagePolicy"), ("Cache-Control", "NoCache")]);
+    headers.fold(answer, |answer, (name, component)| with_header(answer, name, component))
+}
+
+/// An answer about somebody, with the headers it has.
+fn private(mut answer: Value) -> Value {
+    if let Some(members) = answer.as_object_mut() {
+        members.insert("headers".into(), json!({}));
+    }
+    let headers = COMMON.into_iter().chain([("Cache-Control", "NoStore"), ("Pragma", "Pragma")]);
+    headers.fold(answer, |answer, (name, component)| with_header(answer, name, component))
 }
 
 /// The same answer, with another header.
@@ -75,11 +114,10 @@ pub(super) fn any_problem() -> Value {
 fn problem(description: &str, schema: &Value, codes: &[Code]) -> Value {
     let examples: Map<_, _> =
         codes.iter().map(|code| (example_name(*code), reference("examples", &example_name(*code)))).collect();
-    let answer = json!({
+    let answer = private(json!({
         "description": description,
-        "headers": common("NoStore"),
         "content": { "application/problem+json": { "schema": schema, "examples": examples } },
-    });
+    }));
     OF_ERRORS.iter().fold(answer, |answer, (name, header, component)| {
         let has = codes.iter().any(|code| sample(*code).respond(None).headers().contains_key(header));
         if has { with_header(answer, name, component) } else { answer }
@@ -113,10 +151,6 @@ fn sample(code: Code) -> Problem {
     }
 }
 
-fn common(cache: &str) -> Value {
-    json!({ "X-Request-Id": reference("headers", "RequestId"), "Cache-Control": reference("headers", cache) })
-}
-
 /// What a request may carry besides its body and credentials.
 pub(super) fn parameters() -> Value {
     json!({
@@ -144,10 +178,47 @@ pub(super) fn headers() -> Value {
             "required": true,
             "schema": { "const": "no-store" },
         },
+        "Pragma": {
+            "description": "The same, for caches of the last century.",
+            "required": true,
+            "schema": { "const": "no-cache" },
+        },
         "Public": {
             "description": "Anybody may keep this answer for five minutes.",
             "required": true,
             "schema": { "const": PUBLIC },
+        },
+        "NoCache": {
+            "description": "To be asked for anew each time.",
+            "required": true,
+            "schema": { "const": docs::ALWAYS_ASK },
+        },
+        "NoSniff": {
+            "description": "The media type is as declared.",
+            "required": true,
+            "schema": { "const": "nosniff" },
+        },
+        "NoFrame": { "description": "No page may show it in a frame.", "required": true, "schema": { "const": "DENY" } },
+        "NoReferrer": {
+            "description": "Where it leads to learns nothing.",
+            "required": true,
+            "schema": { "const": "no-referrer" },
+        },
+        "Policy": { "description": "It is not a page.", "required": true, "schema": { "const": POLICY } },
+        "PagePolicy": {
+            "description": "The page loads from and speaks to this server only.",
+            "required": true,
+            "schema": { "const": docs::POLICY },
+        },
+        "SameOrigin": {
+            "description": "Not to be embedded by other origins; CORS is configured separately.",
+            "required": true,
+            "schema": { "const": "same-origin" },
+        },
+        "Tls": {
+            "description": "Where the request came over TLS.",
+            "schema": { "type": "string" },
+            "example": "max-age=31536000",
         },
         "SetCookie": {
             "description": "With transport `cookie` only, twice: `accessToken` (`HttpOnly; Secure; SameSite=Lax; \

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answers::{body, empty, errors, with_header};
+use super::answers::{body, empty, errors, page, public, with_header};
 use super::examples;
 use super::schemas::reference;
 use crate::problem::Code;
@@ -97,6 +97,7 @@ pub(super) fn paths() -> Value {
     path("/health/live", vec![("get", live())]);
     path("/health/ready", vec![("get", ready())]);
     path("/openapi.json", vec![("get", document())]);
+    path("/docs", vec![("get", docs())]);
     paths.into()
 }
 
@@ -115,7 +116,7 @@ fn register() -> Operation {
 }
 
 fn login() -> Operation {
-    let example = json!({ "email": "ada@example.com", "password": "correct horse battery", "transport": "cookie" });
+    let example = json!({ "email": "ada@example.com", "password": "correct horse battery" });
     let answer = body("Signed in.", "SignedIn", examples::signed_in());
     Operation::new("Tokens", "login", "Sign in")
         .about("A wrong password and an unknown address are answered alike, and as fast.")
@@ -269,9 +270,8 @@ fn list_events() -> Operation {
 }
 
 fn jwks() -> Operation {
-    let answer = body("The keys.", "PublicKeys", examples::public_keys());
     Operation::new("Machines", "jwks", "The public keys that verify access tokens")
-        .answers("200", with_header(answer, "Cache-Control", "Public"))
+        .answers("200", public("The keys.", "PublicKeys", examples::public_keys()))
 }
 
 fn live() -> Operation {
@@ -288,6 +288,11 @@ fn ready() -> Operation {
 
 fn document() -> Operation {
     let example = json!({ "openapi": "3.1.0", "info": { "title": "Countersign", "version": "…" }, "paths": {} });
-    Operation::new("Machines", "document", "This document")
-        .answers("200", with_header(body("The document.", "Document", example), "Cache-Control", "Public"))
+    Operation::new("Machines", "document", "This document").answers("200", public("The document.", "Document", example))
+}
+
+fn docs() -> Operation {
+    Operation::new("Machines", "docs", "A page to read this document, sign in and try calls")
+        .about("Nothing of it comes from anywhere else.")
+        .answers("200", page("The page."))
 }
