@@ -4,15 +4,21 @@
 
 (() => {
   const SIGNS_IN = /\/v1\/auth\/(register|login|refresh)$/;
+  const SIGNS_OUT = /\/v1\/auth\/logout$/;
   const BEARER = "bearer";
+  const METHODS = ["get", "post", "patch", "delete"];
   const caller = document.getElementById("caller");
-  let email = null;
 
+  // The last answer that signed in: its token, its session and whose it is, as far as known.
+  let last = {};
+  let read = false;
+
+  // Strings, and arrays of one string, which is stressed.
   function say(...parts) {
-    caller.replaceChildren(...parts.map((part) => (Array.isArray(part) ? emphasize(part[0]) : part)));
+    caller.replaceChildren(...parts.map((part) => (Array.isArray(part) ? stress(part[0]) : part)));
   }
 
-  function emphasize(text) {
+  function stress(text) {
     const element = document.createElement("strong");
     element.textContent = text;
     return element;
@@ -20,31 +26,38 @@
 
   function sayNobody() {
     say("Not signed in. Execute ", ["POST /v1/auth/login"], " or ", ["register"],
-      ": the page then sends the access token with every call by itself, and keeps it in its memory only.");
+      ": the page then sends the access token by itself, and keeps it in memory only.");
   }
 
-  function sayBearer() {
-    say("Signed in", ...(email ? [" as ", [email]] : [" with an access token"]),
-      ". It is sent with every call; reload the page or use Authorize to forget it.");
+  function saySomebody(how) {
+    say("Signed in", ...(last.email ? [" as ", [last.email]] : []), ...how);
   }
 
-  // What the server said to a call that signs in.
+  function sayToken(token) {
+    if (token !== last.token) {
+      last = {};
+    }
+    saySomebody([": the token goes with every call. To forget it, reload the page or use Authorize."]);
+  }
+
+  // Takes up what the server said to a call that signs in.
   function adopt(ui, answer) {
-    if (typeof answer.user?.email === "string") {
-      email = answer.user.email;
+    const known = answer.session_id === last.session ? last.email : undefined;
+    last = { token: answer.access_token, session: answer.session_id, email: answer.user?.email ?? known };
+    if (last.token) {
+      const schema = ui.specSelectors.specJson().getIn(["components", "securitySchemes", BEARER]).toJS();
+      ui.authActions.authorize({ [BEARER]: { name: BEARER, schema, value: last.token } });
+    } else {
+      // A token in the header that is not the one in the cookie would be refused.
+      dropToken(ui);
+      saySomebody([" by cookie, which the browser sends by itself."]);
     }
-    if (typeof answer.access_token === "string") {
-      ui.preauthorizeApiKey(BEARER, answer.access_token);
-      return;
-    }
-    // A token in the header that is not the one in the cookie would be refused.
-    ui.authActions.logout([BEARER]);
-    say("Signed in", ...(email ? [" as ", [email]] : []), " by cookie, which the browser sends by itself.");
   }
 
-  function forget(ui) {
-    email = null;
-    ui.authActions.logout([BEARER]);
+  function dropToken(ui) {
+    if (ui.authSelectors.authorized()?.has(BEARER)) {
+      ui.authActions.logout([BEARER]);
+    }
   }
 
   // Says so whenever the token changes, be it here or in the Authorize dialog.
@@ -52,9 +65,9 @@
     statePlugins: {
       auth: {
         wrapActions: {
-          authorize: (authorize) => (payload) => {
-            const done = authorize(payload);
-            sayBearer();
+          authorize: (authorize) => (given) => {
+            const done = authorize(given);
+            sayToken(given[BEARER]?.value);
             return done;
           },
           logout: (logout) => (names) => {
@@ -72,6 +85,33 @@
     },
   });
 
+  // What every answer has and every call may carry is told once, in the text at the top.
+  function withoutCommonplaces(document) {
+    const operations = Object.values(document.paths)
+      .flatMap((item) => METHODS.map((method) => item[method]))
+      .filter(Boolean);
+    const answers = [
+      ...Object.values(document.components.responses),
+      ...operations.flatMap((operation) => Object.values(operation.responses)),
+    ].filter((answer) => !answer.$ref);
+    const required = (reference) => document.components.headers[reference.$ref.split("/").pop()].required;
+    const commonplace = Object.entries(answers[0].headers)
+      .filter(([name, header]) => required(header) || answers.every((answer) => name in answer.headers))
+      .map(([name]) => name);
+    for (const answer of answers) {
+      commonplace.forEach((name) => delete answer.headers[name]);
+    }
+    for (const item of Object.values(document.paths)) {
+      delete item.parameters;
+    }
+    return document;
+  }
+
+  function inReadingOrder(one, other) {
+    const rank = (operation) => METHODS.indexOf(operation.get("method"));
+    return one.get("path").localeCompare(other.get("path")) || rank(one) - rank(other);
+  }
+
   if (matchMedia("(prefers-color-scheme: dark)").matches) {
     document.documentElement.classList.add("dark-mode");
   }
@@ -82,14 +122,21 @@
     deepLinking: true,
     defaultModelsExpandDepth: 0,
     displayRequestDuration: true,
+    operationsSorter: inReadingOrder,
     persistAuthorization: false,
     plugins: [telling],
     responseInterceptor: (response) => {
       const path = new URL(response.url, location.href).pathname;
-      if (response.ok && SIGNS_IN.test(path) && response.obj) {
+      if (!read && response.ok) {
+        // The first answer is the document itself.
+        read = true;
+        response.text = JSON.stringify(withoutCommonplaces(response.obj));
+      } else if (response.ok && SIGNS_IN.test(path)) {
         adopt(ui, response.obj);
-      } else if (response.status === 204 && path.endsWith("/v1/auth/logout")) {
-        forget(ui);
+      } else if (response.ok && SIGNS_OUT.test(path)) {
+        last = {};
+        dropToken(ui);
+        sayNobody();
       }
       return response;
     },

@@ -25,6 +25,9 @@ request members are ignored. Whatever is answered to GET is answered to HEAD, wi
 
 Every error is an RFC 9457 problem whose `code` is stable. A request body may have at most 64 KiB.
 
+Every answer has an `X-Request-Id` (the request's own, if it has one of at most 64 letters, digits and `_.-`) and the \
+usual security headers. What is not said to be public has `Cache-Control: no-store`.
+
 An unsafe method authenticated by cookie is refused with `cross_site` if a page of another site made the request. \
 Pages of the origins that are configured as allowed get the `Access-Control` headers they need, and no others.";
 

@@ -1,0 +1,269 @@
+//! The page at `/docs`, in a real Chromium: read it, sign in, try a guarded call. Where there is no Chromium these
+//! tests are reported as ignored; with `CI` in the environment they fail instead.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail anywhere")]
+
+#[path = "api/harness/mod.rs"]
+#[expect(dead_code, reason = "each test program uses some of it")]
+mod harness;
+#[path = "browser/picture.rs"]
+mod picture;
+#[path = "browser/webdriver.rs"]
+mod webdriver;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use serde_json::{Value, json};
+
+use self::harness::{Answer, Home, PASSWORD, TestApp};
+use self::picture::assert_looks_as_before;
+use self::webdriver::{Browser, Element, installed};
+
+/// Whom the examples on the page are about.
+const ADA: &str = "ada@example.com";
+
+/// What is no request over the network: pictures within style sheets, and the browser's own first page.
+const KNOWN: [&str; 2] = ["data:", "chrome:"];
+
+type Test = (&'static str, fn());
+
+const TESTS: [Test; 7] = [
+    ("every_call_is_on_the_page", every_call_is_on_the_page),
+    ("signing_in_on_the_page_opens_a_guarded_call", signing_in_on_the_page_opens_a_guarded_call),
+    ("registering_and_signing_out_on_the_page", registering_and_signing_out_on_the_page),
+    ("a_token_typed_into_the_authorize_dialog_is_used", a_token_typed_into_the_authorize_dialog_is_used),
+    ("signing_in_by_cookie_on_the_page", signing_in_by_cookie_on_the_page),
+    ("tokens_are_forgotten_with_the_page", tokens_are_forgotten_with_the_page),
+    ("the_page_fits_a_telephone_in_the_dark", the_page_fits_a_telephone_in_the_dark),
+];
+
+fn main() -> ExitCode {
+    let missing = installed().err();
+    if let Some(missing) = &missing {
+        eprintln!("browser: {missing} (Debian: chromium, chromium-driver)");
+        if std::env::var_os("CI").is_some() {
+            return ExitCode::FAILURE;
+        }
+    }
+    let trial = |(name, test): Test| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+        .with_ignored_flag(missing.is_some())
+    };
+    libtest_mimic::run(&Arguments::from_args(), TESTS.map(trial).into()).exit_code()
+}
+
+/// The page of a server of its own.
+struct Page {
+    app: TestApp,
+    browser: Browser,
+    _home: Home,
+}
+
+impl Page {
+    fn open() -> Self {
+        Self::open_in(1280, 1600, &[])
+    }
+
+    fn open_in(width: u32, height: u32, more: &[&str]) -> Self {
+        let home = Home::new();
+        let app = TestApp::start(&home);
+        let page = Self { browser: Browser::open(width, height, more), app, _home: home };
+        page.load();
+        page
+    }
+
+    fn load(&self) {
+        self.browser.go(&self.app.url("/docs"));
+        self.find("//*[@id='operations-Machines-document']");
+    }
+
+    #[track_caller]
+    fn find(&self, xpath: &str) -> Element<'_> {
+        self.browser.find(xpath)
+    }
+
+    /// Waits until the page says that about who is signed in.
+    #[track_caller]
+    fn says(&self, what: &str) {
+        self.find(&format!("//*[@id='caller'][contains(., '{what}')]"));
+    }
+
+    fn block(operation: &str) -> String {
+        format!("//*[@id='operations-{operation}']")
+    }
+
+    /// Opens a call, named by tag and operation.
+    #[track_caller]
+    fn unfold(&self, operation: &str) {
+        self.find(&format!("{}//*[@class='opblock-summary-control']", Self::block(operation))).click();
+    }
+
+    /// Sends the call that is open, with whatever it has as body: what the page shows as the answer.
+    #[track_caller]
+    fn execute(&self, operation: &str, status: u16) -> String {
+        let block = Self::block(operation);
+        self.find(&format!("{block}//button[contains(@class, 'execute')]")).click();
+        let answer =
+            format!("{block}//*[contains(@class, 'live-responses-table')]//tr[@class='response'][td='{status}']");
+        self.find(&answer).text()
+    }
+
+    /// Replaces the body of the call that is open.
+    #[track_caller]
+    fn write(&self, operation: &str, body: &Value) {
+        let area = self.find(&format!("{}//textarea[contains(@class, 'body-param__text')]", Self::block(operation)));
+        area.paste(&body.to_string());
+    }
+
+    /// Puts the call at the top of the window.
+    fn show(&self, operation: &str) {
+        self.browser.run(&format!("document.getElementById('operations-{operation}').scrollIntoView()"));
+    }
+
+    /// Nothing was loaded from elsewhere, and nothing went wrong but what the test made go wrong.
+    #[track_caller]
+    fn assert_clean(&self, refused: &[u16]) {
+        let ours = self.app.url("/");
+        let requested = self.browser.requested();
+        let foreign: Vec<_> = requested
+            .iter()
+            .filter(|url| !KNOWN.iter().any(|scheme| url.starts_with(scheme)) && !url.starts_with(&ours))
+            .collect();
+        assert!(foreign.is_empty(), "{foreign:?}");
+        assert!(requested.iter().any(|url| url.ends_with("/openapi.json")), "requests were recorded: {requested:?}");
+        let mut complaints = self.browser.complaints();
+        complaints.retain(|text| !refused.iter().any(|status| text.contains(&format!("a status of {status}"))));
+        assert!(complaints.is_empty(), "{complaints:#?}");
+    }
+}
+
+fn every_call_is_on_the_page() {
+    let page = Page::open();
+    let document = Answer::to(page.app.get("/openapi.json")).expect(200).json();
+    let mut calls = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap().iter().filter(|(_, value)| value.is_object()) {
+            let name =
+                format!("{}-{}", operation["tags"][0].as_str().unwrap(), operation["operationId"].as_str().unwrap());
+            let text = page.find(&Page::block(&name)).text();
+            assert!(text.starts_with(&method.to_uppercase()) && text.contains(path.as_str()), "{text}");
+            calls += 1;
+        }
+    }
+    assert!(calls > 15, "{calls}");
+    page.says("Not signed in");
+    assert_looks_as_before("read", &page.browser.screenshot());
+    // What is folded away at first.
+    page.find("//*[@class='models-control']").click();
+    page.find("//*[contains(@class, 'models is-open')]//*[contains(., 'RegisterRequest')]");
+    page.assert_clean(&[]);
+}
+
+fn signing_in_on_the_page_opens_a_guarded_call() {
+    let page = Page::open();
+    page.app.sign_up(ADA);
+    page.unfold("Tokens-login");
+    let answer = page.execute("Tokens-login", 200);
+    assert!(answer.contains("\"access_token\""), "{answer}");
+    page.says(&format!("Signed in as {ADA}"));
+    page.show("Tokens-login");
+    assert_looks_as_before("sign-in", &page.browser.screenshot());
+    page.unfold("Tokens-login");
+
+    page.unfold("Account-showUser");
+    let answer = page.execute("Account-showUser", 200);
+    assert!(answer.contains(&format!("\"email\": \"{ADA}\"")), "{answer}");
+    page.show("Account-showUser");
+    assert_looks_as_before("guarded-call", &page.browser.screenshot());
+    page.assert_clean(&[]);
+}
+
+fn registering_and_signing_out_on_the_page() {
+    let page = Page::open();
+    page.unfold("Tokens-register");
+    let answer = page.execute("Tokens-register", 201);
+    page.says(&format!("Signed in as {ADA}"));
+    page.unfold("Account-showUser");
+    assert!(page.execute("Account-showUser", 200).contains(ADA));
+    // The next pair of the same session is still Ada's; the token it replaces is not sent any more.
+    let token = answer.split("\"refresh_token\": \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    page.unfold("Tokens-refresh");
+    page.write("Tokens-refresh", &json!({ "refresh_token": token }));
+    page.execute("Tokens-refresh", 200);
+    page.unfold("Tokens-confirm");
+    page.execute("Tokens-confirm", 204);
+    page.says(&format!("Signed in as {ADA}"));
+    page.unfold("Tokens-logout");
+    page.write("Tokens-logout", &json!({}));
+    page.execute("Tokens-logout", 204);
+    page.says("Not signed in");
+    assert!(page.execute("Account-showUser", 401).contains("missing_token"));
+    page.assert_clean(&[401]);
+}
+
+fn a_token_typed_into_the_authorize_dialog_is_used() {
+    let page = Page::open();
+    let pair = page.app.sign_up(ADA);
+    page.find("//button[contains(@class, 'authorize') and contains(., 'Authorize')]").click();
+    let dialog = "//*[contains(@class, 'dialog-ux')]";
+    let offered = page.find(dialog).text();
+    assert!(offered.contains("bearer") && !offered.contains("Cookie (apiKey)"), "{offered}");
+    page.find(&format!("{dialog}//input")).paste(&pair.access);
+    page.find(&format!("{dialog}//button[contains(@class, 'authorize')]")).click();
+    page.says("Signed in: the token goes with every call");
+    assert_looks_as_before("authorize", &page.browser.screenshot());
+    page.find(&format!("{dialog}//button[contains(., 'Close')]")).click();
+    page.unfold("Account-showUser");
+    assert!(page.execute("Account-showUser", 200).contains(ADA));
+    page.find("//button[contains(@class, 'authorize') and contains(., 'Authorize')]").click();
+    page.find(&format!("{dialog}//button[contains(., 'Logout')]")).click();
+    page.says("Not signed in");
+    page.assert_clean(&[]);
+}
+
+fn signing_in_by_cookie_on_the_page() {
+    let page = Page::open();
+    page.app.sign_up(ADA);
+    let me = json!({ "email": ADA, "password": PASSWORD, "transport": "cookie" });
+    page.unfold("Tokens-login");
+    page.write("Tokens-login", &me);
+    let answer = page.execute("Tokens-login", 200);
+    assert!(!answer.contains("\"access_token\""), "{answer}");
+    page.says(&format!("Signed in as {ADA} by cookie"));
+    page.unfold("Account-showUser");
+    assert!(page.execute("Account-showUser", 200).contains(ADA));
+    // An unsafe method by cookie, from our own page.
+    page.unfold("Tokens-logout");
+    page.write("Tokens-logout", &json!({}));
+    page.execute("Tokens-logout", 204);
+    page.says("Not signed in");
+    assert!(page.execute("Account-showUser", 401).contains("missing_token"));
+    page.assert_clean(&[401]);
+}
+
+fn tokens_are_forgotten_with_the_page() {
+    let page = Page::open();
+    page.app.sign_up(ADA);
+    page.unfold("Tokens-login");
+    page.execute("Tokens-login", 200);
+    page.says("Signed in");
+    let kept = "return [localStorage.length, sessionStorage.length, document.cookie]";
+    assert_eq!(page.browser.run(kept), json!([0, 0, ""]));
+    page.load();
+    page.says("Not signed in");
+    page.unfold("Account-showUser");
+    assert!(page.execute("Account-showUser", 401).contains("missing_token"));
+    page.assert_clean(&[401]);
+}
+
+fn the_page_fits_a_telephone_in_the_dark() {
+    let page = Page::open_in(500, 1600, &["--blink-settings=preferredColorScheme=0"]);
+    let (inner, wide) = ("return innerWidth", "return document.documentElement.scrollWidth");
+    assert_eq!(page.browser.run(inner), page.browser.run(wide), "it scrolls sideways");
+    assert_looks_as_before("telephone", &page.browser.screenshot());
+    page.assert_clean(&[]);
+}
