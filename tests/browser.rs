@@ -18,13 +18,13 @@ use serde_json::{Value, json};
 
 use self::harness::{Answer, Home, PASSWORD, TestApp};
 use self::picture::assert_looks_as_before;
-use self::webdriver::{Browser, Element, installed};
+use self::webdriver::{Browser, Element, View, installed};
 
 /// Whom the examples on the page are about.
 const ADA: &str = "ada@example.com";
 
 /// What is no request over the network: pictures within style sheets, and the browser's own first page.
-const KNOWN: [&str; 2] = ["data:", "chrome:"];
+const KNOWN: [&str; 3] = ["data:", "chrome:", "chrome-untrusted:"];
 
 type Test = (&'static str, fn());
 
@@ -41,7 +41,7 @@ const TESTS: [Test; 7] = [
 fn main() -> ExitCode {
     let missing = installed().err();
     if let Some(missing) = &missing {
-        eprintln!("browser: {missing} (Debian: chromium, chromium-driver)");
+        eprintln!("browser: {missing} (Debian: chromium, chromium-driver, fonts-liberation)");
         if std::env::var_os("CI").is_some() {
             return ExitCode::FAILURE;
         }
@@ -65,13 +65,13 @@ struct Page {
 
 impl Page {
     fn open() -> Self {
-        Self::open_in(1280, 1600, &[])
+        Self::open_in(View { width: 1280, height: 1600, dark: false })
     }
 
-    fn open_in(width: u32, height: u32, more: &[&str]) -> Self {
+    fn open_in(view: View) -> Self {
         let home = Home::new();
         let app = TestApp::start(&home);
-        let page = Self { browser: Browser::open(width, height, more), app, _home: home };
+        let page = Self { browser: Browser::open(view), app, _home: home };
         page.load();
         page
     }
@@ -261,7 +261,7 @@ fn tokens_are_forgotten_with_the_page() {
 }
 
 fn the_page_fits_a_telephone_in_the_dark() {
-    let page = Page::open_in(500, 1600, &["--blink-settings=preferredColorScheme=0"]);
+    let page = Page::open_in(View { width: 390, height: 1600, dark: true });
     let (inner, wide) = ("return innerWidth", "return document.documentElement.scrollWidth");
     assert_eq!(page.browser.run(inner), page.browser.run(wide), "it scrolls sideways");
     assert_looks_as_before("telephone", &page.browser.screenshot());

@@ -1,7 +1,7 @@
 //! A real Chromium, driven over the WebDriver protocol (W3C), which chromedriver speaks.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -17,8 +17,14 @@ const PATIENCE: u64 = 30_000;
 /// How an element is called in answers (W3C WebDriver section 11).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// The programs a browser test needs, or which of them is not there.
+/// What pages are written in here: pictures are compared.
+const FONT: &str = "/usr/share/fonts/truetype/liberation/LiberationSans-Regular.ttf";
+
+/// The programs a browser test needs, or what of that is not there.
 pub fn installed() -> Result<[PathBuf; 2], String> {
+    if !Path::new(FONT).is_file() {
+        return Err(format!("{FONT} is not installed"));
+    }
     let find = |name: &str| {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
@@ -27,7 +33,15 @@ pub fn installed() -> Result<[PathBuf; 2], String> {
     Ok([find("chromedriver")?, find("chromium")?])
 }
 
-/// A window of 1280 pixels by `height`, in a browser that has never been used. Dropping it closes everything.
+/// How a page is looked at: size in pixels, and whether in the dark.
+#[derive(Clone, Copy)]
+pub struct View {
+    pub width: u32,
+    pub height: u32,
+    pub dark: bool,
+}
+
+/// A browser that has never been used. Dropping it closes everything.
 pub struct Browser {
     driver: Child,
     http: Client,
@@ -37,11 +51,18 @@ pub struct Browser {
 }
 
 impl Browser {
-    pub fn open(width: u32, height: u32, more: &[&str]) -> Self {
+    pub fn open(view: View) -> Self {
         let [driver, chromium] = installed().unwrap();
         let profile = tempfile::tempdir().unwrap();
-        let mut driver =
-            Command::new(driver).arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let fonts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/fonts.conf");
+        let mut driver = Command::new(driver)
+            .arg("--port=0")
+            .env("FONTCONFIG_FILE", fonts)
+            .env("XDG_CACHE_HOME", profile.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
         let port = lines
             .find_map(|line| {
@@ -62,12 +83,9 @@ impl Browser {
             "--disable-sync".into(),
             // The same picture everywhere.
             "--hide-scrollbars".into(),
-            "--force-device-scale-factor=1".into(),
             "--force-color-profile=srgb".into(),
-            format!("--window-size={width},{height}"),
             format!("--user-data-dir={}", browser._profile.path().display()),
         ];
-        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
         if rustix::process::geteuid().is_root() {
             arguments.push("--no-sandbox".into());
         }
@@ -84,6 +102,11 @@ impl Browser {
         );
         let id = created["sessionId"].as_str().expect("a session");
         browser.session = format!("http://127.0.0.1:{port}/session/{id}");
+        let View { width, height, dark } = view;
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        browser.devtools("Emulation.setDeviceMetricsOverride", size);
+        let scheme = json!({ "name": "prefers-color-scheme", "value": if dark { "dark" } else { "light" } });
+        browser.devtools("Emulation.setEmulatedMedia", json!({ "features": [scheme] }));
         browser
     }
 
@@ -131,6 +154,12 @@ impl Browser {
         });
         let sent = messages.filter(|message| message["method"] == "Network.requestWillBeSent");
         sent.map(|message| message["params"]["request"]["url"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What WebDriver cannot say, in Chromium's own protocol.
+    #[track_caller]
+    fn devtools(&self, command: &str, parameters: Value) {
+        self.post("goog/cdp/execute", json!({ "cmd": command, "params": parameters }));
     }
 
     #[track_caller]
