@@ -540,6 +540,7 @@ fn guards_work_in_the_handlers_of_another_application() {
     // Our own routes are there too, and theirs are not under our prefixes.
     foreign.get("/v1/users/me", Some(&pair.access)).expect(200);
     foreign.get("/v1/nothing", Some(&pair.access)).expect_error(404, "not_found");
+    foreign.get("/docs", None).expect(200);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod harness;
 mod accounts;
 mod authorization;
 mod cookies;
+mod docs;
 mod events;
 mod headers;
 mod jwt_attacks;
