@@ -44,6 +44,7 @@ const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why the application was not built. Each says what to do about it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BuildError {
     /// The database cannot be opened or brought up to date.
     #[error("the database cannot be opened: {}", chain(.0))]
@@ -106,7 +107,8 @@ pub struct FirstStart {
 }
 
 /// Everything that answers requests. Clones share it; mount it in any actix-web application with
-/// [`Countersign::configure`], and the [guards](crate::guard) work in that application's own handlers.
+/// [`Countersign::configure`], and the [guards](crate::guard) work in that application's own handlers. The crate's
+/// [first page](crate) shows it whole.
 #[derive(Clone)]
 pub struct Countersign {
     api: web::Data<Api>,
@@ -236,6 +238,17 @@ impl Countersign {
 }
 
 /// The server: [`Countersign`] alone, on a socket of its own.
+///
+/// ```no_run
+/// # async fn until_told_to_stop() {}
+/// # #[actix_web::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let app = countersign::App::build(&countersign::Config::load()?)?;
+/// println!("listening on http://{}", app.address());
+/// app.run(until_told_to_stop()).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct App {
     countersign: Countersign,
     listener: TcpListener,

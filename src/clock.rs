@@ -79,6 +79,18 @@ impl Timestamp {
 }
 
 /// Where "now" comes from: the system, or a hand that tests move.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use countersign::Clock;
+/// use countersign::clock::Timestamp;
+///
+/// // For Countersign::open_with_clock, in a test of what happens when an access token has run out.
+/// let clock = Clock::manual(Timestamp::from_seconds(1_800_000_000));
+/// clock.advance(Duration::from_secs(16 * 60));
+/// assert_eq!(clock.now().to_rfc3339(), "2027-01-15T08:16:00Z");
+/// ```
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 

@@ -20,7 +20,7 @@ macro_rules! id {
 
         impl $name {
             /// A fresh id: a version 7 UUID (RFC 9562), so that new rows sort behind old ones.
-            pub fn generate() -> Self {
+            pub(crate) fn generate() -> Self {
                 Self(Uuid::now_v7())
             }
 

@@ -2,7 +2,16 @@
 //!
 //! The server is [`App`]; the routes and guards for an application of your own are [`Countersign`] and
 //! [`guard`]; both are built from a [`Config`]. What it promises to clients is in the README, how refresh
-//! tokens rotate in `docs/rotation.md`.
+//! tokens rotate in `docs/rotation.md`, how to write a client in `docs/clients.md`.
+//!
+//! # In an application of your own
+//!
+//! ```no_run
+#![doc = include_str!("../examples/own_app.rs")]
+//! ```
+//!
+//! All of it logs through [`tracing`](https://docs.rs/tracing): requests under the target `countersign::access`,
+//! security events under `countersign::security`, failures with what caused them. The application says where to.
 //!
 //! # Layout
 //!
@@ -75,12 +84,12 @@ pub mod config;
 mod events;
 pub mod guard;
 mod http;
-pub mod ids;
+mod ids;
 mod janitor;
 mod network;
 mod passwords;
 pub mod problem;
-pub mod secret;
+mod secret;
 mod sessions;
 mod store;
 mod telemetry;
@@ -90,6 +99,7 @@ mod users;
 pub use app::{App, BuildError, Countersign, FirstStart};
 pub use clock::Clock;
 pub use config::Config;
+pub use ids::{InvalidId, SessionId, UserId};
 
 /// The README's example must compile.
 #[cfg(doctest)]

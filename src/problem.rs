@@ -20,6 +20,7 @@ const REALM: &str = "countersign";
 
 /// The stable name of a kind of error: the `code` member of every error body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Code {
     /// Unreadable or incomplete request.
     InvalidRequest,
@@ -96,7 +97,7 @@ impl Code {
     }
 
     /// What it means in one sentence: `detail`, where nothing more particular is to be said.
-    pub fn sentence(self) -> &'static str {
+    pub(crate) fn sentence(self) -> &'static str {
         self.row().2
     }
 
@@ -152,6 +153,23 @@ pub struct FieldError {
 }
 
 /// An error answer. Small, since it is half of most results: what few problems have is boxed.
+///
+/// Guards fail with it, and handlers of your own may too:
+///
+/// ```
+/// use actix_web::HttpResponse;
+/// use countersign::guard::Principal;
+/// use countersign::problem::{Code, Problem};
+///
+/// async fn order(_caller: Principal) -> Result<HttpResponse, Problem> {
+///     let text = std::fs::read_to_string("order.json")
+///         .map_err(|error| Problem::new(Code::Unavailable).retry_after(5).caused_by(error))?;
+///     if text.is_empty() {
+///         return Err(Problem::new(Code::NotFound).detail("There is no such order."));
+///     }
+///     Ok(HttpResponse::Ok().body(text))
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Problem {
     code: Code,
@@ -208,7 +226,7 @@ impl Problem {
 
     /// Sets `reason`.
     #[must_use]
-    pub fn reason(mut self, reason: &'static str) -> Self {
+    pub(crate) fn reason(mut self, reason: &'static str) -> Self {
         self.more().reason = Some(reason);
         self
     }
@@ -229,7 +247,7 @@ impl Problem {
 
     /// Sets `Allow` (RFC 9110 section 10.2.1).
     #[must_use]
-    pub fn allow(mut self, methods: impl Into<String>) -> Self {
+    pub(crate) fn allow(mut self, methods: impl Into<String>) -> Self {
         self.more().allow = Some(methods.into());
         self
     }
@@ -242,7 +260,7 @@ impl Problem {
     }
 
     /// What happened inside and why, outermost first, joined by colons. For the log only.
-    pub fn cause_chain(&self) -> Option<String> {
+    pub(crate) fn cause_chain(&self) -> Option<String> {
         let mut next: Option<&dyn StdError> = self.more.as_ref().and_then(|more| more.cause.as_deref()).map(|cause| {
             let cause: &dyn StdError = cause;
             cause
@@ -255,8 +273,16 @@ impl Problem {
         (!chain.is_empty()).then(|| chain.join(": "))
     }
 
+    /// Logs it if it is a failure of ours. Whatever a handler or a guard fails with has been logged when it becomes an
+    /// answer, also in an application that is not ours.
+    pub(crate) fn report(&self) {
+        if self.code.status().is_server_error() {
+            tracing::error!(code = self.code.as_str(), cause = self.cause_chain(), "a request failed");
+        }
+    }
+
     /// The whole answer, naming the request it belongs to.
-    pub fn respond(&self, request_id: Option<&str>) -> HttpResponse {
+    pub(crate) fn respond(&self, request_id: Option<&str>) -> HttpResponse {
         let (code, status, sentence) = self.code.row();
         let nothing = More::default();
         let more = self.more.as_deref().unwrap_or(&nothing);
@@ -317,6 +343,7 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
+        self.report();
         self.respond(None)
     }
 }

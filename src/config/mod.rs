@@ -22,8 +22,6 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::secret::Secret;
-
 mod address;
 mod cookies;
 mod credentials;
@@ -47,8 +45,12 @@ pub use keys::{KEYS, Key};
 pub use mistake::{Mistake, Mistakes, Source};
 pub use raw::{RawConfig, Shown};
 
-/// The whole configuration, checked. Made by [`RawConfig::resolve`]; `Debug` shows no secret.
+pub use crate::secret::Secret;
+
+/// The whole configuration, checked. Made by [`Config::load`] or [`RawConfig::resolve`]; `Debug` shows no
+/// secret.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// Where to listen, and whom to believe about clients.
     pub server: Server,
@@ -80,8 +82,21 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
+impl Config {
+    /// Reads the configuration as the server does: built-in defaults, `config/countersign.toml`, `.env`,
+    /// the environment, systemd credentials. [`RawConfig`] leaves more to you.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it at once, each with its key and where it came from.
+    pub fn load() -> Result<Self, Mistakes> {
+        RawConfig::load(None).resolve()
+    }
+}
+
 /// Section `server`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Server {
     /// IP address or host name to listen on. Default `127.0.0.1`, since TLS ends in a proxy before
     /// it; change it in a container. `server.host`, `HOST`.
@@ -96,6 +111,7 @@ pub struct Server {
 
 /// Section `tokens`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Tokens {
     /// `iss` of every token: an http(s) URL without a slash at the end. Default: `http://HOST:PORT`
     /// of the first start; always set with PostgreSQL, where all nodes must agree. `tokens.issuer`.
@@ -164,6 +180,7 @@ impl Algorithm {
 
 /// Section `rotation`: what happens when a refresh token comes a second time.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Rotation {
     /// Within this time a repeated refresh gets the same answer; 0 is off, else shorter than the
     /// access token's life. Default 30 s, for duplicates and lost answers. `rotation.overlap`.
@@ -183,6 +200,7 @@ pub struct Rotation {
 
 /// Section `passwords`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Passwords {
     /// bcrypt cost, 4 to 31; each step doubles the time. Default 12. `passwords.bcrypt_cost`.
     pub bcrypt_cost: u32,
@@ -199,6 +217,7 @@ pub struct Passwords {
 
 /// Section `cookies`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Cookies {
     /// Name of the access token cookie. Default `accessToken`. `cookies.access_name`.
     pub access_name: String,
@@ -215,6 +234,7 @@ pub struct Cookies {
 
 /// Section `cors`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Cors {
     /// Web origins that may call with credentials, lower-case and without default ports. Default
     /// none. `cors.allowed_origins`.
@@ -223,6 +243,7 @@ pub struct Cors {
 
 /// Section `limits`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Limits {
     /// Whether failed log-ins are counted. Default true; false where a proxy does. `limits.enabled`.
     pub enabled: bool,
@@ -235,6 +256,7 @@ pub struct Limits {
 
 /// Section `registration`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Registration {
     /// Whether `POST /v1/auth/register` exists. Default true; false where users come from the
     /// command line. `registration.enabled`.
@@ -243,6 +265,7 @@ pub struct Registration {
 
 /// Section `metrics`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Metrics {
     /// Address and port of `GET /metrics`, a listener of its own; none is off (an empty value).
     /// Default `127.0.0.1:9464`. `metrics.bind`.
@@ -251,6 +274,7 @@ pub struct Metrics {
 
 /// Section `log`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Log {
     /// What lines look like. Default `auto`. `log.format`.
     pub format: LogFormat,

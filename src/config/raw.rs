@@ -19,6 +19,24 @@ const FILE: &str = "config/countersign.toml";
 ///
 /// `RawConfig::default()` holds nothing but the built-in defaults: for tests, and for a program that
 /// uses this library and sets keys [`with`](Self::with) its own hands. `Debug` shows no secret.
+///
+/// ```
+/// use countersign::config::RawConfig;
+///
+/// let config = RawConfig::default()
+///     .with("database.url", "sqlite:/srv/shop/sessions.db")
+///     .with("tokens.issuer", "https://shop.example.com")
+///     .with("registration.enabled", "false")
+///     .resolve()?;
+/// assert_eq!(config.tokens.access_ttl.as_secs(), 15 * 60);
+///
+/// let mistakes = RawConfig::default().with("tokens.access_tll", "5m").resolve().unwrap_err();
+/// assert_eq!(
+///     mistakes.to_string(),
+///     "tokens.access_tll (set by the program): is not a key; did you mean tokens.access_ttl?"
+/// );
+/// # Ok::<(), countersign::config::Mistakes>(())
+/// ```
 #[derive(Clone)]
 pub struct RawConfig {
     entries: BTreeMap<&'static str, Entry>,

@@ -25,6 +25,10 @@
 //! }
 //! ```
 //!
+//! They work where [`Countersign::configure`](crate::Countersign::configure) was applied to the application;
+//! elsewhere every request is a 500, and the log says why. A rejection is a [`Problem`], in the same form as the
+//! errors of Countersign's own routes.
+//!
 //! Put the guard first among the arguments: [`Principal`] and [`Role`] decide at once, so that a caller
 //! without a token gets 401 before anything is said about the body. Do not ask for `Option<Principal>`:
 //! it would turn "cannot tell" (503) into "nobody".
@@ -148,7 +152,7 @@ fn authenticate(req: &HttpRequest) -> Result<(&web::Data<Gate>, Bearer), Problem
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("a guard was used in an application that Countersign::configure was not applied to")]
+#[error("a guard was used where Countersign::configure was not applied to the application")]
 struct NotMounted;
 
 impl From<StoreError> for Problem {
@@ -254,5 +258,35 @@ impl<R: RoleName + 'static> FromRequest for Role<R> {
 impl<R: RoleName> Role<R> {
     fn of(principal: Principal) -> Result<Self, Problem> {
         if principal.has_role(R::NAME) { Ok(Self(principal, PhantomData)) } else { Err(Code::InsufficientRole.into()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use actix_web::http::StatusCode;
+    use actix_web::{App, test};
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn without_configure_every_guard_is_a_500_and_the_log_says_what_is_missing() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let writer = Arc::new(file.reopen().unwrap());
+        let _log = tracing::subscriber::set_default(tracing_subscriber::fmt().with_writer(writer).finish());
+        let app = App::new()
+            .route("/", web::get().to(async |_: Principal| ""))
+            .route("/", web::post().to(async |_: CurrentUser| ""));
+        let app = test::init_service(app).await;
+        for (told_before, request) in [test::TestRequest::get(), test::TestRequest::post()].into_iter().enumerate() {
+            let request = request.uri("/").insert_header(("authorization", "Bearer x"));
+            let answer = test::call_service(&app, request.to_request()).await;
+            assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            let body = test::read_body(answer).await;
+            assert!(!String::from_utf8_lossy(&body).contains("configure"), "clients are told nothing of it");
+            let log = fs::read_to_string(file.path()).unwrap();
+            assert_eq!(log.matches("Countersign::configure was not applied").count(), told_before + 1, "{log}");
+        }
     }
 }

@@ -69,7 +69,7 @@ pub(crate) async fn envelope<B: MessageBody + 'static>(
     };
     // No response, and so no request to log the route of: rare enough.
     let problem = problem_of(Some(&error), error.as_response_error().status_code());
-    report(&problem);
+    problem.report();
     let mut response = problem.respond(Some(&id));
     decorate(&mut response, &id, tls, &draining);
     tracing::info!(target: "countersign::access", status = response.status().as_u16(), "request");
@@ -101,7 +101,10 @@ fn finish<B: MessageBody + 'static>(response: ServiceResponse<B>, id: &str, opti
     if let Some(methods) = allow {
         problem = problem.allow(methods);
     }
-    report(&problem);
+    // One that was raised as what it is has been logged.
+    if raised.is_none_or(|error| error.as_error::<Problem>().is_none()) {
+        problem.report();
+    }
     let mut answer = problem.respond(Some(id));
     // Pages of an allowed origin read errors too: what CORS has added stays.
     for (name, value) in response.headers() {
@@ -127,14 +130,6 @@ fn problem_of(raised: Option<&actix_web::Error>, status: StatusCode) -> Problem 
         _ => Code::Internal,
     };
     Problem::new(code)
-}
-
-/// The one place where a failure of ours is logged.
-fn report(problem: &Problem) {
-    let code = problem.code();
-    if code.status().is_server_error() {
-        tracing::error!(code = code.as_str(), cause = problem.cause_chain(), "a request failed");
-    }
 }
 
 fn decorate(response: &mut HttpResponse, id: &str, tls: bool, draining: &Draining) {
@@ -192,4 +187,37 @@ fn incoming_id(req: &ServiceRequest) -> Option<String> {
 fn declared_length(req: &ServiceRequest) -> usize {
     let length = req.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     length.and_then(|length| length.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use actix_web::middleware::from_fn;
+    use actix_web::{App, test};
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn a_failure_is_logged_once_however_it_was_raised() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let writer = Arc::new(file.reopen().unwrap());
+        let _log = tracing::subscriber::set_default(tracing_subscriber::fmt().with_writer(writer).finish());
+        let ours = async || Err::<&str, Problem>(Problem::new(Code::Unavailable).caused_by(Panicked));
+        let foreign = async || Err::<&str, _>(actix_web::error::ErrorInternalServerError("text of another crate"));
+        let panics = async || -> &str { panic!("this") };
+        let app = App::new()
+            .wrap(from_fn(envelope))
+            .route("/ours", web::get().to(ours))
+            .route("/foreign", web::get().to(foreign))
+            .route("/panics", web::get().to(panics));
+        let app = test::init_service(app).await;
+        for (told_before, (path, status)) in [("/ours", 503), ("/foreign", 500), ("/panics", 500)].iter().enumerate() {
+            let answer = test::try_call_service(&app, test::TestRequest::get().uri(path).to_request()).await;
+            let answer = answer.map_or_else(|error| error.error_response().status(), |answer| answer.status());
+            assert_eq!(answer.as_u16(), *status, "{path}");
+            let log = std::fs::read_to_string(file.path()).unwrap();
+            assert_eq!(log.matches("a request failed").count(), told_before + 1, "{path}: {log}");
+        }
+    }
 }

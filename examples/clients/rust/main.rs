@@ -11,8 +11,7 @@ use std::thread;
 use client::{Client, Error};
 use file_store::FileStore;
 
-/// Public so that `tests/clients.rs` runs this very program.
-pub fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [server, store] = arguments.as_slice() else {
         eprintln!("usage: client SERVER STORE");

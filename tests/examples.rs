@@ -1,7 +1,7 @@
-//! What `docs/clients.md` promises, kept by the example clients: whatever becomes of requests and answers, of the
-//! server and of the clients themselves, nobody is ever logged out.
+//! The examples, each run as a process.
 //!
-//! The real server, the example programs as processes, and between them a network that misbehaves at random.
+//! The clients keep what `docs/clients.md` promises: whatever becomes of requests and answers, of the server and of the
+//! clients themselves, nobody is ever logged out. Between them and the real server is a network that misbehaves at random.
 //! `CLIENTS_SEED` (a number) decides what goes wrong; each run prints its own. Time is real here, so access
 //! tokens live for four seconds, and the overlap is three.
 
@@ -13,28 +13,28 @@
     reason = "a test may fail anywhere"
 )]
 
-#[path = "clients/network.rs"]
+#[path = "examples/network.rs"]
 mod network;
 #[expect(dead_code, reason = "tests/service.rs uses the rest")]
 mod process;
-#[path = "clients/program.rs"]
+#[path = "examples/program.rs"]
 mod program;
-#[path = "../examples/clients/rust/main.rs"]
-mod rust_client;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::sync::Arc;
+use std::process::{Child, Command, ExitCode};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, SqliteConnection};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::network::{Fault, Network, Weather};
 use self::process::{Connection, Home, PASSWORD};
@@ -50,17 +50,13 @@ const SERVER: [(&str, &str); 3] = [
 const STORM: (Duration, Duration) = (Duration::from_secs(16), Duration::from_secs(90));
 /// How long it may take until everybody is answered again.
 const CALM: Duration = Duration::from_secs(30);
-/// Says that this program is to be the example client, and no test.
-const AS_CLIENT: &str = "COUNTERSIGN_TEST_AS_CLIENT";
-
 fn main() -> ExitCode {
-    if std::env::var_os(AS_CLIENT).is_some() {
-        return rust_client::main();
-    }
     let rust = || never_logged_out(&Crowd { alone: 36, sharing: 5, refreshes: 200, client: rust_client_command });
     let typescript =
         || never_logged_out(&Crowd { alone: 20, sharing: 0, refreshes: 100, client: typescript_client_command });
     let trials = vec![
+        Trial::test("an_application_of_ones_own_has_our_routes_and_its_own_are_guarded", own_app_is_guarded),
+        Trial::test("the_readme_shows_the_application_as_it_is", the_readme_shows_it),
         Trial::test("the_table_in_docs_clients_md_has_every_error_that_a_client_may_get", the_table_is_whole),
         Trial::test("the_rust_client_is_never_logged_out", rust),
         Trial::ignorable_test("the_typescript_client_is_never_logged_out", move || match build_typescript() {
@@ -70,6 +66,62 @@ fn main() -> ExitCode {
         }),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn own_app_is_guarded() -> Result<(), Failed> {
+    let home = Home::new();
+    // Free a moment ago, and nobody else takes ports by number.
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let mut command = Command::new(example("own_app"));
+    command.current_dir(home.path(".")).env_clear().env("PORT", address.port().to_string());
+    let _app = Killed(command.env("COUNTERSIGN__PASSWORDS__BCRYPT_COST", "4").spawn()?);
+    let http = reqwest::blocking::Client::new();
+    let url = |path: &str| format!("http://{address}{path}");
+    let began = Instant::now();
+    while http.get(url("/health/ready")).send().is_err() {
+        assert!(began.elapsed() < CALM, "it listens");
+        thread::sleep(Duration::from_millis(10));
+    }
+
+    let ada = json!({ "email": "ada@example.com", "password": PASSWORD });
+    let sign_in = |path: &str| http.post(url(path)).json(&ada).send().and_then(|answer| answer.json::<Value>());
+    let get = |path: &str, pair: &Value| {
+        let answer = http.get(url(path)).bearer_auth(pair["access_token"].as_str().unwrap()).send().unwrap();
+        (answer.status().as_u16(), answer.text().unwrap())
+    };
+    let pair = sign_in("/v1/auth/register")?;
+    let id = pair["user"]["id"].as_str().unwrap();
+    let nobody = http.get(url("/orders")).send()?;
+    assert_eq!(nobody.status(), 401);
+    assert_eq!(nobody.headers()["www-authenticate"], "Bearer realm=\"countersign\"");
+    assert_eq!(get("/orders", &pair), (200, format!("the orders of {id}")));
+    let (status, told) = get("/sales", &pair);
+    assert_eq!(status, 403);
+    assert!(told.contains("insufficient_role"), "{told}");
+
+    let mut database = SqliteConnection::establish(home.path("data/countersign.db").to_str().unwrap())?;
+    database.batch_execute("PRAGMA busy_timeout = 5000; UPDATE users SET roles = '[\"admin\"]'")?;
+    let pair = sign_in("/v1/auth/login")?;
+    assert_eq!(get("/sales", &pair), (200, format!("all sales, for {id}")));
+    assert_eq!(get("/elsewhere", &pair).0, 404);
+    Ok(())
+}
+
+/// A process that ends with the test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn the_readme_shows_it() -> Result<(), Failed> {
+    let (readme, example) = (include_str!("../README.md"), include_str!("../examples/own_app.rs"));
+    assert!(readme.contains(example), "the example in README.md is not examples/own_app.rs");
+    assert!(example.lines().count() < 40, "it is short");
+    Ok(())
 }
 
 /// Every error of a refresh, its confirmation, and routes that an access token opens has a row.
@@ -112,9 +164,23 @@ struct Crowd {
 }
 
 fn rust_client_command(server: SocketAddr, store: &Path) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.env_clear().env(AS_CLIENT, "").arg(format!("http://{server}")).arg(store);
+    let mut command = Command::new(example("client"));
+    command.env_clear();
+    command.arg(format!("http://{server}")).arg(store);
     command
+}
+
+/// An example as cargo builds it, which it has done before all tests are run.
+fn example(name: &str) -> PathBuf {
+    static BUILT: Once = Once::new();
+    let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples");
+    BUILT.call_once(|| {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--locked", "--quiet", "--examples"]);
+        cargo.args((!cfg!(debug_assertions)).then_some("--release"));
+        assert!(cargo.status().unwrap().success(), "the examples are built");
+    });
+    folder.join(name)
 }
 
 fn typescript_client_command(server: SocketAddr, store: &Path) -> Command {
