@@ -1,9 +1,11 @@
 //! The examples, each run as a process.
 //!
 //! The clients keep what `docs/clients.md` promises: whatever becomes of requests and answers, of the server and of the
-//! clients themselves, nobody is ever logged out. Between them and the real server is a network that misbehaves at random.
+//! clients themselves, nobody is ever logged out. Between them and the real server is a network that misbehaves at
+//! random.
 //! `CLIENTS_SEED` (a number) decides what goes wrong; each run prints its own. Time is real here, so access
-//! tokens live for four seconds, and the overlap is three.
+//! tokens live for four seconds, and the overlap is three. The TypeScript client needs Node and its compiler; without
+//! them its test is reported as ignored, and with `CI` in the environment it fails.
 
 #![expect(
     clippy::unwrap_used,
@@ -61,7 +63,7 @@ fn main() -> ExitCode {
         Trial::test("the_rust_client_is_never_logged_out", rust),
         Trial::ignorable_test("the_typescript_client_is_never_logged_out", move || match build_typescript() {
             Ok(()) => typescript().map(|()| Completion::Completed),
-            Err(missing) if std::env::var("CI").is_ok_and(|value| value == "true") => Err(missing.into()),
+            Err(missing) if std::env::var_os("CI").is_some() => Err(missing.into()),
             Err(missing) => Ok(Completion::ignored_with(missing)),
         }),
     ];
