@@ -176,9 +176,9 @@ mod tests {
     }
 
     #[test]
-    fn the_example_file_has_every_key_with_its_default_and_its_environment_names() {
+    fn the_example_file_has_every_key_with_its_default() {
         for key in KEYS {
-            let (block, setting) = lines_about(key);
+            let (_, setting) = lines_about(key);
             let value = setting.split_once(" = ").unwrap().1;
             let text = match (key.list, key.default) {
                 (true, "") => "[]".to_owned(),
@@ -187,9 +187,39 @@ mod tests {
                 (_, text) => format!("\"{text}\""),
             };
             assert_eq!(value, text, "the default of {}", key.name);
-            let names: HashSet<&str> = block.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).collect();
-            assert!(names.contains(key.variable().as_str()), "{}", key.name);
-            assert!(key.short.is_none_or(|short| names.contains(short)));
+            // A duration says its unit.
+            assert!(!key.meaning.contains("duration") || key.default.ends_with(['s', 'm', 'd']), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn the_example_file_names_for_every_key_what_it_is_called_in_the_environment() {
+        for key in KEYS {
+            let (block, _) = lines_about(key);
+            let short = key.short.map(|short| format!("{short} or ")).unwrap_or_default();
+            let expected = format!("# Environment: {short}{}", key.variable());
+            let named: Vec<&str> = block.lines().filter(|line| line.contains("Environment")).collect();
+            assert_eq!(named, [expected], "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn the_example_file_says_of_every_key_what_it_means_and_why_with_unit_and_bounds() {
+        for key in KEYS {
+            let (block, _) = lines_about(key);
+            let about: Vec<&str> = block.lines().take_while(|line| !line.starts_with("# Environment")).collect();
+            let about = about.join(" ").replace("# ", "");
+            // What it is in one sentence, and in another when to change it.
+            let sentences = about.matches(". ").count() + usize::from(about.ends_with('.'));
+            assert!(sentences >= 2 && about.len() > 60, "{}: {about}", key.name);
+            let words =
+                |text: &str| text.split(|c: char| !c.is_alphanumeric()).map(str::to_owned).collect::<HashSet<_>>();
+            let said = words(&about);
+            for word in words(key.meaning) {
+                let is_bound = word.starts_with(|c: char| c.is_ascii_digit());
+                let is_unit = ["bytes", "characters"].contains(&word.as_str());
+                assert!(!(is_bound || is_unit) || said.contains(&word), "{}: {word} is not in: {about}", key.name);
+            }
         }
     }
 
