@@ -65,8 +65,8 @@
 //!    tokens/access.rs  tokens/refresh.rs
 //!                         the two kinds: issue, derive, verify
 //!    tokens/jws.rs        the one strict reading of a signed token
-//!    tokens/keys.rs  tokens/key_files.rs  tokens/configured.rs
-//!                         the key ring; keys that the first start makes; which of them are used
+//!    tokens/keys.rs  tokens/key_files.rs  tokens/configured.rs  tokens/inventory.rs
+//!                         the key ring; keys that the first start makes; which are used; what may be told of them
 //!    passwords/mod.rs     what is acceptable, hashing on threads of its own
 //!    passwords/queue.rs   the queue before those threads
 //! F1 config/              every key, its source, its bounds: RawConfig -> Config
