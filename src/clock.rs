@@ -69,12 +69,25 @@ impl Timestamp {
         Self(self.0.saturating_sub(micros))
     }
 
+    /// Reads RFC 3339 with any offset: `2026-11-23T09:30:00Z`, `2026-11-23T10:30:00.5+01:00`. `None`: it is none.
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let nanos = OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp_nanos();
+        i64::try_from(nanos.div_euclid(1_000)).ok().map(Self)
+    }
+
     /// RFC 3339 in UTC, to the second: `2026-11-23T09:30:00Z`.
     pub fn to_rfc3339(self) -> String {
         OffsetDateTime::from_unix_timestamp(self.as_seconds())
             .ok()
             .and_then(|moment| moment.format(&Rfc3339).ok())
             .unwrap_or_else(|| "9999-12-31T23:59:59Z".to_owned())
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    /// Before 1970 is 1970.
+    fn from(moment: SystemTime) -> Self {
+        Self(0).plus(moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
     }
 }
 
@@ -115,10 +128,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::Manual(hand) => Timestamp(hand.load(Ordering::SeqCst)),
-            Source::System => {
-                let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                Timestamp(0).plus(elapsed)
-            }
+            Source::System => SystemTime::now().into(),
         }
     }
 
@@ -155,5 +165,17 @@ mod tests {
     #[test]
     fn times_read_as_rfc_3339() {
         assert_eq!(Timestamp::from_seconds(1_795_426_200).to_rfc3339(), "2026-11-23T09:30:00Z");
+    }
+
+    #[test]
+    fn rfc_3339_is_read_whatever_its_offset() {
+        let moment = Timestamp::from_seconds(1_795_426_200);
+        for text in ["2026-11-23T09:30:00Z", "2026-11-23T10:30:00+01:00", "2026-11-22t23:30:00.000-10:00"] {
+            assert_eq!(Timestamp::from_rfc3339(text), Some(moment), "{text}");
+        }
+        assert_eq!(Timestamp::from_rfc3339("1969-12-31T23:59:59.9999999Z"), Some(Timestamp::from_micros(-1)));
+        for text in ["", "2026-11-23", "2026-11-23T09:30:00", "2026-11-23 09:30", "2026-13-01T00:00:00Z", "2h"] {
+            assert_eq!(Timestamp::from_rfc3339(text), None, "{text}");
+        }
     }
 }

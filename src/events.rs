@@ -1,6 +1,7 @@
 //! Security events: what an operator, an auditor or an alarm wants to know. One structured log line
 //! each, under the target `countersign::security`, and never a token, a password or a secret.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -36,6 +37,12 @@ pub enum Kind {
     Revoked,
     /// A password was replaced.
     PasswordChanged,
+    /// An account was closed to log-ins.
+    AccountDisabled,
+    /// A disabled account was opened again.
+    AccountEnabled,
+    /// A role was granted or taken away.
+    RolesChanged,
     /// An account was removed.
     AccountDeleted,
     /// A request by cookie came from another site.
@@ -46,7 +53,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Registered,
         Self::LoginOk,
         Self::LoginFailed,
@@ -59,6 +66,9 @@ impl Kind {
         Self::RepeatStreak,
         Self::Revoked,
         Self::PasswordChanged,
+        Self::AccountDisabled,
+        Self::AccountEnabled,
+        Self::RolesChanged,
         Self::AccountDeleted,
         Self::CrossSite,
         Self::LimitReached,
@@ -79,6 +89,9 @@ impl Kind {
             Self::RepeatStreak => "repeat_streak",
             Self::Revoked => "revoked",
             Self::PasswordChanged => "password_changed",
+            Self::AccountDisabled => "account_disabled",
+            Self::AccountEnabled => "account_enabled",
+            Self::RolesChanged => "roles_changed",
             Self::AccountDeleted => "account_deleted",
             Self::CrossSite => "cross_site",
             Self::LimitReached => "limit_reached",
@@ -97,7 +110,10 @@ impl Kind {
             | Self::Behind
             | Self::RepeatStreak
             | Self::Revoked
-            | Self::PasswordChanged => true,
+            | Self::PasswordChanged
+            | Self::AccountDisabled
+            | Self::AccountEnabled
+            | Self::RolesChanged => true,
             Self::Rotated
             | Self::Repeated
             | Self::Conflict
@@ -120,7 +136,7 @@ pub struct Event {
     user: Option<UserId>,
     session: Option<SessionId>,
     ip_address: Option<String>,
-    detail: Option<&'static str>,
+    detail: Option<Cow<'static, str>>,
     count: Option<u64>,
 }
 
@@ -158,10 +174,10 @@ impl Event {
         self
     }
 
-    /// The subtype or reason, from a fixed list.
+    /// The subtype or reason, from a fixed list, and the name of a role where one is meant; never what a client said.
     #[must_use]
-    pub fn detail(mut self, detail: &'static str) -> Self {
-        self.detail = Some(detail);
+    pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.detail = Some(detail.into());
         self
     }
 
@@ -193,8 +209,8 @@ impl Event {
     }
 
     /// The subtype or reason.
-    pub fn detail_text(&self) -> Option<&'static str> {
-        self.detail
+    pub fn detail_text(&self) -> Option<&str> {
+        self.detail.as_deref()
     }
 
     /// Writes the event's line: an error where somebody should look now, a warning where it may be an attack.
@@ -207,7 +223,7 @@ impl Event {
                     user_id = shown(self.user.as_ref()),
                     session_id = shown(self.session.as_ref()),
                     ip_address = self.ip_address.as_deref(),
-                    detail = self.detail,
+                    detail = self.detail_text(),
                     count = self.count,
                     "{}",
                     self.kind.as_str()
@@ -225,6 +241,9 @@ impl Event {
             | Kind::Conflict
             | Kind::Revoked
             | Kind::PasswordChanged
+            | Kind::AccountDisabled
+            | Kind::AccountEnabled
+            | Kind::RolesChanged
             | Kind::AccountDeleted => line!(info),
         }
     }

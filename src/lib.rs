@@ -19,7 +19,7 @@
 //!
 //! ```text
 //! F8 main.rs              hand over, exit code
-//!    cli/mod.rs           serve, migrate, check-config, healthcheck, openapi
+//!    cli/                 serve, migrate, check-config, user, session, keys, healthcheck, openapi
 //! F7 app.rs               Countersign::open, App::build, App::run: keys, services, socket, drain
 //!    telemetry.rs         the log: form, filter, what is never recorded
 //! F6 http/mod.rs          the route table
@@ -38,6 +38,8 @@
 //!    guard/credentials.rs where the access token is looked for
 //!    guard/cross_site.rs  whether another site may have sent a request
 //! F4 sessions/mod.rs      start, confirm, list, revoke
+//!    sessions/administration.rs
+//!                         anybody's sessions, listed and ended by an operator
 //!    sessions/refresh.rs  one refresh
 //!    sessions/rotation.rs what a presented token means: a pure function
 //!    sessions/outcome.rs  what a refresh came to, and what is told of it
@@ -46,6 +48,8 @@
 //!    sessions/offenders.rs
 //!                         who asks for refreshes as no honest client does
 //!    users/mod.rs         register, authenticate, change, delete
+//!    users/administration.rs
+//!                         accounts in the hands of an operator
 //!    users/budget.rs      how many guesses at a password anybody has
 //!    janitor.rs           removes what is over, a little at a time
 //! F3 store/mod.rs         Store: read, write
@@ -55,6 +59,8 @@
 //!                         every query
 //!    store/sessions/rotation.rs
 //!                         what moves a session on: one conditional statement each
+//!    store/sessions/everybody.rs
+//!                         live sessions whoever they belong to
 //!    store/sessions/expiry.rs
 //!                         what is over for good, removed a few at a time
 //!    store/sessions/rows.rs
@@ -65,8 +71,8 @@
 //!    tokens/access.rs  tokens/refresh.rs
 //!                         the two kinds: issue, derive, verify
 //!    tokens/jws.rs        the one strict reading of a signed token
-//!    tokens/keys.rs  tokens/key_files.rs  tokens/configured.rs
-//!                         the key ring; keys that the first start makes; which of them are used
+//!    tokens/keys.rs  tokens/key_files.rs  tokens/configured.rs  tokens/inventory.rs
+//!                         the key ring; keys that the first start makes; which are used; what may be told of them
 //!    passwords/mod.rs     what is acceptable, hashing on threads of its own
 //!    passwords/queue.rs   the queue before those threads
 //! F1 config/              every key, its source, its bounds: RawConfig -> Config

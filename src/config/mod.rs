@@ -43,6 +43,7 @@ mod warnings;
 pub use database::Database;
 pub use keys::{KEYS, Key};
 pub use mistake::{Mistake, Mistakes, Source};
+pub(crate) use parse::duration;
 pub use raw::{RawConfig, Shown};
 
 pub use crate::secret::Secret;

@@ -10,7 +10,7 @@ use std::time::Duration;
 const LONGEST: u64 = 36_500 * 86_400;
 
 /// `900` (seconds), `15m`, `30d`, `1h30m`: units w, d, h, m, s, the largest first, each at most once.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "is not a duration: write 900 (seconds), 15m, 30d or 1h30m (units w, d, h, m, s)".to_owned();
     let too_long = || "is too long: the longest duration is 36500d".to_owned();
     if text.is_empty() {

@@ -52,8 +52,9 @@ impl From<&NewUser> for UserView {
     }
 }
 
+/// A session, as its user sees it.
 #[derive(Serialize)]
-struct SessionView {
+pub(crate) struct SessionView {
     id: String,
     device_name: Option<String>,
     user_agent: Option<String>,
@@ -65,7 +66,7 @@ struct SessionView {
 }
 
 impl SessionView {
-    fn new(session: SessionSummary, current: SessionId) -> Self {
+    pub(crate) fn new(session: SessionSummary, current: bool) -> Self {
         Self {
             id: session.id.to_string(),
             device_name: session.device_name,
@@ -74,7 +75,7 @@ impl SessionView {
             created_at: session.created_at.to_rfc3339(),
             last_used_at: session.last_used_at.to_rfc3339(),
             expires_at: session.expires_at.to_rfc3339(),
-            current: session.id == current,
+            current,
         }
     }
 }
@@ -134,7 +135,11 @@ pub(crate) async fn delete(
 pub(crate) async fn list_sessions(caller: CurrentUser, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let current = caller.principal().session_id();
     let sessions = api.sessions.list(caller.id()).await?;
-    let sessions: Vec<_> = sessions.into_iter().map(|session| SessionView::new(session, current)).collect();
+    let shown = |session: SessionSummary| {
+        let current = session.id == current;
+        SessionView::new(session, current)
+    };
+    let sessions: Vec<_> = sessions.into_iter().map(shown).collect();
     Ok(HttpResponse::Ok().json(json!({ "sessions": sessions })))
 }
 

@@ -16,6 +16,7 @@ impl From<UserError> for Problem {
             UserError::Wrong(_) => Code::InvalidCredentials.into(),
             UserError::Disabled(_) => Code::AccountDisabled.into(),
             UserError::Gone => Code::InvalidToken.into(),
+            UserError::EmailTaken => Code::EmailTaken.into(),
             UserError::TooMany(seconds) => Self::new(Code::RateLimited).retry_after(seconds),
             UserError::Changed => Self::new(Code::Unavailable).caused_by(error),
             UserError::Hash(error) => error.into(),

@@ -16,8 +16,9 @@ use crate::store::events::{self, EventRow};
 /// Events on a page.
 const PAGE: usize = 50;
 
+/// An event, as its user sees it.
 #[derive(Serialize)]
-struct EventView {
+pub(crate) struct EventView {
     id: String,
     kind: String,
     at: String,

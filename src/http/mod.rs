@@ -1,13 +1,13 @@
 //! HTTP: the route table, and what handlers work with.
 
-mod account;
+pub(crate) mod account;
 mod body;
 pub(crate) mod client;
 pub(crate) mod cookies;
 mod docs;
 mod envelope;
 mod error;
-mod events;
+pub(crate) mod events;
 mod machines;
 pub(crate) mod openapi;
 mod tokens;

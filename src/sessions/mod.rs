@@ -1,6 +1,7 @@
 //! Sessions: start, refresh, confirm, list, revoke. The rotation of refresh tokens is the heart of it;
 //! [`rotation`] decides, this module carries out, [`revocations`] tells the guard.
 
+pub mod administration;
 pub mod offenders;
 mod outcome;
 mod refresh;
@@ -264,7 +265,7 @@ impl Sessions {
         let kept = event.clone();
         let attempt = move |conn: &mut AnyConnection| {
             let ended = sessions::revoke(conn, user, scope, now, reason)?;
-            ended.iter().try_for_each(|session| events::keep(conn, &kept.clone().session(session.id), now))?;
+            events::keep_of_each(conn, &kept, ended.iter().map(|session| session.id), now)?;
             Ok(ended)
         };
         let felt = self.clone();
@@ -310,20 +311,16 @@ impl Sessions {
 
 /// Lets somebody in, if the account is (still) as they were told it is.
 fn open(conn: &mut AnyConnection, admission: &Admission, new: &NewSession) -> QueryResult<Opened> {
-    let roles = match admission {
-        Admission::Verified { user_id, password_hash } => {
-            match users::begin_session(conn, *user_id, password_hash, new.now)? {
-                Some(roles) => roles,
-                None => return Ok(Opened::Changed),
-            }
-        }
+    let (user, password_hash) = match admission {
+        Admission::Verified { user_id, password_hash } => (*user_id, password_hash),
         Admission::Newcomer(user) => {
             if !users::insert(conn, user)? {
                 return Ok(Opened::EmailTaken);
             }
-            user.roles.clone()
+            (user.id, &user.password_hash)
         }
     };
+    let Some(roles) = users::begin_session(conn, user, password_hash, new.now)? else { return Ok(Opened::Changed) };
     sessions::insert(conn, new, &roles)?;
     Ok(Opened::Yes(roles))
 }

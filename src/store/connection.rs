@@ -1,21 +1,22 @@
 //! Connections: which database, how it is opened, and what a transaction is.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use diesel::connection::SimpleConnection as _;
+use diesel::dsl::sql;
 use diesel::migration::Migration;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use diesel::{PgConnection, SqliteConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
+use super::Presence;
 use super::error::StoreError;
 
 const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
-
-/// How long SQLite waits for another process to finish writing.
-const BUSY_TIMEOUT_MILLIS: u32 = 2_000;
 
 /// A connection to either database. Every query is written once and compiles for both.
 #[derive(diesel::MultiConnection)]
@@ -43,12 +44,14 @@ pub enum Access {
 pub struct SqliteManager {
     path: PathBuf,
     access: Access,
+    turn: Duration,
 }
 
 impl SqliteManager {
-    /// For the database file at `path`, which must exist.
-    pub fn new(path: &Path, access: Access) -> Self {
-        Self { path: path.to_owned(), access }
+    /// For the database file at `path`, which must exist. While another process writes, its connections wait for
+    /// their turn for as long as `turn`.
+    pub fn new(path: &Path, access: Access, turn: Duration) -> Self {
+        Self { path: path.to_owned(), access, turn }
     }
 }
 
@@ -68,8 +71,9 @@ impl r2d2::ManageConnection for SqliteManager {
             SqliteConnection::establish(path).map_err(|error| StoreError::Unavailable(error.into()))?;
         // The order matters: switching to WAL can itself meet a busy database.
         let mut setup = format!(
-            "PRAGMA busy_timeout = {BUSY_TIMEOUT_MILLIS}; PRAGMA journal_mode = WAL; \
-             PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
+            "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; \
+             PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
+            self.turn.as_millis()
         );
         if self.access == Access::Read {
             setup.push_str(" PRAGMA query_only = ON;");
@@ -175,6 +179,30 @@ pub fn migrate(connection: &mut AnyConnection) -> Result<Vec<String>, StoreError
         },
         AnyConnection::Postgresql(_) => Err(StoreError::Unavailable("there are no PostgreSQL migrations yet".into())),
     }
+}
+
+/// What there is of the database at `path`, without making or changing anything.
+///
+/// # Errors
+///
+/// If what is there cannot be read, or is no database.
+pub fn look(path: &Path, turn: Duration) -> Result<Presence, StoreError> {
+    // SQLite says of every file that it cannot open the same thing; the system says why.
+    match File::open(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Presence::Missing),
+        Err(error) => return Err(StoreError::Unavailable(error.into())),
+    }
+    let url = path.to_str().ok_or_else(|| StoreError::Unavailable("the database's path is not UTF-8".into()))?;
+    let mut sqlite = SqliteConnection::establish(url).map_err(|error| StoreError::Unavailable(error.into()))?;
+    sqlite.batch_execute(&format!("PRAGMA busy_timeout = {}; PRAGMA query_only = ON;", turn.as_millis()))?;
+    // Asking for pending migrations would make this table where there is none.
+    let marked = sql::<Bool>("EXISTS (SELECT 1 FROM sqlite_master WHERE name = '__diesel_schema_migrations')");
+    if !diesel::select(marked).get_result::<bool>(&mut sqlite)? {
+        return Ok(Presence::Outdated);
+    }
+    let pending = pending_migrations(&mut AnyConnection::Sqlite(sqlite))?;
+    Ok(if pending.is_empty() { Presence::Ready } else { Presence::Outdated })
 }
 
 /// The migrations that this database lacks.

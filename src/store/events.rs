@@ -17,6 +17,8 @@ pub struct EventRow {
     pub kind: String,
     /// When.
     pub at: Timestamp,
+    /// The subtype or reason.
+    pub detail: Option<String>,
     /// From where.
     pub ip_address: Option<String>,
     /// What the session is called that it happened in.
@@ -45,6 +47,16 @@ pub fn keep(conn: &mut AnyConnection, event: &Event, at: Timestamp) -> QueryResu
     Ok(())
 }
 
+/// Keeps an event of each of these sessions, as [`keep`] does.
+pub fn keep_of_each(
+    conn: &mut AnyConnection,
+    event: &Event,
+    sessions: impl IntoIterator<Item = SessionId>,
+    at: Timestamp,
+) -> QueryResult<()> {
+    sessions.into_iter().try_for_each(|session| keep(conn, &event.clone().session(session), at))
+}
+
 /// Takes as long as keeping an event, and keeps none: so that nobody learns by the clock whether there was anybody to
 /// keep it for.
 pub fn pretend_to_keep(conn: &mut AnyConnection, event: &Event, at: Timestamp) -> QueryResult<()> {
@@ -69,7 +81,7 @@ pub fn of_user(
     let theirs = events::table
         .filter(events::user_id.eq(user))
         .order((events::at.desc(), events::id.desc()))
-        .select((events::id, events::kind, events::at, events::ip_address, events::device_name))
+        .select((events::id, events::kind, events::at, events::detail, events::ip_address, events::device_name))
         .limit(limit);
     match before {
         None => theirs.load(conn),

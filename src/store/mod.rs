@@ -31,8 +31,33 @@ use crate::config::Database;
 
 /// Readers of the embedded database.
 const READERS: u32 = 4;
-/// The longest that anybody waits for a connection, or for an answer to a write.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The longest that anybody waits for a connection.
+const CONNECTING: Duration = Duration::from_secs(3);
+/// A client waits for its answer, and had better be told soon that there is none.
+const SERVING: Patience = Patience { turn: Duration::from_secs(2), answer: Duration::from_secs(3) };
+/// An operator waits beside a server that may be very busy, and had better get through; though less long than a server
+/// looks back for revocations (`sessions::revocations`), since their time was read before.
+const OPERATING: Patience = Patience { turn: Duration::from_secs(30), answer: Duration::from_secs(40) };
+
+/// How long a write waits.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// For another process to finish writing.
+    turn: Duration,
+    /// For its answer, all in all.
+    answer: Duration,
+}
+
+/// What there is of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// No file.
+    Missing,
+    /// One whose schema is older than this version, or that was never brought to any.
+    Outdated,
+    /// All that is needed.
+    Ready,
+}
 
 /// The database, shared by everything in the process.
 #[derive(Clone)]
@@ -41,6 +66,7 @@ pub struct Store {
     /// One permit a reader: who waits, waits here, and not on a thread.
     reader_permits: Arc<Semaphore>,
     writer: Writer,
+    patience: Patience,
 }
 
 impl Store {
@@ -50,12 +76,34 @@ impl Store {
     ///
     /// If it cannot be opened.
     pub fn open(database: &Database) -> Result<Self, StoreError> {
+        Self::open_as(database, READERS, SERVING)
+    }
+
+    /// The same for an operator's command, beside a server or not: it reads little, and would rather wait than fail.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened.
+    pub fn open_for_operator(database: &Database) -> Result<Self, StoreError> {
+        Self::open_as(database, 1, OPERATING)
+    }
+
+    fn open_as(database: &Database, readers: u32, patience: Patience) -> Result<Self, StoreError> {
         let path = sqlite_path(database)?;
-        let readers = pool(path, Access::Read, READERS)?;
-        let writer =
-            Writer::start(pool(path, Access::Write, 1)?).map_err(|error| StoreError::Unavailable(error.into()))?;
-        let permits = usize::try_from(READERS).unwrap_or(1);
-        Ok(Self { readers, reader_permits: Arc::new(Semaphore::new(permits)), writer })
+        let writer = Writer::start(pool(path, Access::Write, 1, patience)?)
+            .map_err(|error| StoreError::Unavailable(error.into()))?;
+        let permits = usize::try_from(readers).unwrap_or(1);
+        let readers = pool(path, Access::Read, readers, patience)?;
+        Ok(Self { readers, reader_permits: Arc::new(Semaphore::new(permits)), writer, patience })
+    }
+
+    /// What there is of the database. Nothing is made or changed by looking.
+    ///
+    /// # Errors
+    ///
+    /// If what is there cannot be read, or is no database.
+    pub fn look(database: &Database) -> Result<Presence, StoreError> {
+        connection::look(sqlite_path(database)?, SERVING.turn)
     }
 
     /// Makes the database file (0600) if there is none, brings the schema up to date, and returns the
@@ -67,7 +115,7 @@ impl Store {
     pub fn prepare(database: &Database) -> Result<Vec<String>, StoreError> {
         let path = sqlite_path(database)?;
         connection::create_private_file(path).map_err(|error| StoreError::Unavailable(error.into()))?;
-        let mut connection = r2d2::ManageConnection::connect(&SqliteManager::new(path, Access::Write))?;
+        let mut connection = r2d2::ManageConnection::connect(&SqliteManager::new(path, Access::Write, SERVING.turn))?;
         connection::migrate(&mut connection)
     }
 
@@ -81,7 +129,7 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
     {
-        let permit = match timeout(PATIENCE, Arc::clone(&self.reader_permits).acquire_owned()).await {
+        let permit = match timeout(CONNECTING, Arc::clone(&self.reader_permits).acquire_owned()).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) | Err(_) => return Err(StoreError::Busy),
         };
@@ -132,7 +180,7 @@ impl Store {
         A: FnOnce(&T) + Send + 'static,
     {
         let answer = self.writer.submit(attempt, announce)?;
-        match timeout(PATIENCE, answer).await {
+        match timeout(self.patience.answer, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(StoreError::Unavailable("the writer has stopped".into())),
             Err(_) => Err(StoreError::Unavailable("a write was not answered in time".into())),
@@ -183,14 +231,14 @@ fn read_from<T>(
     Ok(query(&mut connection)?)
 }
 
-fn pool(path: &Path, access: Access, size: u32) -> Result<r2d2::Pool<SqliteManager>, StoreError> {
+fn pool(path: &Path, access: Access, size: u32, patience: Patience) -> Result<r2d2::Pool<SqliteManager>, StoreError> {
     r2d2::Pool::builder()
         .max_size(size)
-        .connection_timeout(PATIENCE)
+        .connection_timeout(CONNECTING)
         .test_on_check_out(false)
         .idle_timeout(None)
         .max_lifetime(None)
-        .build(SqliteManager::new(path, access))
+        .build(SqliteManager::new(path, access, patience.turn))
         .map_err(|error| StoreError::Unavailable(error.into()))
 }
 

@@ -33,6 +33,15 @@ type UserColumns =
 const USER_COLUMNS: UserColumns =
     (users::id, users::email, users::name, users::roles, users::email_verified, users::created_at, users::disabled_at);
 
+/// An account as an operator sees it.
+#[derive(Clone, Debug, Queryable)]
+pub struct AccountRow {
+    /// What others may see.
+    pub user: UserRow,
+    /// When somebody last logged in.
+    pub last_login_at: Option<Timestamp>,
+}
+
 /// What a log-in is checked against.
 #[derive(Clone, Queryable)]
 pub struct Credentials {
@@ -93,6 +102,21 @@ pub fn credentials_by_id(conn: &mut AnyConnection, id: UserId) -> QueryResult<Op
     users::table.filter(users::id.eq(id)).select((USER_COLUMNS, users::password_hash)).first(conn).optional()
 }
 
+/// The account with this address.
+pub fn find_by_email(conn: &mut AnyConnection, email_key: &str) -> QueryResult<Option<AccountRow>> {
+    let theirs = users::table.filter(users::email_key.eq(email_key));
+    theirs.select((USER_COLUMNS, users::last_login_at)).first(conn).optional()
+}
+
+/// At most `limit` accounts in the order in which they were made, from the one after `after` on.
+pub fn page(conn: &mut AnyConnection, after: Option<UserId>, limit: i64) -> QueryResult<Vec<AccountRow>> {
+    let ordered = users::table.select((USER_COLUMNS, users::last_login_at)).order(users::id).limit(limit);
+    match after {
+        Some(after) => ordered.filter(users::id.gt(after)).load(conn),
+        None => ordered.load(conn),
+    }
+}
+
 /// The user of a live session: both must exist, be each other's, and not be ended or disabled.
 pub fn of_live_session(
     conn: &mut AnyConnection,
@@ -140,6 +164,44 @@ pub fn replace_password(
     Ok(changed.execute(conn)? == 1)
 }
 
+/// Sets the password, whatever it was. `false`: there is no such account.
+pub fn set_password(conn: &mut AnyConnection, id: UserId, new_hash: &str, now: Timestamp) -> QueryResult<bool> {
+    let changed = diesel::update(users::table.filter(users::id.eq(id)))
+        .set((users::password_hash.eq(new_hash), users::updated_at.eq(now)));
+    Ok(changed.execute(conn)? == 1)
+}
+
+/// Closes the account. `false`: it is closed already, or gone.
+pub fn disable(conn: &mut AnyConnection, id: UserId, now: Timestamp) -> QueryResult<bool> {
+    let open = users::table.filter(users::id.eq(id)).filter(users::disabled_at.is_null());
+    let changed = diesel::update(open).set((users::disabled_at.eq(Some(now)), users::updated_at.eq(now)));
+    Ok(changed.execute(conn)? == 1)
+}
+
+/// Opens the account again. `false`: it is not closed, or gone.
+pub fn enable(conn: &mut AnyConnection, id: UserId, now: Timestamp) -> QueryResult<bool> {
+    let closed = users::table.filter(users::id.eq(id)).filter(users::disabled_at.is_not_null());
+    let changed = diesel::update(closed).set((users::disabled_at.eq(None::<Timestamp>), users::updated_at.eq(now)));
+    Ok(changed.execute(conn)? == 1)
+}
+
+/// Whether the account is there.
+pub fn exists(conn: &mut AnyConnection, id: UserId) -> QueryResult<bool> {
+    diesel::select(diesel::dsl::exists(users::table.filter(users::id.eq(id)))).get_result(conn)
+}
+
+/// The account's roles.
+pub fn roles(conn: &mut AnyConnection, id: UserId) -> QueryResult<Option<Roles>> {
+    users::table.filter(users::id.eq(id)).select(users::roles).first(conn).optional()
+}
+
+/// Replaces the account's roles.
+pub fn set_roles(conn: &mut AnyConnection, id: UserId, roles: &Roles, now: Timestamp) -> QueryResult<()> {
+    let theirs = diesel::update(users::table.filter(users::id.eq(id)));
+    theirs.set((users::roles.eq(roles), users::updated_at.eq(now))).execute(conn)?;
+    Ok(())
+}
+
 /// Changes the name, and returns the account.
 pub fn rename(
     conn: &mut AnyConnection,
@@ -158,4 +220,9 @@ pub fn rename(
 pub fn delete(conn: &mut AnyConnection, id: UserId, verified_hash: &str) -> QueryResult<bool> {
     let unchanged = users::table.filter(users::id.eq(id)).filter(users::password_hash.eq(verified_hash));
     Ok(diesel::delete(unchanged).execute(conn)? == 1)
+}
+
+/// Removes the account. `false`: there is none.
+pub fn remove(conn: &mut AnyConnection, id: UserId) -> QueryResult<bool> {
+    Ok(diesel::delete(users::table.filter(users::id.eq(id))).execute(conn)? == 1)
 }

@@ -1,10 +1,13 @@
 //! Which keys sign and verify: the configured ones, else those that the first start makes.
 
+use std::path::PathBuf;
+
 use super::access::AccessTokens;
 use super::key_files::{KeyFileError, KeyFiles};
 use super::keys::{Asymmetric, Key, KeyError, KeyRing};
 use super::refresh::RefreshTokens;
 use crate::config::{Algorithm, Config};
+use crate::secret::Secret;
 
 /// Why there are no keys to work with.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +18,65 @@ pub enum NoKeys {
     /// A configured secret cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+}
+
+/// The keys of one kind of token, each with the file it was generated into. No file: it is configured.
+pub struct Chosen<K> {
+    /// What signs, and verifies.
+    pub active: (Option<PathBuf>, K),
+    /// What only verifies, the newest first.
+    pub retired: Vec<(Option<PathBuf>, K)>,
+}
+
+impl<K> Chosen<K> {
+    fn configured(active: K, retired: Vec<K>) -> Self {
+        Self { active: (None, active), retired: retired.into_iter().map(|key| (None, key)).collect() }
+    }
+
+    /// Generated keys, of which the one at `active` signs. None: there is no such one.
+    fn generated(mut keys: Vec<(PathBuf, K)>, active: Option<usize>) -> Option<Self> {
+        let (file, key) = keys.remove(active.filter(|active| *active < keys.len())?);
+        let retired = keys.into_iter().rev().map(|(file, key)| (Some(file), key)).collect();
+        Some(Self { active: (Some(file), key), retired })
+    }
+}
+
+/// The secrets of refresh tokens. None: none is configured, and none was made yet.
+///
+/// # Errors
+///
+/// [`NoKeys`].
+pub fn refresh_secrets(config: &Config, files: &KeyFiles) -> Result<Option<Chosen<Secret>>, NoKeys> {
+    let tokens = &config.tokens;
+    if let Some(secret) = &tokens.refresh_secret {
+        return Ok(Some(Chosen::configured(secret.clone(), tokens.refresh_secrets_previous.clone())));
+    }
+    let secrets = files.refresh_secrets()?;
+    let newest = secrets.len().checked_sub(1);
+    Ok(Chosen::generated(secrets, newest))
+}
+
+/// The keys of access tokens. None: none is configured, and none of the algorithm was made yet.
+///
+/// # Errors
+///
+/// [`NoKeys`].
+pub fn access_keys(config: &Config, files: &KeyFiles) -> Result<Option<Chosen<Key>>, NoKeys> {
+    let tokens = &config.tokens;
+    if let Some(secret) = &tokens.access_secret {
+        let retired = tokens.access_secrets_previous.iter().map(Key::from_secret).collect::<Result<_, _>>()?;
+        return Ok(Some(Chosen::configured(Key::from_secret(secret)?, retired)));
+    }
+    let Some(algorithm) = asymmetric(config) else {
+        let key = |(file, secret)| Key::from_secret(&secret).map(|key| (file, key));
+        let keys = files.access_secrets()?.into_iter().map(key).collect::<Result<Vec<_>, _>>()?;
+        let newest = keys.len().checked_sub(1);
+        return Ok(Chosen::generated(keys, newest));
+    };
+    // The newest of the algorithm signs; those of earlier algorithms still verify.
+    let keys = files.access_keys()?;
+    let newest = keys.iter().rposition(|(_, made_for, _)| *made_for == algorithm);
+    Ok(Chosen::generated(keys.into_iter().map(|(file, _, key)| (file, key)).collect(), newest))
 }
 
 /// What issues and verifies refresh tokens. A key that had to be made sets `made`.
@@ -28,18 +90,16 @@ pub fn refresh_tokens(
     issuer: &str,
     made: &mut bool,
 ) -> Result<RefreshTokens, NoKeys> {
-    let tokens = &config.tokens;
-    let (active, retired) = if let Some(secret) = &tokens.refresh_secret {
-        (secret.clone(), tokens.refresh_secrets_previous.clone())
-    } else {
-        if files.refresh_secrets()?.is_empty() {
-            files.generate_refresh()?;
-            *made = true;
-        }
-        let mut secrets = files.refresh_secrets()?;
-        (secrets.pop().ok_or(KeyError::Library)?, secrets)
-    };
-    Ok(RefreshTokens::new(&active, &retired, issuer.to_owned(), tokens.previous_issuers.clone())?)
+    let mut chosen = refresh_secrets(config, files)?;
+    if chosen.is_none() {
+        files.generate_refresh()?;
+        *made = true;
+        chosen = refresh_secrets(config, files)?;
+    }
+    let chosen = chosen.ok_or(KeyError::Library)?;
+    let retired: Vec<Secret> = chosen.retired.into_iter().map(|(_, secret)| secret).collect();
+    let previous_issuers = config.tokens.previous_issuers.clone();
+    Ok(RefreshTokens::new(&chosen.active.1, &retired, issuer.to_owned(), previous_issuers)?)
 }
 
 /// What issues and verifies access tokens. A key that had to be made sets `made`.
@@ -49,26 +109,18 @@ pub fn refresh_tokens(
 /// [`NoKeys`].
 pub fn access_tokens(config: &Config, files: &KeyFiles, issuer: &str, made: &mut bool) -> Result<AccessTokens, NoKeys> {
     let tokens = &config.tokens;
-    let ring = match (&tokens.access_secret, tokens.algorithm) {
-        (Some(secret), _) => {
-            let retired = tokens.access_secrets_previous.iter().map(Key::from_secret).collect::<Result<_, _>>()?;
-            KeyRing::new(Key::from_secret(secret)?, retired)
+    let mut chosen = access_keys(config, files)?;
+    if chosen.is_none() {
+        match asymmetric(config) {
+            Some(algorithm) => files.generate_access(algorithm)?,
+            None => files.generate_access_secret()?,
         }
-        (None, Some(Algorithm::Hs256)) => {
-            if files.access_secrets()?.is_empty() {
-                files.generate_access_secret()?;
-                *made = true;
-            }
-            let mut secrets = files.access_secrets()?;
-            let active = secrets.pop().ok_or(KeyError::Library)?;
-            KeyRing::new(Key::from_secret(&active)?, secrets.iter().map(Key::from_secret).collect::<Result<_, _>>()?)
-        }
-        (None, Some(Algorithm::Es256) | None) => asymmetric(files, Asymmetric::Es256, made)?,
-        (None, Some(Algorithm::EdDsa)) => asymmetric(files, Asymmetric::EdDsa, made)?,
-        (None, Some(Algorithm::Rs256)) => asymmetric(files, Asymmetric::Rs256, made)?,
-    };
+        *made = true;
+        chosen = access_keys(config, files)?;
+    }
+    let chosen = chosen.ok_or(KeyError::Library)?;
     Ok(AccessTokens::new(
-        ring,
+        KeyRing::new(chosen.active.1, chosen.retired.into_iter().map(|(_, key)| key).collect()),
         issuer.to_owned(),
         &tokens.previous_issuers,
         tokens.audience.clone(),
@@ -77,14 +129,12 @@ pub fn access_tokens(config: &Config, files: &KeyFiles, issuer: &str, made: &mut
     ))
 }
 
-/// The newest generated key of the algorithm signs; those of earlier algorithms still verify.
-fn asymmetric(files: &KeyFiles, algorithm: Asymmetric, made: &mut bool) -> Result<KeyRing, NoKeys> {
-    if !files.access_keys()?.iter().any(|(made_for, _)| *made_for == algorithm) {
-        files.generate_access(algorithm)?;
-        *made = true;
+/// The algorithm that access tokens are signed with where no secret is configured. None: HS256.
+fn asymmetric(config: &Config) -> Option<Asymmetric> {
+    match config.tokens.algorithm {
+        Some(Algorithm::Hs256) => None,
+        Some(Algorithm::Es256) | None => Some(Asymmetric::Es256),
+        Some(Algorithm::EdDsa) => Some(Asymmetric::EdDsa),
+        Some(Algorithm::Rs256) => Some(Asymmetric::Rs256),
     }
-    let mut keys = files.access_keys()?;
-    let newest = keys.iter().rposition(|(made_for, _)| *made_for == algorithm).ok_or(KeyError::Library)?;
-    let (_, active) = keys.remove(newest);
-    Ok(KeyRing::new(active, keys.into_iter().map(|(_, key)| key).collect()))
 }

@@ -64,39 +64,44 @@ impl KeyFiles {
         &self.folder
     }
 
-    /// The refresh secrets, the active one last. None: nothing was generated here.
+    /// The refresh secrets and their files, the active one last. None: nothing was generated here.
     ///
     /// # Errors
     ///
     /// If a file cannot be read or others can read it.
-    pub fn refresh_secrets(&self) -> Result<Vec<Secret>, KeyFileError> {
-        self.named("refresh-", ".key")?.iter().map(|path| read_private(path)).collect()
+    pub fn refresh_secrets(&self) -> Result<Vec<(PathBuf, Secret)>, KeyFileError> {
+        self.secrets("refresh-", ".key")
     }
 
-    /// The access keys, the active one last. The algorithm is in the file's name.
+    /// The access keys and their files, the active one last. The algorithm is in the file's name.
     ///
     /// # Errors
     ///
     /// If a file cannot be read, others can read it, or it is not a key.
-    pub fn access_keys(&self) -> Result<Vec<(Asymmetric, Key)>, KeyFileError> {
+    pub fn access_keys(&self) -> Result<Vec<(PathBuf, Asymmetric, Key)>, KeyFileError> {
         let mut keys = Vec::new();
         for path in self.named("access-", ".pem")? {
             let Some(algorithm) = algorithm_of(&path) else { continue };
             match Key::from_pem(algorithm, &read_private(&path)?) {
-                Ok(key) => keys.push((algorithm, key)),
+                Ok(key) => keys.push((path, algorithm, key)),
                 Err(source) => return Err(KeyFileError::Unusable { path, source }),
             }
         }
         Ok(keys)
     }
 
-    /// The access secrets for HS256, the active one last.
+    /// The access secrets for HS256 and their files, the active one last.
     ///
     /// # Errors
     ///
     /// If a file cannot be read or others can read it.
-    pub fn access_secrets(&self) -> Result<Vec<Secret>, KeyFileError> {
-        self.named("access-", "-hs256.key")?.iter().map(|path| read_private(path)).collect()
+    pub fn access_secrets(&self) -> Result<Vec<(PathBuf, Secret)>, KeyFileError> {
+        self.secrets("access-", "-hs256.key")
+    }
+
+    fn secrets(&self, prefix: &str, suffix: &str) -> Result<Vec<(PathBuf, Secret)>, KeyFileError> {
+        let read = |path: PathBuf| read_private(&path).map(|secret| (path, secret));
+        self.named(prefix, suffix)?.into_iter().map(read).collect()
     }
 
     /// Makes the next refresh secret.

@@ -7,9 +7,12 @@
 //! | [`jws`] | the one strict reading of a compact JWS (RFC 7515, RFC 8725) that both go through |
 //! | [`keys`] | the key ring: which key signs, which keys still verify, the public set |
 //! | [`key_files`] | keys that the first start makes and later starts read |
+//! | [`configured`] | which keys are used: the configured ones, else those |
+//! | [`inventory`] | the keys that are in use, without what is in them |
 
 pub mod access;
 pub mod configured;
+pub mod inventory;
 pub mod jws;
 pub mod key_files;
 pub mod keys;

@@ -1,6 +1,7 @@
 //! Accounts: register, authenticate, change, delete. Sessions are somebody else's business; where an
 //! account and its sessions must change together, both sets of queries run in one transaction here.
 
+pub mod administration;
 pub mod budget;
 
 use std::net::IpAddr;
@@ -8,7 +9,7 @@ use std::net::IpAddr;
 use email_address::{EmailAddress, Options};
 
 use self::budget::{Budget, Denied};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
 use crate::passwords::{Comparison, HashError, Hasher, Password};
@@ -17,7 +18,7 @@ use crate::store::columns::Roles;
 use crate::store::events;
 use crate::store::sessions::{self, Ended, Scope};
 use crate::store::users::{self, NewUser, UserRow};
-use crate::store::{AnyConnection, Store, StoreError};
+use crate::store::{AnyConnection, QueryResult, Store, StoreError};
 
 /// The longest address, in bytes (RFC 5321 section 4.5.3.1.3, less the brackets).
 pub const MAX_EMAIL: usize = 254;
@@ -28,6 +29,7 @@ const ROUNDS: usize = 3;
 /// Events that are removed in one transaction.
 const AT_ONCE: i64 = 500;
 /// Why sessions end.
+const ACCOUNT_DISABLED: &str = "account_disabled";
 const PASSWORD_CHANGED: &str = "password_changed";
 const ACCOUNT_DELETED: &str = "account_deleted";
 
@@ -75,6 +77,9 @@ pub enum UserError {
     /// The account is gone.
     #[error("the account is gone")]
     Gone,
+    /// Another account has the address.
+    #[error("the e-mail address is taken")]
+    EmailTaken,
     /// The account kept changing.
     #[error("the account changed meanwhile")]
     Changed,
@@ -111,19 +116,26 @@ impl Users {
     ///
     /// [`UserError::Invalid`] naming every bad member, [`UserError::TooMany`], or a hashing failure.
     pub async fn prepare(&self, registration: Registration, address: Option<IpAddr>) -> Result<NewUser, UserError> {
-        let mut errors = Vec::new();
-        let mut check = |field, result: Result<(), String>| {
-            if let Err(message) = result {
-                errors.push(FieldError { field, message });
-            }
-        };
-        check("email", check_email(&registration.email));
-        check("password", registration.password.check(self.min_password, &registration.email));
-        check("name", check_name(registration.name.as_deref()));
+        let errors = self.mistakes(&registration);
         if !errors.is_empty() {
             return Err(UserError::Invalid(errors));
         }
         self.budget.registration(address).await?;
+        self.hash(registration).await
+    }
+
+    /// Every member of a registration that is not acceptable.
+    fn mistakes(&self, registration: &Registration) -> Vec<FieldError> {
+        let checked = [
+            ("email", check_email(&registration.email)),
+            ("password", registration.password.check(self.min_password, &registration.email)),
+            ("name", check_name(registration.name.as_deref())),
+        ];
+        checked.into_iter().filter_map(|(field, result)| Some(FieldError { field, message: result.err()? })).collect()
+    }
+
+    /// The account that an acceptable registration makes.
+    async fn hash(&self, registration: Registration) -> Result<NewUser, UserError> {
         let password_hash = self.hasher.hash(registration.password).await?;
         let now = self.clock.now();
         Ok(NewUser {
@@ -219,9 +231,7 @@ impl Users {
                 }
                 events::keep(conn, &kept, now)?;
                 let ended = sessions::revoke(conn, id, Scope::Except(keep), now, PASSWORD_CHANGED)?;
-                ended
-                    .iter()
-                    .try_for_each(|session| events::keep(conn, &kept_revoked.clone().session(session.id), now))?;
+                events::keep_of_each(conn, &kept_revoked, ended.iter().map(|session| session.id), now)?;
                 Ok(Some(ended))
             };
             let announce = move |ended: &Option<Vec<Ended>>| {
@@ -272,13 +282,7 @@ impl Users {
             let revoked = Event::new(Kind::Revoked).user(id).detail(ACCOUNT_DELETED).ip_address(from.as_deref());
             let announce = announce.clone();
             let attempt = move |conn: &mut AnyConnection| {
-                if !users::delete(conn, id, &password_hash)? {
-                    return Ok(None);
-                }
-                let ended = sessions::revoke(conn, id, Scope::All, now, ACCOUNT_DELETED)?;
-                sessions::anonymise(conn, id)?;
-                events::forget(conn, id, AT_ONCE)?;
-                Ok(Some(ended))
+                users::delete(conn, id, &password_hash)?.then(|| clear_away(conn, id, now)).transpose()
             };
             let announce = move |ended: &Option<Vec<Ended>>| {
                 if let Some(ended) = ended {
@@ -345,6 +349,14 @@ impl Users {
             }
         }
     }
+}
+
+/// What a deleted account leaves behind: its sessions end and lose everything personal, and its past goes.
+fn clear_away(conn: &mut AnyConnection, id: UserId, now: Timestamp) -> QueryResult<Vec<Ended>> {
+    let ended = sessions::revoke(conn, id, Scope::All, now, ACCOUNT_DELETED)?;
+    sessions::anonymise(conn, id)?;
+    events::forget(conn, id, AT_ONCE)?;
+    Ok(ended)
 }
 
 /// Addresses are compared without case.

@@ -1,15 +1,19 @@
 //! Queries on sessions. [`rotation`] holds the statements that move a session on, [`rows`] what goes in
 //! and comes out.
 
+mod everybody;
 mod expiry;
 mod rotation;
 mod rows;
 
 use diesel::prelude::*;
 
+pub use self::everybody::{count_live, end, live_page, opened_since, set_roles};
 pub use self::expiry::{idle_among, purge_ended, purge_expired, purge_idle};
 pub use self::rotation::{adopt, advance, confirm, count_streak, find, recover, revoke_at};
-pub use self::rows::{Device, Ended, Handover, NewSession, Scope, SessionRow, SessionSummary, Successor, Transport};
+pub use self::rows::{
+    Device, Ended, Handover, NewSession, OwnedSession, Scope, SessionRow, SessionSummary, Successor, Transport,
+};
 use super::AnyConnection;
 use super::columns::Roles;
 use super::schema::sessions;

@@ -45,7 +45,8 @@ impl Table {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("test.db");
         Store::prepare(&Database::Sqlite(path.clone())).unwrap();
-        let connection = r2d2::ManageConnection::connect(&SqliteManager::new(&path, Access::Write)).unwrap();
+        let connection =
+            r2d2::ManageConnection::connect(&SqliteManager::new(&path, Access::Write, Duration::from_secs(2))).unwrap();
         let (id, user, bystander) = (SessionId::generate(), UserId::generate(), SessionId::generate());
         let mut table = Self { connection, id, user, bystander, _folder: folder };
         for (id, user_id) in [(id, user), (bystander, UserId::generate())] {

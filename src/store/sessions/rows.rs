@@ -170,6 +170,17 @@ pub struct SessionSummary {
     pub expires_at: Timestamp,
 }
 
+/// A session and whose it is.
+#[derive(Clone, Debug, Queryable)]
+pub struct OwnedSession {
+    /// As its user sees it.
+    pub session: SessionSummary,
+    /// Whose.
+    pub user_id: UserId,
+    /// Their address.
+    pub email: String,
+}
+
 /// A session that has ended while one of its access tokens may still be alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Queryable)]
 pub struct Ended {

@@ -1,0 +1,62 @@
+//! `serve`: listen and answer until a signal says otherwise.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Failure;
+use crate::app::App;
+use crate::config::Config;
+use crate::telemetry;
+
+/// Serves until SIGTERM or SIGINT, then finishes the requests in flight.
+pub fn run(config: &Config) -> Result<(), Failure> {
+    telemetry::start(&config.log)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    actix_web::rt::System::new().block_on(async {
+        // Before anything else, so that a signal during a slow start is heard.
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let app = App::build(config)?;
+        announce(&app, config);
+        app.run(stop_signal(interrupt, terminate)).await?;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+async fn stop_signal(mut interrupt: Signal, mut terminate: Signal) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping: requests in flight are being finished");
+}
+
+/// Says where things are and what to try: for people on a terminal, else as one line of the log.
+fn announce(app: &App, config: &Config) {
+    let (url, data) = (format!("http://{}", app.address()), std::path::absolute(&config.data_dir));
+    let data = data.unwrap_or_else(|_| config.data_dir.clone());
+    let (data, first_start) = (data.display(), app.countersign().first_start());
+    let attempt = format!(
+        "curl -X POST {url}/v1/auth/register -H 'Content-Type: application/json' \
+         -d '{{\"email\":\"ada@example.com\",\"password\":\"correct horse battery\"}}'"
+    );
+    let description = format!("{url}/openapi.json");
+    if !std::io::stderr().is_terminal() {
+        let issuer = app.countersign().issuer();
+        tracing::info!(%url, %data, issuer, api = description, "try" = attempt, "listening on {url}");
+        if let Some(keys) = &first_start.keys {
+            tracing::info!(folder = %keys.display(), "signing keys were made, with mode 0600");
+        }
+        return;
+    }
+    let mut text = format!("\n  Countersign listens on {url}\n");
+    if let Some(keys) = &first_start.keys {
+        text += &format!("  Made      signing keys in {} (0600; back them up with the database)\n", keys.display());
+    }
+    text += &format!("  Data      {data}\n  API       {description}\n  Try       {attempt}\n\n");
+    // Nobody left to read it is no reason to stop.
+    let _unread = std::io::stderr().write_all(text.as_bytes());
+}

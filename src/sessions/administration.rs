@@ -1,0 +1,109 @@
+//! Sessions in the hands of an operator: anybody's, listed and ended. It takes no key, for no token is issued or read.
+//!
+//! That a session has ended is kept among its user's events in the same transaction. A running server learns of
+//! it as it learns of any that others ended.
+
+use std::time::Duration;
+
+use crate::clock::{Clock, Timestamp};
+use crate::events::{Event, Kind};
+use crate::ids::{SessionId, UserId};
+use crate::store::sessions::{self, OwnedSession, Scope};
+use crate::store::{AnyConnection, QueryResult, Store, StoreError, events};
+
+/// Sessions that are read at once.
+const PAGE: i64 = 500;
+/// Sessions that end in one transaction: few enough that a server which wants to write hardly notices.
+const BATCH: i64 = 100;
+/// For each unit of time at work, so many at rest, in which a server gets its turn; and the least and the most rest.
+const REST: u32 = 2;
+const LEAST_REST: Duration = Duration::from_millis(2);
+const MOST_REST: Duration = Duration::from_millis(200);
+/// Why sessions end.
+const BY_OPERATOR: &str = "ended_by_operator";
+
+/// What an operator can do with sessions. Clones share it.
+#[derive(Clone)]
+pub struct Administration {
+    store: Store,
+    clock: Clock,
+}
+
+impl Administration {
+    /// Puts the parts together.
+    pub fn new(store: Store, clock: Clock) -> Self {
+        Self { store, clock }
+    }
+
+    /// Some live sessions, of one user or of all, in the order in which they were opened, from the one after `after`
+    /// on. None: there are no more.
+    ///
+    /// # Errors
+    ///
+    /// If the database gave no answer.
+    pub async fn page(&self, user: Option<UserId>, after: Option<SessionId>) -> Result<Vec<OwnedSession>, StoreError> {
+        let now = self.clock.now();
+        self.store.read(move |conn| sessions::live_page(conn, user, after, now, PAGE)).await
+    }
+
+    /// Ends a session. `false`: it is over already, or there is none.
+    ///
+    /// # Errors
+    ///
+    /// If the database gave no answer.
+    pub async fn end(&self, id: SessionId) -> Result<bool, StoreError> {
+        let (ended, _) = self.end_some(vec![id]).await?;
+        Ok(ended > 0)
+    }
+
+    /// Ends every session of a user, all at once, and returns how many there were.
+    ///
+    /// # Errors
+    ///
+    /// If the database gave no answer.
+    pub async fn end_all_of(&self, user: UserId) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        let attempt = move |conn: &mut AnyConnection| {
+            let ended = sessions::revoke(conn, user, Scope::All, now, BY_OPERATOR)?;
+            events::keep_of_each(conn, &ended_of(user), ended.iter().map(|session| session.id), now)?;
+            Ok(ended.len())
+        };
+        self.store.write(attempt).await
+    }
+
+    /// Ends every session that was opened at `since` or later, a few at a time, and returns how many.
+    ///
+    /// # Errors
+    ///
+    /// If the database gave no answer. Those that had ended by then have ended.
+    pub async fn end_opened_since(&self, since: Timestamp) -> Result<usize, StoreError> {
+        let (mut after, mut ended) = (None, 0);
+        loop {
+            let now = self.clock.now();
+            let search = move |conn: &mut AnyConnection| sessions::opened_since(conn, since, after, now, BATCH);
+            // Among readers, since it may take long to find a few among many.
+            let some = self.store.read(search).await?;
+            let Some(last) = some.last().copied() else { return Ok(ended) };
+            let (count, began) = self.end_some(some).await?;
+            let took = self.clock.now().since(began);
+            (after, ended) = (Some(last), ended + count);
+            tokio::time::sleep((took * REST).clamp(LEAST_REST, MOST_REST)).await;
+        }
+    }
+
+    /// Returns how many of them it has ended, and since when nobody else could write.
+    async fn end_some(&self, ids: Vec<SessionId>) -> Result<(usize, Timestamp), StoreError> {
+        let clock = self.clock.clone();
+        let attempt = move |conn: &mut AnyConnection| -> QueryResult<(usize, Timestamp)> {
+            let now = clock.now();
+            let ended = sessions::end(conn, &ids, now, BY_OPERATOR)?;
+            ended.iter().try_for_each(|(id, user)| events::keep(conn, &ended_of(*user).session(*id), now))?;
+            Ok((ended.len(), now))
+        };
+        self.store.write(attempt).await
+    }
+}
+
+fn ended_of(user: UserId) -> Event {
+    Event::new(Kind::Revoked).user(user).detail(BY_OPERATOR)
+}

@@ -1,0 +1,108 @@
+//! Live sessions whoever they belong to, as an operator lists and ends them.
+
+use diesel::prelude::*;
+
+use super::rows::OwnedSession;
+use crate::clock::Timestamp;
+use crate::ids::{SessionId, UserId};
+use crate::store::AnyConnection;
+use crate::store::columns::Roles;
+use crate::store::schema::{sessions, users};
+
+/// At most `limit` live sessions, of one user or of all, in the order in which they were opened, from the one after
+/// `after` on.
+pub fn live_page(
+    conn: &mut AnyConnection,
+    user: Option<UserId>,
+    after: Option<SessionId>,
+    now: Timestamp,
+    limit: i64,
+) -> QueryResult<Vec<OwnedSession>> {
+    let mut live = sessions::table
+        .inner_join(users::table.on(sessions::user_id.eq(users::id)))
+        .filter(sessions::revoked_at.is_null())
+        .filter(sessions::idle_expires_at.gt(now))
+        .filter(sessions::expires_at.gt(now))
+        .order(sessions::id)
+        .select((
+            (
+                sessions::id,
+                sessions::device_name,
+                sessions::user_agent,
+                sessions::ip_address,
+                sessions::created_at,
+                sessions::last_used_at,
+                sessions::expires_at,
+            ),
+            users::id,
+            users::email,
+        ))
+        .limit(limit)
+        .into_boxed();
+    if let Some(user) = user {
+        live = live.filter(sessions::user_id.eq(user));
+    }
+    if let Some(after) = after {
+        live = live.filter(sessions::id.gt(after));
+    }
+    live.load(conn)
+}
+
+/// At most `limit` live sessions that were opened at `since` or later, from the one after `after` on.
+pub fn opened_since(
+    conn: &mut AnyConnection,
+    since: Timestamp,
+    after: Option<SessionId>,
+    now: Timestamp,
+    limit: i64,
+) -> QueryResult<Vec<SessionId>> {
+    let mut opened = sessions::table
+        .filter(sessions::revoked_at.is_null())
+        .filter(sessions::idle_expires_at.gt(now))
+        .filter(sessions::expires_at.gt(now))
+        .filter(sessions::created_at.ge(since))
+        .order(sessions::id)
+        .select(sessions::id)
+        .limit(limit)
+        .into_boxed();
+    if let Some(after) = after {
+        opened = opened.filter(sessions::id.gt(after));
+    }
+    opened.load(conn)
+}
+
+/// Ends those of `ids` that are live, and returns them, each with its user.
+pub fn end(
+    conn: &mut AnyConnection,
+    ids: &[SessionId],
+    now: Timestamp,
+    reason: &'static str,
+) -> QueryResult<Vec<(SessionId, UserId)>> {
+    let live = sessions::table
+        .filter(sessions::id.eq_any(ids))
+        .filter(sessions::revoked_at.is_null())
+        .filter(sessions::idle_expires_at.gt(now))
+        .filter(sessions::expires_at.gt(now));
+    diesel::update(live)
+        .set((sessions::revoked_at.eq(Some(now)), sessions::revoked_reason.eq(Some(reason))))
+        .returning((sessions::id, sessions::user_id))
+        .get_results(conn)
+}
+
+/// How many live sessions a user has.
+pub fn count_live(conn: &mut AnyConnection, user: UserId, now: Timestamp) -> QueryResult<i64> {
+    sessions::table
+        .filter(sessions::user_id.eq(user))
+        .filter(sessions::revoked_at.is_null())
+        .filter(sessions::idle_expires_at.gt(now))
+        .filter(sessions::expires_at.gt(now))
+        .count()
+        .get_result(conn)
+}
+
+/// Replaces the copy of a user's roles in every session, so that the next refresh hands them out.
+pub fn set_roles(conn: &mut AnyConnection, user: UserId, roles: &Roles) -> QueryResult<()> {
+    let theirs = sessions::table.filter(sessions::user_id.eq(user)).filter(sessions::revoked_at.is_null());
+    diesel::update(theirs).set(sessions::roles.eq(roles)).execute(conn)?;
+    Ok(())
+}
