@@ -124,6 +124,13 @@ impl Page {
         self.browser.run(&format!("document.getElementById('operations-{operation}').scrollIntoView()"));
     }
 
+    /// No token outlives the page.
+    #[track_caller]
+    fn assert_nothing_is_kept(&self) {
+        let kept = "return [localStorage.length, sessionStorage.length, document.cookie]";
+        assert_eq!(self.browser.run(kept), json!([0, 0, ""]));
+    }
+
     /// Nothing was loaded from elsewhere, and nothing went wrong but what the test made go wrong.
     #[track_caller]
     fn assert_clean(&self, refused: &[u16]) {
@@ -215,6 +222,7 @@ fn a_token_typed_into_the_authorize_dialog_is_used() {
     page.find(&format!("{dialog}//input")).paste(&pair.access);
     page.find(&format!("{dialog}//button[contains(@class, 'authorize')]")).click();
     page.says("Signed in: the token goes with every call");
+    page.assert_nothing_is_kept();
     assert_looks_as_before("authorize", &page.browser.screenshot());
     page.find(&format!("{dialog}//button[contains(., 'Close')]")).click();
     page.unfold("Account-showUser");
@@ -251,8 +259,7 @@ fn tokens_are_forgotten_with_the_page() {
     page.unfold("Tokens-login");
     page.execute("Tokens-login", 200);
     page.says("Signed in");
-    let kept = "return [localStorage.length, sessionStorage.length, document.cookie]";
-    assert_eq!(page.browser.run(kept), json!([0, 0, ""]));
+    page.assert_nothing_is_kept();
     page.load();
     page.says("Not signed in");
     page.unfold("Account-showUser");

@@ -43,7 +43,7 @@ fn announce(app: &App, config: &Config) {
         "curl -X POST {url}/v1/auth/register -H 'Content-Type: application/json' \
          -d '{{\"email\":\"ada@example.com\",\"password\":\"correct horse battery\"}}'"
     );
-    let description = format!("{url}/openapi.json");
+    let description = format!("{url}/docs");
     if !std::io::stderr().is_terminal() {
         let issuer = app.countersign().issuer();
         tracing::info!(%url, %data, issuer, api = description, "try" = attempt, "listening on {url}");

@@ -21,7 +21,8 @@ Signs users in and hands out pairs of tokens: a short-lived access token, which 
 the public keys of `/.well-known/jwks.json`, and a refresh token, which is used once and exchanged for the next pair.
 
 Requests and answers are JSON in UTF-8. Times are RFC 3339 in UTC, durations whole seconds, ids UUIDs. Unknown \
-request members are ignored. Whatever is answered to GET is answered to HEAD, without the body.
+request members are ignored. Whatever is answered to GET is answered to HEAD, without the body; OPTIONS names the \
+methods of a path in `Allow`.
 
 Every error is an RFC 9457 problem whose `code` is stable. A request body may have at most 64 KiB.
 
@@ -79,8 +80,8 @@ fn security_schemes() -> Value {
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "The access token (RFC 9068) in `Authorization`, the scheme in any case. \
-                            Together with an `accessToken` cookie of another value: 400.",
+            "description": "The access token (RFC 9068) in `Authorization`, the scheme in any case; never in the query \
+                            string. Together with an `accessToken` cookie of another value: 400.",
         },
         "accessCookie": {
             "type": "apiKey",

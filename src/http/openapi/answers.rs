@@ -157,8 +157,9 @@ pub(super) fn parameters() -> Value {
         "RequestId": {
             "name": "X-Request-Id",
             "in": "header",
-            "description": "A name for the request, kept in the answer and in the log; any other is replaced.",
-            "schema": { "type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$" },
+            "description": "A name for the request, kept in the answer and in the log if it is one of at most 64 letters, \
+                            digits and `_.-`; any other is replaced.",
+            "schema": { "type": "string" },
         },
     })
 }

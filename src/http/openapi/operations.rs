@@ -174,6 +174,7 @@ fn logout() -> Operation {
 
 fn list_sessions() -> Operation {
     Operation::new("Sessions", "listSessions", "List the caller's live sessions")
+        .about("One for each signed-in device; `current` marks the one that asks.")
         .guarded()
         .answers("200", body("Most recently used first.", "Sessions", examples::sessions()))
         .fails(READ)
@@ -190,6 +191,7 @@ fn end_sessions() -> Operation {
     }]);
     let answer = body("Ended.", "Revoked", json!({ "revoked": 2 }));
     Operation::new("Sessions", "endSessions", "End many sessions")
+        .about("`others` leaves the session that asks, `all` ends it too.")
         .guarded()
         .member("parameters", scope)
         .answers("200", with_header(answer, "Set-Cookie", "ClearCookie"))
@@ -215,6 +217,7 @@ fn end_session() -> Operation {
 
 fn show_user() -> Operation {
     Operation::new("Account", "showUser", "Show the caller's account")
+        .about("As it is now, not as it was when the access token was issued.")
         .guarded()
         .answers("200", body("The account.", "User", examples::user()))
         .fails(READ)
@@ -222,6 +225,7 @@ fn show_user() -> Operation {
 
 fn change_user() -> Operation {
     Operation::new("Account", "changeUser", "Change the caller's account")
+        .about("A member that is absent stays as it is; null takes the name away.")
         .guarded()
         .takes("ChangeUserRequest", false, json!({ "name": "Ada" }))
         .answers("200", body("The account as it is now.", "User", examples::user()))
@@ -271,11 +275,13 @@ fn list_events() -> Operation {
 
 fn jwks() -> Operation {
     Operation::new("Machines", "jwks", "The public keys that verify access tokens")
+        .about("None while access tokens are signed with HS256.")
         .answers("200", public("The keys.", "PublicKeys", examples::public_keys()))
 }
 
 fn live() -> Operation {
     Operation::new("Machines", "live", "Whether the process answers")
+        .about("Nothing else is asked: the database may be away.")
         .answers("200", body("It does.", "Live", json!({ "status": "live" })))
 }
 
@@ -288,7 +294,9 @@ fn ready() -> Operation {
 
 fn document() -> Operation {
     let example = json!({ "openapi": "3.1.0", "info": { "title": "Countersign", "version": "…" }, "paths": {} });
-    Operation::new("Machines", "document", "This document").answers("200", public("The document.", "Document", example))
+    Operation::new("Machines", "document", "This document")
+        .about("Made from the code that answers; `countersign openapi` prints it too.")
+        .answers("200", public("The document.", "Document", example))
 }
 
 fn docs() -> Operation {

@@ -47,8 +47,10 @@ fn text_or_null(description: &str) -> Value {
     json!({ "type": ["string", "null"], "description": description })
 }
 
+/// One line, and not a blank one.
 fn name(description: &str) -> Value {
-    json!({ "type": ["string", "null"], "minLength": 1, "maxLength": MAX_NAME, "description": description })
+    let pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
+    json!({ "type": ["string", "null"], "maxLength": MAX_NAME, "pattern": pattern, "description": description })
 }
 
 /// Every schema, by name.

@@ -20,7 +20,11 @@ pub(super) fn schemas() -> Map<String, Value> {
         properties
     };
     let email = json!({
-        "type": "string", "format": "idn-email", "maxLength": MAX_EMAIL, "description": "Compared without case.",
+        "type": "string",
+        "format": "idn-email",
+        "pattern": r"^[^\s@]+@[^\s@]+\.[^\s@]+$",
+        "maxLength": MAX_EMAIL,
+        "description": "Compared without case.",
     });
     let members = |members: &[(&str, Value)]| -> Map<String, Value> {
         members.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect()
@@ -61,6 +65,7 @@ fn new_password() -> Value {
     json!({
         "type": "string",
         "format": "password",
+        "minLength": 8,
         "maxLength": MAX_CHARACTERS,
         "description": "At least 8 characters unless configured otherwise; any Unicode, no composition rules, \
                         but not a common password and not the e-mail address.",
