@@ -58,7 +58,7 @@ fn while_nobody_can_write_writes_are_503_and_reads_go_on() {
     let app = TestApp::start(&home);
     let pair = app.sign_up(ADA);
     let mut connection = SqliteConnection::establish(home.database().to_str().unwrap()).unwrap();
-    connection.batch_execute("BEGIN IMMEDIATE").unwrap();
+    connection.batch_execute("PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE").unwrap();
     for answer in writes(&app, &pair) {
         assert_unavailable(answer);
     }
