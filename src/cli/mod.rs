@@ -7,12 +7,14 @@
 //! | `users.rs`, `sessions.rs`, `keys.rs` | `user …`; `session …`; `keys …` |
 //! | `services.rs` | what `user` and `session` work with: the database, beside a running server or not |
 //! | `listing.rs` | what is read, as a table or as JSON, without anything that would steer a terminal |
+//! | `portraits.rs` | what is printed of accounts and their events |
 //! | `password.rs` | a new password, from a prompt or from standard input |
 
 mod health;
 mod keys;
 mod listing;
 mod password;
+mod portraits;
 mod serve;
 mod services;
 mod sessions;
