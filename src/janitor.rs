@@ -17,7 +17,7 @@ const ROUND: Duration = Duration::from_secs(60);
 /// What a batch should take. The size of the next one follows from what the last one took.
 const AIM: Duration = Duration::from_millis(4);
 /// The smallest and the largest batch, in rows.
-const BATCH: (i64, i64) = (16, 512);
+const BATCH: (i64, i64) = (64, 512);
 /// For each unit of time at work, so many at rest; and the least rest.
 const REST: u32 = 2;
 const LEAST_REST: Duration = Duration::from_millis(2);
