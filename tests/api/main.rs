@@ -20,5 +20,6 @@ mod jwt_attacks;
 mod limits;
 mod outage;
 mod patience;
+mod standards;
 mod storms;
 mod tokens;
