@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::rt;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpServer, rt};
 
 use crate::clock::Clock;
 use crate::config::{Config, Database};
 use crate::guard::Gate;
 use crate::guard::cross_site::Origins;
 use crate::http::client::TrustedProxies;
+use crate::http::connection::Bounds;
 use crate::http::cookies::Cookies;
 use crate::http::{self, Api, Draining};
 use crate::janitor::Janitor;
@@ -29,16 +30,10 @@ use crate::tokens::keys::KeyError;
 use crate::users::Users;
 use crate::users::budget::{Budget, Limits};
 
-/// How long requests in flight may take to finish when the server stops.
-const DRAIN: Duration = Duration::from_secs(30);
 /// How long no request may come before clients count as sent away.
 const SILENCE: Duration = Duration::from_millis(250);
 /// How often that is waited for: clients that open new connections never fall silent.
 const SEND_AWAY_ROUNDS: u32 = 8;
-/// How long an idle connection is kept.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How long a client may take to send its request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -253,6 +248,7 @@ pub struct App {
     countersign: Countersign,
     listener: TcpListener,
     address: SocketAddr,
+    bounds: Bounds,
 }
 
 impl App {
@@ -279,7 +275,15 @@ impl App {
             source,
         })?;
         let countersign = Countersign::open_with_clock(config, clock)?;
-        Ok(Self { countersign, listener, address })
+        Ok(Self { countersign, listener, address, bounds: Bounds::default() })
+    }
+
+    /// The same, less patient with its clients: for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn within(mut self, bounds: Bounds) -> Self {
+        self.bounds = bounds;
+        self
     }
 
     /// Where it listens; the real port where the configured one was 0.
@@ -298,25 +302,12 @@ impl App {
     ///
     /// If the socket fails.
     pub async fn run(self, shutdown: impl Future<Output = ()> + 'static) -> std::io::Result<()> {
-        let (countersign, arriving) = (self.countersign.clone(), self.countersign.draining.clone());
-        let server = HttpServer::new(move || {
-            let countersign = countersign.clone();
-            actix_web::App::new().configure(move |config| {
-                countersign.configure(config);
-                http::mount_default(config);
-            })
-        })
-        .on_connect(move |_socket, data| {
-            data.insert(arriving.connected());
-        })
-        // Whoever hangs up is not worked for any longer; above all, they leave the queue of log-ins.
-        .h1_allow_half_closed(false)
-        .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(HEAD_TIMEOUT)
-        .shutdown_timeout(DRAIN.as_secs())
-        .disable_signals()
-        .listen(self.listener)?
-        .run();
+        let countersign = self.countersign.clone();
+        let routes = move |config: &mut ServiceConfig| {
+            countersign.configure(config);
+            http::mount_default(config);
+        };
+        let server = http::server::start(self.listener, self.bounds, self.countersign.draining.clone(), routes)?;
         let (handle, draining) = (server.handle(), self.countersign.draining.clone());
         rt::spawn(async move {
             shutdown.await;

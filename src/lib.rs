@@ -32,8 +32,10 @@
 //!    http/openapi.rs  http/openapi/
 //!                         the OpenAPI document: its routes, headers and errors, bodies
 //!    http/docs.rs         the page that shows it
-//!    http/body.rs  http/client.rs  http/cookies.rs
-//!                         JSON members; the client's address; the two cookies
+//!    http/head.rs  http/body.rs  http/client.rs  http/cookies.rs
+//!                         bounds of the head; JSON members; the client's address; the two cookies
+//!    http/server.rs  http/connection.rs
+//!                         the socket; how long and how much one client may keep us busy
 //! F5 guard/mod.rs         Principal, CurrentUser, Role: who may
 //!    guard/credentials.rs where the access token is looked for
 //!    guard/cross_site.rs  whether another site may have sent a request
@@ -105,6 +107,8 @@ mod users;
 pub use app::{App, BuildError, Countersign, FirstStart};
 pub use clock::Clock;
 pub use config::Config;
+#[doc(hidden)]
+pub use http::connection::Bounds;
 pub use ids::{InvalidId, SessionId, UserId};
 
 /// The README's example must compile.

@@ -56,6 +56,8 @@ pub enum Code {
     ValidationFailed,
     /// Too many attempts.
     RateLimited,
+    /// More than 8.5 KiB in a field of the head, or 32 KiB of head.
+    HeadersTooLarge,
     /// A fault of the server.
     Internal,
     /// The database cannot be asked, or the server is full.
@@ -64,7 +66,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the statuses.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::InvalidRequest,
         Self::InvalidGrant,
         Self::InvalidCredentials,
@@ -82,6 +84,7 @@ impl Code {
         Self::UnsupportedMediaType,
         Self::ValidationFailed,
         Self::RateLimited,
+        Self::HeadersTooLarge,
         Self::Internal,
         Self::Unavailable,
     ];
@@ -135,6 +138,11 @@ impl Code {
                 ("validation_failed", S::UNPROCESSABLE_ENTITY, "Some members are not acceptable; see errors.")
             }
             Self::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS, "Too many attempts. Try again later."),
+            Self::HeadersTooLarge => (
+                "headers_too_large",
+                S::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "The request's head, or one field of it, is too large.",
+            ),
             Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "The server failed."),
             Self::Unavailable => {
                 ("unavailable", S::SERVICE_UNAVAILABLE, "The server cannot answer just now. Try again later.")

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 /// A crate or function, and the files that may mention it, as beginnings of their paths.
 const AT_HOME: &[(&str, &[&str])] = &[
     ("actix_web", &["problem.rs", "guard/", "http/", "app.rs", "cli/"]),
+    ("actix_http", &["http/server.rs"]),
+    ("actix_service", &["http/server.rs"]),
     ("diesel", &["store/"]),
     ("diesel_migrations", &["store/"]),
     ("jsonwebtoken", &["tokens/"]),
@@ -20,7 +22,18 @@ const AT_HOME: &[(&str, &[&str])] = &[
     // envelope: how long an answer took, for the log; nothing is decided by it.
     // janitor: how long a batch of deletes took, which decides how large the next one is.
     // passwords: how long the last hash took, which tells who is turned away how long to wait.
-    ("Instant::now", &["clock.rs", "sessions/revocations.rs", "http/envelope.rs", "janitor.rs", "passwords/queue.rs"]),
+    // connection: how long a client keeps us waiting, which nobody's clock decides.
+    (
+        "Instant::now",
+        &[
+            "clock.rs",
+            "sessions/revocations.rs",
+            "http/envelope.rs",
+            "http/connection.rs",
+            "janitor.rs",
+            "passwords/queue.rs",
+        ],
+    ),
 ];
 
 /// The most lines of code in a file, without comments, blank lines and tests.

@@ -447,6 +447,87 @@ fn the_log_holds_no_secret_and_no_query_string_at_any_level() {
     assert!(log.contains("/v1/users/me"), "{log}");
 }
 
+/// OPS-04.
+#[test]
+fn a_security_event_is_one_line_of_json_that_says_when_who_from_where_and_what() {
+    let home = Home::new();
+    let server = home.serve(&[("COUNTERSIGN__ROTATION__OVERLAP", "0"), ("COUNTERSIGN__ROTATION__RECOVERY", "0")]);
+    let mut connection = Connection::open(server.address).unwrap();
+    let mut ask = |method: &str, path: &str, headers: &[(&str, &str)], body: Value| {
+        let headers: Vec<_> = [("Content-Type", "application/json")].iter().chain(headers).copied().collect();
+        connection.send(method, path, &headers, &body.to_string()).unwrap()
+    };
+    let user = json!({ "email": "ada@example.com", "password": PASSWORD });
+    ask("POST", "/v1/auth/register", &[], user.clone());
+    let first = ask("POST", "/v1/auth/login", &[], user.clone()).body;
+    ask("POST", "/v1/auth/login", &[], json!({ "email": "ada@example.com", "password": "not the password" }));
+    let refresh = json!({ "refresh_token": first["refresh_token"] });
+    assert_eq!(ask("POST", "/v1/auth/refresh", &[], refresh.clone()).status, 200);
+    assert_eq!(ask("POST", "/v1/auth/refresh", &[], refresh).body["reason"], "reused");
+    let second = ask("POST", "/v1/auth/login", &[], user.clone()).body;
+    let bearer = format!("Bearer {}", member(&second, "access_token"));
+    let change = json!({ "current_password": PASSWORD, "new_password": "another good turnip" });
+    ask("POST", "/v1/users/me/password", &[("Authorization", &bearer)], change);
+    let cookie = format!("refreshToken={}", member(&second, "refresh_token"));
+    ask("POST", "/v1/auth/refresh", &[("Cookie", &cookie), ("Sec-Fetch-Site", "cross-site")], json!({}));
+    ask("POST", "/v1/auth/logout", &[("Authorization", &bearer)], json!({}));
+
+    let log = server.stop();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect();
+    let events: Vec<&Value> = lines.iter().filter(|line| line["target"] == "countersign::security").collect();
+    let names: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        [
+            "registered",
+            "login_ok",
+            "login_failed",
+            "rotated",
+            "reused",
+            "login_ok",
+            "password_changed",
+            "revoked",
+            "cross_site",
+            "revoked"
+        ],
+        "{log}"
+    );
+    for event in events {
+        let name = event["event"].as_str().unwrap();
+        let at = event["timestamp"].as_str().unwrap();
+        assert!(at.len() > 20 && at.ends_with('Z'), "{event}");
+        assert!(["ERROR", "WARN", "INFO"].contains(&event["level"].as_str().unwrap()), "{event}");
+        // The request that it happened in, by which the access line is found.
+        assert!(event["span"]["id"].is_string(), "{event}");
+        if name != "cross_site" {
+            assert_eq!(event["user_id"], first["user"]["id"], "{event}");
+            assert_eq!(event["ip_address"], "127.0.0.1", "{event}");
+        }
+        if ["rotated", "reused"].contains(&name) {
+            assert_eq!(event["session_id"], first["session_id"], "{event}");
+        }
+    }
+}
+
+/// OPS-02. With secrets in credential files, no other user of the machine can see them in the process.
+#[test]
+fn secrets_in_credentials_are_in_no_argument_no_environment_and_no_log() {
+    let home = Home::new();
+    home.write("credentials/ACCESS_TOKEN_SECRET", SECRET);
+    home.write("credentials/REFRESH_TOKEN_SECRET", OTHER_SECRET);
+    home.write("credentials/PASSWORD_PEPPER", "a-pepper-of-at-least-thirty-two-bytes");
+    let credentials = home.path("credentials").display().to_string();
+    let server = home.serve(&[("CREDENTIALS_DIRECTORY", &credentials), ("COUNTERSIGN__LOG__LEVEL", "trace")]);
+    server.register("ada@example.com");
+    let seen = |name: &str| fs::read(format!("/proc/{}/{name}", server.id())).unwrap();
+    let process = [seen("cmdline"), seen("environ")].concat();
+    assert!(!process.is_empty());
+    let text = String::from_utf8_lossy(&process).into_owned() + &server.stop();
+    for secret in [SECRET, OTHER_SECRET, "a-pepper-of", PASSWORD] {
+        assert!(!text.contains(secret), "{secret}");
+    }
+}
+
 // What the tests above are written with.
 
 fn mode(path: &Path) -> u32 {

@@ -1,13 +1,24 @@
 //! Request bodies: one JSON object of at most 64 KiB, read member by member, so that what is wrong can
 //! be named without quoting a parser.
 
-use actix_web::dev::Payload;
-use actix_web::http::header::CONTENT_TYPE;
-use actix_web::{FromRequest, HttpRequest, web};
-use futures_util::StreamExt as _;
-use futures_util::future::LocalBoxFuture;
-use serde_json::{Map, Value};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::{fmt, io};
 
+use actix_web::dev::{Payload, ServiceRequest};
+use actix_web::error::PayloadError;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::Bytes;
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
+use futures_util::future::LocalBoxFuture;
+use futures_util::{Stream, StreamExt as _};
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+use tokio::time::{Sleep, sleep};
+
+use super::connection::{Bounds, Turn};
 use crate::problem::{Code, FieldError, Problem};
 
 /// The largest body, in bytes.
@@ -61,7 +72,7 @@ impl FromRequest for Members {
             }
             let mut body = web::BytesMut::new();
             while let Some(chunk) = payload.next().await {
-                let chunk = chunk.map_err(|error| Problem::new(Code::InvalidRequest).caused_by(error))?;
+                let chunk = chunk.map_err(cut_off)?;
                 if body.len() + chunk.len() > MAX_BODY {
                     return Err(Code::PayloadTooLarge.into());
                 }
@@ -73,12 +84,107 @@ impl FromRequest for Members {
             if media_type.is_none() {
                 return Err(Code::UnsupportedMediaType.into());
             }
-            match serde_json::from_slice(&body) {
-                Ok(Value::Object(members)) => Ok(Self(members)),
-                Ok(_) => Err(Problem::new(Code::InvalidRequest).detail("The body must be a JSON object.")),
-                Err(_) => Err(Problem::new(Code::InvalidRequest).detail("The body is not JSON.")),
-            }
+            serde_json::from_slice(&body).map(|Distinct(members)| Self(members)).map_err(|_parser| unreadable(&body))
         })
+    }
+}
+
+/// An object that names each of its members once. Of two with one name readers take one or the other (RFC 8259 section
+/// 4): who checks a request before us must not see another than we do.
+struct Distinct(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Distinct {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(DistinctVisitor)
+    }
+}
+
+struct DistinctVisitor;
+
+impl<'de> Visitor<'de> for DistinctVisitor {
+    type Value = Distinct;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Distinct, A::Error> {
+        let mut members = Map::new();
+        while let Some((name, value)) = access.next_entry()? {
+            if members.insert(name, value).is_some() {
+                return Err(de::Error::custom("a member is named twice"));
+            }
+        }
+        Ok(Distinct(members))
+    }
+}
+
+/// What is wrong with a body that is no object of distinct members.
+fn unreadable(body: &[u8]) -> Problem {
+    Problem::new(Code::InvalidRequest).detail(match serde_json::from_slice(body) {
+        Ok(Value::Object(_)) => "The body names a member twice.",
+        Ok(_) => "The body must be a JSON object.",
+        Err(_) => "The body is not JSON.",
+    })
+}
+
+fn cut_off(error: PayloadError) -> Problem {
+    let problem = Problem::new(Code::InvalidRequest);
+    match error {
+        PayloadError::Io(late) if late.kind() == io::ErrorKind::TimedOut => {
+            problem.detail("The body did not come in time.")
+        }
+        error => problem.caused_by(error),
+    }
+}
+
+/// A body that must come in time, whoever reads it.
+struct Timely {
+    payload: Payload,
+    turn: Option<Rc<Turn>>,
+    late: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+/// Gives whoever reads the request's body, if it has one, no longer than [`Bounds::body`] from now.
+pub(super) fn hurry(req: &mut ServiceRequest, turn: Option<Rc<Turn>>) {
+    match req.take_payload() {
+        Payload::None => {}
+        payload => {
+            if let Some(turn) = &turn {
+                turn.expects_body();
+            }
+            let timely = Timely { payload, turn, late: None, ended: false };
+            req.set_payload(Payload::Stream { payload: Box::pin(timely) });
+        }
+    }
+}
+
+impl Stream for Timely {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.payload).poll_next(cx);
+        match (&polled, &this.turn) {
+            (Poll::Ready(None), _) => this.ended = true,
+            (_, Some(turn)) => turn.wants_more(),
+            (_, None) => {}
+        }
+        if polled.is_ready() {
+            return polled;
+        }
+        let bounds = this.turn.as_ref().map_or_else(Bounds::default, |turn| turn.bounds());
+        let late = this.late.get_or_insert_with(|| Box::pin(sleep(bounds.body)));
+        late.as_mut().poll(cx).map(|()| Some(Err(PayloadError::Io(io::ErrorKind::TimedOut.into()))))
+    }
+}
+
+impl Drop for Timely {
+    fn drop(&mut self) {
+        if let Some(turn) = &self.turn {
+            turn.end_of_body(self.ended);
+        }
     }
 }
 

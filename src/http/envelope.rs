@@ -8,8 +8,8 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, PRAGMA,
-    REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, PRAGMA, REFERRER_POLICY,
+    STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::Next;
@@ -18,8 +18,8 @@ use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::body::MAX_BODY;
-use super::{Api, Draining};
+use super::connection::Turn;
+use super::{Api, body, head};
 use crate::guard::Identity;
 use crate::problem::{Code, Problem};
 
@@ -34,7 +34,7 @@ pub(crate) struct RequestId(pub(crate) String);
 
 /// The middleware.
 pub(crate) async fn envelope<B: MessageBody + 'static>(
-    req: ServiceRequest,
+    mut req: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let began = Instant::now();
@@ -42,25 +42,30 @@ pub(crate) async fn envelope<B: MessageBody + 'static>(
     let api = req.app_data::<web::Data<Api>>().cloned();
     let draining = api.as_ref().map(|api| api.draining.clone()).unwrap_or_default();
     draining.count();
+    let turn = Turn::of(req.request());
+    let _serving = turn.clone().map(Turn::begin);
     let tls = api.is_some_and(|api| api.proxies.is_tls(req.request()));
     let options = req.method() == Method::OPTIONS;
     req.extensions_mut().insert(RequestId(id.clone()));
     let span = tracing::info_span!("request", id = %id);
+    let is_last = || draining.is_set() || turn.as_ref().is_some_and(|turn| turn.is_last());
 
-    if declared_length(&req) > MAX_BODY {
-        let mut response = Problem::new(Code::PayloadTooLarge).respond(Some(&id));
-        decorate(&mut response, &id, tls, &draining);
+    if let Err(problem) = head::check(&req) {
+        let mut response = problem.respond(Some(&id));
+        decorate(&mut response, &id, tls, is_last());
         let response = req.into_response(response);
         span.in_scope(|| log(&response, began));
         return Ok(response);
     }
+    body::hurry(&mut req, turn.clone());
 
-    let outcome = AssertUnwindSafe(next.call(req)).catch_unwind().instrument(span.clone()).await;
+    // In a block of its own, so that the call itself may panic, too.
+    let outcome = AssertUnwindSafe(async { next.call(req).await }).catch_unwind().instrument(span.clone()).await;
     let _inside = span.enter();
     let error = match outcome {
         Ok(Ok(response)) => {
             let mut response = finish(response, &id, options);
-            decorate(response.response_mut(), &id, tls, &draining);
+            decorate(response.response_mut(), &id, tls, is_last());
             log(&response, began);
             return Ok(response);
         }
@@ -71,7 +76,7 @@ pub(crate) async fn envelope<B: MessageBody + 'static>(
     let problem = problem_of(Some(&error), error.as_response_error().status_code());
     problem.report();
     let mut response = problem.respond(Some(&id));
-    decorate(&mut response, &id, tls, &draining);
+    decorate(&mut response, &id, tls, is_last());
     tracing::info!(target: "countersign::access", status = response.status().as_u16(), "request");
     Err(InternalError::from_response(problem, response).into())
 }
@@ -132,8 +137,8 @@ fn problem_of(raised: Option<&actix_web::Error>, status: StatusCode) -> Problem 
     Problem::new(code)
 }
 
-fn decorate(response: &mut HttpResponse, id: &str, tls: bool, draining: &Draining) {
-    if draining.is_set() {
+fn decorate(response: &mut HttpResponse, id: &str, tls: bool, last: bool) {
+    if last {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
     let headers = response.headers_mut();
@@ -184,40 +189,6 @@ fn incoming_id(req: &ServiceRequest) -> Option<String> {
     fine.then(|| id.to_owned())
 }
 
-fn declared_length(req: &ServiceRequest) -> usize {
-    let length = req.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    length.and_then(|length| length.parse().ok()).unwrap_or(0)
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use actix_web::middleware::from_fn;
-    use actix_web::{App, test};
-
-    use super::*;
-
-    #[actix_web::test]
-    async fn a_failure_is_logged_once_however_it_was_raised() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let writer = Arc::new(file.reopen().unwrap());
-        let _log = tracing::subscriber::set_default(tracing_subscriber::fmt().with_writer(writer).finish());
-        let ours = async || Err::<&str, Problem>(Problem::new(Code::Unavailable).caused_by(Panicked));
-        let foreign = async || Err::<&str, _>(actix_web::error::ErrorInternalServerError("text of another crate"));
-        let panics = async || -> &str { panic!("this") };
-        let app = App::new()
-            .wrap(from_fn(envelope))
-            .route("/ours", web::get().to(ours))
-            .route("/foreign", web::get().to(foreign))
-            .route("/panics", web::get().to(panics));
-        let app = test::init_service(app).await;
-        for (told_before, (path, status)) in [("/ours", 503), ("/foreign", 500), ("/panics", 500)].iter().enumerate() {
-            let answer = test::try_call_service(&app, test::TestRequest::get().uri(path).to_request()).await;
-            let answer = answer.map_or_else(|error| error.error_response().status(), |answer| answer.status());
-            assert_eq!(answer.as_u16(), *status, "{path}");
-            let log = std::fs::read_to_string(file.path()).unwrap();
-            assert_eq!(log.matches("a request failed").count(), told_before + 1, "{path}: {log}");
-        }
-    }
-}
+#[path = "envelope_tests.rs"]
+mod tests;

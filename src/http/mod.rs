@@ -3,13 +3,16 @@
 pub(crate) mod account;
 mod body;
 pub(crate) mod client;
+pub(crate) mod connection;
 pub(crate) mod cookies;
 mod docs;
 mod envelope;
 mod error;
 pub(crate) mod events;
+mod head;
 mod machines;
 pub(crate) mod openapi;
+pub(crate) mod server;
 mod tokens;
 
 use std::sync::Arc;
@@ -17,9 +20,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use actix_cors::Cors;
 use actix_web::http::Method;
-use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::middleware::{Condition, from_fn};
 use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
 
 use self::client::TrustedProxies;
 use self::cookies::Cookies;
@@ -162,7 +166,13 @@ fn routes(prefix: &str, scope: &mut ServiceConfig) {
     };
 }
 
-async fn nothing_here() -> Result<actix_web::HttpResponse, Problem> {
+async fn nothing_here(req: HttpRequest) -> Result<HttpResponse, Problem> {
+    // `OPTIONS *` asks about the server, not about a path (RFC 9110 section 9.3.7).
+    if *req.method() == Method::OPTIONS && req.path() == "*" {
+        return Ok(HttpResponse::NoContent()
+            .insert_header((ALLOW, "DELETE, GET, HEAD, OPTIONS, PATCH, POST"))
+            .finish());
+    }
     Err(Code::NotFound.into())
 }
 

@@ -45,6 +45,9 @@ fn every_answer_has_the_security_headers_and_is_not_stored() {
         let policy = answer.header("content-security-policy").expect(&case);
         assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{case}");
         assert_eq!(answer.header("cache-control"), Some("no-store"), "{case}");
+        assert_eq!(answer.header("pragma"), Some("no-cache"), "{case}");
+        assert_eq!(answer.header("x-frame-options"), Some("DENY"), "{case}");
+        assert_eq!(answer.header("cross-origin-resource-policy"), Some("same-origin"), "{case}");
         assert_eq!(answer.header("strict-transport-security"), None, "{case}");
         assert_eq!(answer.header("server"), None, "{case}");
         let id = answer.header("x-request-id").expect(&case);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use countersign::clock::Timestamp;
 use countersign::config::RawConfig;
-use countersign::{App, Clock};
+use countersign::{App, Bounds, Clock};
 use diesel::connection::SimpleConnection as _;
 use diesel::sql_types::{BigInt, Text};
 use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection};
@@ -75,13 +75,18 @@ impl TestApp {
 
     /// A server with a configuration and a clock of the test's choosing.
     pub fn start_with(config: RawConfig, clock: Clock) -> Self {
+        Self::start_within(config, clock, Bounds::default())
+    }
+
+    /// A server that is as patient with its clients as the test says.
+    pub fn start_within(config: RawConfig, clock: Clock, bounds: Bounds) -> Self {
         let config = config.resolve().unwrap_or_else(|mistakes| panic!("{mistakes}"));
         let (stop, stopped) = oneshot::channel::<()>();
         let (bound, address) = std::sync::mpsc::channel();
         let hand = clock.clone();
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let app = App::build_with_clock(&config, hand).unwrap();
+                let app = App::build_with_clock(&config, hand).unwrap().within(bounds);
                 bound.send(app.address()).unwrap();
                 app.run(async { stopped.await.unwrap_or_default() }).await.unwrap();
             });

@@ -1,0 +1,306 @@
+//! What one connection may take: how long its client may keep us waiting, and how much of what it sends is
+//! read before what it asked for is answered.
+//!
+//! The HTTP stack below bounds the first head on a connection and the silence between two requests. It does
+//! not bound a later head that trickles in, a refused body that goes on and on, or an answer that nobody
+//! takes; and once 128 KiB of requests wait behind such an answer, it asks the socket for more without a
+//! pause. [`Paced`] stands between it and the socket and closes what is overdue.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::web::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep};
+
+/// So many bytes are looked at before more are read, and kept for later while a request is being answered. Each
+/// request in them is held as one of seven KiB, and the shortest has 18 bytes.
+const STEP: usize = 2 * 1024;
+
+/// How patient the server is with its clients. Not configurable; tests have less time.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// How long an idle connection is kept. Proxies keep theirs for a minute: the server must not be first.
+    pub keep_alive: Duration,
+    /// The time from the first byte of a request to the end of its head.
+    pub head: Duration,
+    /// The time from the end of its head to the end of its body.
+    pub body: Duration,
+    /// How long a client may take no byte of what it is sent.
+    pub stall: Duration,
+    /// Connections that are open at a time; more wait to be accepted. Fewer, if the system has no more files.
+    pub connections: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            keep_alive: Duration::from_secs(75),
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(20),
+            stall: Duration::from_secs(30),
+            connections: 10_000,
+        }
+    }
+}
+
+/// Whose turn it is on a connection, and until when. The connection and its requests share it.
+pub(super) struct Turn {
+    bounds: Bounds,
+    state: Cell<State>,
+    /// By when the client must have done its part, where it is the client's turn.
+    due: Cell<Option<Instant>>,
+    /// Part of an answer waits for the client.
+    blocked: Cell<bool>,
+    /// Requests may be left that came before an answer had to wait.
+    behind: Cell<bool>,
+    /// A request has begun since that was last looked at.
+    begun: Cell<bool>,
+    last: Cell<bool>,
+    /// Whom to wake when reading may go on.
+    parked: RefCell<Option<Waker>>,
+}
+
+#[derive(Clone, Copy, Default)]
+enum State {
+    /// No request has begun.
+    #[default]
+    Idle,
+    /// Some of a head has come.
+    Head,
+    /// A request is being answered, and perhaps more of its body is wanted.
+    Request { more: bool },
+}
+
+impl Turn {
+    fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            state: Cell::default(),
+            due: Cell::new(Some(Instant::now() + bounds.keep_alive)),
+            blocked: Cell::default(),
+            behind: Cell::default(),
+            begun: Cell::default(),
+            last: Cell::default(),
+            parked: RefCell::default(),
+        }
+    }
+
+    /// The turn of the connection that a request came on, if it is one of ours.
+    pub(super) fn of(req: &HttpRequest) -> Option<Rc<Self>> {
+        req.conn_data::<Rc<Self>>().cloned()
+    }
+
+    /// The head of a request is complete. It is being answered until what is returned is dropped.
+    pub(super) fn begin(self: Rc<Self>) -> Serving {
+        self.state.set(State::Request { more: false });
+        self.begun.set(true);
+        self.due.set(None);
+        Serving(self)
+    }
+
+    /// The request has a body. Whoever reads it gives up at [`Bounds::body`] and can say so; this is for the others.
+    pub(super) fn expects_body(&self) {
+        self.due.set(Some(Instant::now() + self.bounds.body + self.bounds.head));
+        self.wants_more();
+    }
+
+    /// The body is being waited for.
+    pub(super) fn wants_more(&self) {
+        self.state.set(State::Request { more: true });
+        self.wake();
+    }
+
+    /// There is no more of the body to come, or nobody wants it. What then comes next is not a request.
+    pub(super) fn end_of_body(&self, whole: bool) {
+        self.due.set(None);
+        self.last.set(!whole);
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// Whether the connection should be closed behind the answer.
+    pub(super) fn is_last(&self) -> bool {
+        self.last.get()
+    }
+
+    fn may_read(&self) -> bool {
+        !self.blocked.get() && !matches!(self.state.get(), State::Request { more: false })
+    }
+
+    /// Whether there is work left. It is worked off without waiting, until an answer has to wait again: so if nothing
+    /// has begun since the last time, there is none.
+    fn is_behind(&self) -> bool {
+        if self.behind.get() && !self.begun.replace(false) {
+            self.behind.set(false);
+        }
+        self.behind.get()
+    }
+
+    fn received(&self) {
+        match self.state.get() {
+            State::Idle => {
+                self.state.set(State::Head);
+                self.due.set(Some(Instant::now() + self.bounds.head));
+            }
+            State::Head => {}
+            State::Request { .. } => self.state.set(State::Request { more: false }),
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.parked.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A request that is being answered.
+pub(super) struct Serving(Rc<Turn>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.state.set(State::Idle);
+        self.0.due.set(Some(Instant::now() + self.0.bounds.keep_alive));
+        self.0.wake();
+    }
+}
+
+/// A socket that reads no more when its client is overdue, and fails when nobody takes what is written.
+pub(super) struct Paced {
+    socket: TcpStream,
+    turn: Rc<Turn>,
+    /// Goes off when something is due, or before that.
+    alarm: Pin<Box<Sleep>>,
+    /// Goes off when a write has waited too long.
+    stalled: Option<Pin<Box<Sleep>>>,
+    /// Bytes read since they were last looked at.
+    run: usize,
+    /// Read while it was not the client's turn.
+    ahead: BytesMut,
+}
+
+impl Paced {
+    pub(super) fn new(socket: TcpStream, bounds: Bounds) -> Self {
+        let alarm = Box::pin(sleep(bounds.keep_alive));
+        Self { socket, turn: Rc::new(Turn::new(bounds)), alarm, stalled: None, run: 0, ahead: BytesMut::new() }
+    }
+
+    pub(super) fn turn(&self) -> &Rc<Turn> {
+        &self.turn
+    }
+
+    fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(due) = self.turn.due.get() else { return false };
+        // It is set anew only where it must be, which is about once in the time that a head may take.
+        if self.alarm.deadline() > due {
+            self.alarm.as_mut().reset(due);
+        }
+        while self.alarm.as_mut().poll(cx).is_ready() {
+            if due <= Instant::now() {
+                return true;
+            }
+            self.alarm.as_mut().reset(due);
+        }
+        false
+    }
+
+    /// Looks whether the client is still there. What it sends meanwhile is kept for later, up to a point.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.ahead.len() < STEP {
+            let mut space = [0; STEP / 2];
+            let mut space = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.socket).poll_read(cx, &mut space) {
+                Poll::Ready(Ok(())) if !space.filled().is_empty() => self.ahead.extend_from_slice(space.filled()),
+                Poll::Ready(over) => return Poll::Ready(over),
+                Poll::Pending => break,
+            }
+        }
+        if !self.ahead.is_empty() {
+            *self.turn.parked.borrow_mut() = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Reads what comes next, as far as it is looked at in one go.
+    fn poll_next(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        let most = buffer.remaining().min(STEP - self.run);
+        if !self.ahead.is_empty() {
+            let part = self.ahead.split_to(self.ahead.len().min(most));
+            buffer.put_slice(&part);
+            return Poll::Ready(Ok(part.len()));
+        }
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut part)?);
+        let bytes = part.filled().len();
+        buffer.advance(bytes);
+        Poll::Ready(Ok(bytes))
+    }
+}
+
+impl AsyncRead for Paced {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.is_overdue(cx) {
+            // The end, as if the client had hung up.
+            return Poll::Ready(Ok(()));
+        }
+        if !this.turn.may_read() {
+            return this.poll_ahead(cx);
+        }
+        if this.run >= STEP || this.turn.is_behind() {
+            this.run = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let read = this.poll_next(cx, buffer);
+        match &read {
+            Poll::Ready(Ok(bytes)) => {
+                this.run += bytes;
+                if *bytes > 0 {
+                    this.turn.received();
+                }
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => this.run = 0,
+        }
+        read.map_ok(|_bytes| ())
+    }
+}
+
+impl AsyncWrite for Paced {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.socket).poll_write(cx, bytes);
+        if written.is_ready() {
+            if this.turn.blocked.replace(false) {
+                this.stalled = None;
+                this.turn.wake();
+            }
+            return written;
+        }
+        this.turn.blocked.set(true);
+        this.turn.behind.set(true);
+        let stall = this.turn.bounds.stall;
+        match this.stalled.get_or_insert_with(|| Box::pin(sleep(stall))).as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}

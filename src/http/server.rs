@@ -1,0 +1,95 @@
+//! The server's socket: how many connections there are, and what each may take.
+
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
+
+use actix_http::HttpService;
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, map_config};
+use actix_web::App;
+use actix_web::dev::{AppConfig, Server, fn_service};
+use actix_web::web::ServiceConfig;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpStream;
+
+use super::Draining;
+use super::connection::{Bounds, Paced};
+
+/// Connections that the system keeps for us until they are accepted.
+const BACKLOG: i32 = 1024;
+/// Open files besides connections: the database, the log, keys while they are read.
+const OTHER_FILES: usize = 64;
+/// Open files that a worker waits with.
+const FILES_OF_A_WORKER: usize = 8;
+/// How long requests in flight may take to finish when the server stops.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Starts answering on `listener`. Like `actix_web::HttpServer`, which is these parts put together, but with
+/// [`Paced`] between HTTP and the socket.
+///
+/// # Errors
+///
+/// If the socket fails.
+pub(crate) fn start(
+    listener: TcpListener,
+    bounds: Bounds,
+    draining: Draining,
+    routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+) -> std::io::Result<Server> {
+    // It listens already, but with as short a queue as the standard library asks for.
+    rustix::net::listen(&listener, BACKLOG)?;
+    let workers = thread::available_parallelism()?.get();
+    let connections = affordable(bounds.connections, OTHER_FILES + workers * FILES_OF_A_WORKER);
+    let server = Server::build()
+        .workers(workers)
+        .max_concurrent_connections(connections.div_ceil(workers))
+        .shutdown_timeout(DRAIN.as_secs())
+        .disable_signals();
+    let stopping = server.graceful_shutdown_signal();
+    let service = move || {
+        let (routes, draining, stopping) = (routes.clone(), draining.clone(), stopping.clone());
+        let app = App::new().configure(routes).into_factory().map_err(|error| error.error_response());
+        let http = HttpService::build()
+            .keep_alive(bounds.keep_alive)
+            .client_request_timeout(bounds.head)
+            // Whoever hangs up is not worked for any longer; above all, they leave the queue of log-ins.
+            .h1_allow_half_closed(false)
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .on_connect_ext(move |socket: &Paced, data: &mut actix_http::Extensions| {
+                data.insert(socket.turn().clone());
+                data.insert(draining.connected());
+            })
+            .h1(map_config(app, |()| AppConfig::default()));
+        fn_service(move |socket: TcpStream| async move {
+            let peer = socket.peer_addr().ok();
+            Ok((Paced::new(socket, bounds), peer))
+        })
+        .and_then(http)
+    };
+    Ok(server.listen("countersign", listener, service)?.run())
+}
+
+/// As many connections as were asked for, or as there can be files: a server that runs out of them answers
+/// nobody, and one that takes no more than it has lets the rest wait their turn.
+fn affordable(connections: usize, others: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = u64::try_from(connections + others).unwrap_or(u64::MAX);
+    let possible = limit.maximum.map_or(wanted, |maximum| wanted.min(maximum));
+    let mut files = limit.current.unwrap_or(u64::MAX);
+    if files < possible {
+        // The soft limit is for programs that watch files by number, as select(2) does.
+        match setrlimit(Resource::Nofile, Rlimit { current: Some(possible), maximum: limit.maximum }) {
+            Ok(()) => files = possible,
+            Err(error) => tracing::debug!(%error, "the limit on open files stays as it is"),
+        }
+    }
+    if files >= wanted {
+        return connections;
+    }
+    let fewer = usize::try_from(files).unwrap_or(connections).saturating_sub(others).max(1);
+    tracing::warn!(files, "the limit on open files allows {fewer} connections; LimitNOFILE= or ulimit -n raises it");
+    fewer
+}
