@@ -42,7 +42,7 @@ const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 #[non_exhaustive]
 pub enum BuildError {
     /// The database cannot be opened or brought up to date.
-    #[error("the database cannot be opened: {}", chain(.0))]
+    #[error("the database cannot be opened: {}; look whether database.url names it, and who may read it", chain(.0))]
     Database(StoreError),
     /// A generated key cannot be used.
     #[error("a key file cannot be used: {0}")]
@@ -216,6 +216,10 @@ impl Countersign {
 
     /// Mounts `/openapi.json`, `/docs` and the routes below `/v1`, `/.well-known` and `/health`, and makes the guards work
     /// everywhere in the application: `App::new().configure(|config| countersign.configure(config))`.
+    ///
+    /// Takes the paths `/v1`, `/.well-known`, `/health` and `/docs` whole: routes of the application's own below them are
+    /// not found. How long and how many clients may keep the server busy is bounded in [`App`], not here: that is the
+    /// business of whoever owns the socket.
     pub fn configure(&self, config: &mut ServiceConfig) {
         config.app_data(self.api.clone()).app_data(self.gate.clone());
         http::mount(config, &self.allowed_origins);

@@ -95,12 +95,8 @@ impl Rounds {
     fn round(&mut self) -> Result<usize, Cut> {
         let over = self.clock.now().minus(self.keep);
         let past = self.clock.now().minus(RETENTION);
-        let chores: [(Purge, Timestamp); 4] = [
-            (sessions::purge_expired, over),
-            (sessions::purge_ended, over),
-            (attempts::purge, self.clock.now()),
-            (events::purge, past),
-        ];
+        let chores: [(Purge, Timestamp); 3] =
+            [(sessions::purge_expired, over), (attempts::purge, self.clock.now()), (events::purge, past)];
         let mut removed = 0;
         for (purge, before) in chores {
             removed += self.purge(purge, before)?;

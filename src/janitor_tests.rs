@@ -60,6 +60,14 @@ impl House {
         ));
     }
 
+    /// As many events, of this moment in microseconds.
+    fn events(&self, count: u32, at: i64) {
+        self.run(&format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
+             INSERT INTO events SELECT randomblob(16), zeroblob(16), NULL, 'login_ok', NULL, {at}, NULL, NULL FROM n"
+        ));
+    }
+
     fn count(&self, table: &str) -> i64 {
         #[derive(QueryableByName)]
         struct Count {
@@ -85,15 +93,27 @@ fn sessions_go_when_they_have_been_over_for_long_enough_and_not_before() {
     let mut house = House::new();
     house.sessions(1, OVER, i64::MAX, "NULL");
     house.sessions(1, OVER, OVER, "NULL");
-    house.sessions(1, i64::MAX, i64::MAX, &OVER.to_string());
+    // A tombstone stays until the session's own end, however long ago it was ended.
+    house.sessions(1, i64::MAX, i64::MAX, "0");
     assert_eq!(house.round(), 0);
     house.sessions(2, OVER - 1, i64::MAX, "NULL");
     assert_eq!(house.round(), 2, "idle");
     house.sessions(3, i64::MAX, OVER - 1, "NULL");
     assert_eq!(house.round(), 3, "expired");
-    house.sessions(4, i64::MAX, i64::MAX, &(OVER - 1).to_string());
-    assert_eq!(house.round(), 4, "ended");
     assert_eq!(house.count("sessions"), 3);
+}
+
+#[test]
+fn events_go_after_ninety_days_and_attempts_when_their_window_has_ended() {
+    let mut house = House::new();
+    let ninety_days_ago = NOW.as_micros() - 90 * 24 * 60 * 60 * 1_000_000;
+    house.events(3, ninety_days_ago - 1);
+    house.events(2, ninety_days_ago);
+    for ends_at in [NOW.as_micros() - 1, NOW.as_micros()] {
+        house.run(&format!("INSERT INTO attempts VALUES (randomblob(16), 1, {ends_at})"));
+    }
+    assert_eq!(house.round(), 4);
+    assert_eq!((house.count("events"), house.count("attempts")), (2, 1));
 }
 
 #[test]
@@ -158,9 +178,9 @@ fn spacious_folder() -> TempDir {
 fn a_million_rows_go_in_batches_between_which_others_write() {
     let mut house = House::in_folder(spacious_folder());
     house.sessions(400_000, i64::MAX, 0, "NULL");
-    house.sessions(200_000, i64::MAX, i64::MAX, "0");
     house.sessions(100_000, 0, i64::MAX, "NULL");
     house.sessions(100, i64::MAX, i64::MAX, "NULL");
+    house.events(200_000, 0);
     house.run(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000)
          INSERT INTO attempts SELECT randomblob(16), 1, 0 FROM n",
@@ -183,7 +203,8 @@ fn a_million_rows_go_in_batches_between_which_others_write() {
     }
     done.store(true, Ordering::SeqCst);
     other.join().unwrap();
-    assert_eq!((removed, house.count("sessions"), house.count("attempts")), (1_000_000, 100, 0));
+    assert_eq!(removed, 1_000_000);
+    assert_eq!(["sessions", "attempts", "events"].map(|table| house.count(table)), [100, 0, 0]);
     // One batch and their own note, or, where the system let them sleep through the janitor's rest, two.
     let steps = "(SELECT changes - lag(changes) OVER (ORDER BY changes) AS step FROM seen)";
     let (wide, all) = (house.count(&format!("{steps} WHERE step > 513")), house.count(steps));

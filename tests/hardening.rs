@@ -125,3 +125,20 @@ fn connections_that_the_system_has_no_files_for_wait_and_are_served_in_turn() {
     assert!(log.contains("the limit on open files allows 30 connections"), "{log}");
     assert!(!log.contains("ERROR"), "{log}");
 }
+
+/// Passwords are hashed on threads of their own, one a core, that give way to everything else.
+#[test]
+fn each_core_has_a_thread_for_passwords_at_a_lower_priority() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    server.register("ada@example.com");
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.id())).unwrap();
+    let stats: Vec<String> = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("stat")).unwrap()).collect();
+    // The name in brackets; then, the 17th field behind it is how nice the thread is (proc(5)).
+    let nice =
+        |stat: &String| stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().parse::<i32>().unwrap();
+    let (hashers, others): (Vec<_>, Vec<_>) = stats.iter().partition(|stat| stat.contains("(hasher-"));
+    assert_eq!(hashers.len(), thread::available_parallelism().unwrap().get());
+    let usual = others.iter().map(|stat| nice(stat)).max().unwrap();
+    assert!(hashers.iter().all(|stat| nice(stat) == (usual + 10).min(19)), "{stats:#?}");
+}

@@ -492,13 +492,16 @@ fn a_security_event_is_one_line_of_json_that_says_when_who_from_where_and_what()
         ],
         "{log}"
     );
+    let accesses: Vec<&Value> = lines.iter().filter(|line| line["target"] == "countersign::access").collect();
+    assert!(accesses.iter().all(|line| line["ip_address"] == "127.0.0.1"), "{log}");
     for event in events {
         let name = event["event"].as_str().unwrap();
         let at = event["timestamp"].as_str().unwrap();
         assert!(at.len() > 20 && at.ends_with('Z'), "{event}");
         assert!(["ERROR", "WARN", "INFO"].contains(&event["level"].as_str().unwrap()), "{event}");
-        // The request that it happened in, by which the access line is found.
-        assert!(event["span"]["id"].is_string(), "{event}");
+        // The request that it happened in: its access line says where from, and what became of it.
+        let of_the_request = |line: &&&Value| line["span"]["id"] == event["span"]["id"];
+        assert!(event["span"]["id"].is_string() && accesses.iter().find(of_the_request).is_some(), "{event}");
         if name != "cross_site" {
             assert_eq!(event["user_id"], first["user"]["id"], "{event}");
             assert_eq!(event["ip_address"], "127.0.0.1", "{event}");

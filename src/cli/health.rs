@@ -13,8 +13,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Asks over plain HTTP/1.1, where the server listens.
 pub fn check(config: &Config) -> Result<(), Failure> {
     let address = server_address(config)?;
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)
-        .map_err(|error| Failure(format!("nothing answers on {address}: {error}")))?;
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(|error| {
+        Failure(format!("nothing answers on {address}: {error}; start it, or name its configuration with --config"))
+    })?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     write!(stream, "GET /health/ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut status = String::new();
@@ -23,7 +24,7 @@ pub fn check(config: &Config) -> Result<(), Failure> {
         say(format_args!("ready"))?;
         return Ok(());
     }
-    Err(Failure(format!("the server on {address} is not ready: {}", status.trim_end())))
+    Err(Failure(format!("the server on {address} is not ready: {}; its log says why", status.trim_end())))
 }
 
 fn server_address(config: &Config) -> Result<SocketAddr, Failure> {

@@ -119,8 +119,10 @@ fn warn(line: std::fmt::Arguments<'_>) {
 }
 
 fn migrate(config: &Config) -> Result<(), Failure> {
-    create_private_folder(&config.data_dir)?;
-    let done = Store::prepare(&config.database)?;
+    let folder = config.data_dir.display();
+    create_private_folder(&config.data_dir)
+        .map_err(|error| Failure(format!("{error}: run this as a user who may write in {folder}")))?;
+    let done = Store::prepare(&config.database).map_err(services::unopened)?;
     if done.is_empty() {
         say(format_args!("the database is up to date"))?;
     }

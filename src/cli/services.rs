@@ -112,6 +112,14 @@ pub fn unanswered(error: StoreError) -> Failure {
     }
 }
 
+/// The database cannot be opened or brought up to date.
+pub fn unopened(error: StoreError) -> Failure {
+    Failure(format!(
+        "the database cannot be brought up to date: {}; `countersign check-config` says where it was named",
+        cause(&error)
+    ))
+}
+
 /// What is at the bottom of it.
 fn cause(error: &dyn std::error::Error) -> String {
     let mut deepest = error;

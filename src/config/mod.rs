@@ -56,7 +56,8 @@ pub struct Config {
     /// Where to listen, and whom to believe about clients.
     pub server: Server,
     /// Which database: `database.url`, `DATABASE_URL`. Default: `sqlite:data/countersign.db`, under
-    /// systemd `$STATE_DIRECTORY/countersign.db`. PostgreSQL is for more than one node.
+    /// systemd `$STATE_DIRECTORY/countersign.db`. PostgreSQL, for more than one node, is refused
+    /// by this version.
     pub database: Database,
     /// Where generated keys live, so that they are backed up with what they sign: the folder of the
     /// SQLite file; with PostgreSQL `$STATE_DIRECTORY`, else `data`. Not a key of its own.
@@ -104,7 +105,7 @@ pub struct Server {
     pub host: String,
     /// TCP port; 0 takes any free one, for tests. Default 8080. `server.port`, `PORT`.
     pub port: u16,
-    /// Peers whose `X-Forwarded-For` is believed; a plain address is a network of one. Default none,
+    /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; a plain address is a network of one. Default none,
     /// since whoever is believed chooses the address that failed log-ins are counted under.
     /// `server.trusted_proxies`.
     pub trusted_proxies: Vec<IpNet>,
@@ -246,7 +247,7 @@ pub struct Cors {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Whether failed log-ins are counted. Default true; false where a proxy does. `limits.enabled`.
+    /// Whether failed log-ins, registrations and refreshes are limited. Default true; false where a proxy does. `limits.enabled`.
     pub enabled: bool,
     /// Failed log-ins for one account from one address before 429; the wider limits are ten times
     /// this. Default 10. `limits.login_failures`.

@@ -56,12 +56,10 @@ impl TrustedProxies {
             return Some(peer);
         }
         let mut client = peer;
-        let hops: Vec<&str> = req
-            .headers()
-            .get_all(FORWARDED_FOR)
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .collect();
+        // What the client itself wrote into the line may be no text at all; what the proxy appended still counts.
+        let lines: Vec<_> =
+            req.headers().get_all(FORWARDED_FOR).map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        let hops: Vec<&str> = lines.iter().flat_map(|line| line.split(',')).collect();
         for hop in hops.iter().rev() {
             let Some(address) = address_of(hop.trim()) else { break };
             client = address.to_canonical();

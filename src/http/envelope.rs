@@ -1,6 +1,7 @@
 //! What every answer goes out in: a request id, the security headers, an error body where there is an
 //! error, and one line in the access log. A panic in a handler becomes a 500; the process lives.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
@@ -44,7 +45,8 @@ pub(crate) async fn envelope<B: MessageBody + 'static>(
     draining.count();
     let turn = Turn::of(req.request());
     let _serving = turn.clone().map(Turn::begin);
-    let tls = api.is_some_and(|api| api.proxies.is_tls(req.request()));
+    let (address, tls) =
+        api.map_or((None, false), |api| (api.proxies.client_address(req.request()), api.proxies.is_tls(req.request())));
     let options = req.method() == Method::OPTIONS;
     req.extensions_mut().insert(RequestId(id.clone()));
     let span = tracing::info_span!("request", id = %id);
@@ -54,7 +56,7 @@ pub(crate) async fn envelope<B: MessageBody + 'static>(
         let mut response = problem.respond(Some(&id));
         decorate(&mut response, &id, tls, is_last());
         let response = req.into_response(response);
-        span.in_scope(|| log(&response, began));
+        span.in_scope(|| log(&response, address, began));
         return Ok(response);
     }
     body::hurry(&mut req, turn.clone());
@@ -66,7 +68,7 @@ pub(crate) async fn envelope<B: MessageBody + 'static>(
         Ok(Ok(response)) => {
             let mut response = finish(response, &id, options);
             decorate(response.response_mut(), &id, tls, is_last());
-            log(&response, began);
+            log(&response, address, began);
             return Ok(response);
         }
         Ok(Err(error)) => error,
@@ -167,7 +169,7 @@ fn decorate(response: &mut HttpResponse, id: &str, tls: bool, last: bool) {
     }
 }
 
-fn log(response: &ServiceResponse<BoxBody>, began: Instant) {
+fn log(response: &ServiceResponse<BoxBody>, address: Option<IpAddr>, began: Instant) {
     let request = response.request();
     let identity = request.extensions().get::<Identity>().copied();
     tracing::info!(
@@ -178,6 +180,7 @@ fn log(response: &ServiceResponse<BoxBody>, began: Instant) {
         micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
         user_id = identity.map(|identity| tracing::field::display(identity.user_id)),
         session_id = identity.map(|identity| tracing::field::display(identity.session_id)),
+        ip_address = address.map(tracing::field::display),
         "request"
     );
 }

@@ -33,6 +33,8 @@ const NICENESS: i32 = 10;
 /// What is hashed with where no pepper is configured: it separates this use of HMAC, and is no secret.
 const NO_PEPPER: &[u8] = b"countersign password v1";
 const TAG: &str = "cs1:";
+/// What this service is called.
+const SERVICE: &str = "countersign";
 /// Known passwords, sorted, one a line; where they come from is said in `README.md` beside it.
 const COMMON: &str = include_str!("common.txt");
 
@@ -50,13 +52,13 @@ impl Password {
         self.0.chars().count()
     }
 
-    /// Whether it may become a password: long enough, not too long, not well known, not the e-mail
-    /// address. There are no rules on composition (NIST SP 800-63B section 3.1.1.2).
+    /// Whether it may become a password: long enough, not too long, not well known, and not what anybody would
+    /// guess who knows whose it is. There are no rules on composition (NIST SP 800-63B section 3.1.1.2).
     ///
     /// # Errors
     ///
     /// A sentence for whoever chose it.
-    pub fn check(&self, min_characters: usize, email: &str) -> Result<(), String> {
+    pub fn check(&self, min_characters: usize, email: &str, name: Option<&str>) -> Result<(), String> {
         let characters = self.characters();
         if characters < min_characters {
             return Err(format!("must have at least {min_characters} characters"));
@@ -72,6 +74,9 @@ impl Password {
         let local = email.split('@').next().unwrap_or_default();
         if *lower == email || *lower == local {
             return Err("is blocklisted: it is the e-mail address".into());
+        }
+        if name.is_some_and(|name| *lower == name.to_lowercase()) || *lower == SERVICE {
+            return Err("is blocklisted: it is a name that anybody would try".into());
         }
         Ok(())
     }
@@ -335,7 +340,7 @@ mod tests {
     fn sixty_four_emoji_are_a_password_down_to_the_last() {
         let recipe = recipe(4, None, &[]);
         let emoji = "🦀".repeat(64);
-        assert_eq!(password(&emoji).check(15, "a@b.test"), Ok(()));
+        assert_eq!(password(&emoji).check(15, "a@b.test", None), Ok(()));
         let stored = recipe.hash(&password(&emoji)).unwrap();
         let other = format!("{}🦞", "🦀".repeat(63));
         assert_eq!(recipe.compare(&password(&other), Some(&stored)), Comparison::Different);
@@ -391,18 +396,21 @@ mod tests {
         }
         assert!(is_common(entries[0]) && is_common(entries[entries.len() - 1]));
         for refused in ["password", "PassWord", "12345678", "Ada.Lovelace@example.com", "ada.lovelace"] {
-            assert!(password(refused).check(8, "ada.lovelace@example.com").is_err(), "{refused}");
+            assert!(password(refused).check(8, "ada.lovelace@example.com", None).is_err(), "{refused}");
+        }
+        for refused in ["Countersign", "Ada Lovelace"] {
+            assert!(password(refused).check(8, "ada@example.com", Some("Ada Lovelace")).is_err(), "{refused}");
         }
         for fine in ["password of the lighthouse", "zzzzzzzzzzzzzzzzz9", "        ", "ÅngströmÅ"] {
-            assert_eq!(password(fine).check(8, "ada@example.com"), Ok(()), "{fine}");
+            assert_eq!(password(fine).check(8, "ada@example.com", None), Ok(()), "{fine}");
         }
     }
 
     #[test]
     fn length_counts_characters_and_has_both_ends() {
-        assert!(password(&"é".repeat(7)).check(8, "").is_err());
-        assert!(password(&"é".repeat(8)).check(8, "").is_ok());
-        assert!(password(&"é".repeat(256)).check(8, "").is_ok());
-        assert!(password(&"é".repeat(257)).check(8, "").is_err());
+        assert!(password(&"é".repeat(7)).check(8, "", None).is_err());
+        assert!(password(&"é".repeat(8)).check(8, "", None).is_ok());
+        assert!(password(&"é".repeat(256)).check(8, "", None).is_ok());
+        assert!(password(&"é".repeat(257)).check(8, "", None).is_err());
     }
 }

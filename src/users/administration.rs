@@ -145,7 +145,7 @@ impl Users {
     ///
     /// [`UserError::Invalid`], [`UserError::Gone`], or no answer.
     pub async fn set_password(&self, account: &AccountRow, new: Password) -> Result<usize, UserError> {
-        if let Err(message) = new.check(self.min_password, &account.user.email) {
+        if let Err(message) = new.check(self.min_password, &account.user.email, account.user.name.as_deref()) {
             return Err(UserError::Invalid(vec![FieldError { field: "password", message }]));
         }
         let id = account.user.id;

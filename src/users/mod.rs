@@ -128,7 +128,10 @@ impl Users {
     fn mistakes(&self, registration: &Registration) -> Vec<FieldError> {
         let checked = [
             ("email", check_email(&registration.email)),
-            ("password", registration.password.check(self.min_password, &registration.email)),
+            (
+                "password",
+                registration.password.check(self.min_password, &registration.email, registration.name.as_deref()),
+            ),
             ("name", check_name(registration.name.as_deref())),
         ];
         checked.into_iter().filter_map(|(field, result)| Some(FieldError { field, message: result.err()? })).collect()
@@ -217,7 +220,7 @@ impl Users {
         let from = address.map(|address| address.to_string());
         for _ in 0..ROUNDS {
             let Authenticated { user, password_hash } = self.verify(id, current.clone(), address).await?;
-            if let Err(message) = new.check(self.min_password, &user.email) {
+            if let Err(message) = new.check(self.min_password, &user.email, user.name.as_deref()) {
                 return Err(UserError::Invalid(vec![FieldError { field: "new_password", message }]));
             }
             let new_hash = self.hasher.hash(new.clone()).await?;

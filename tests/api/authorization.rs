@@ -104,6 +104,8 @@ fn guarded() -> Vec<(Method, &'static str, Value, u16)> {
         (Method::HEAD, "/v1/sessions", Value::Null, 200),
         (Method::DELETE, "/v1/sessions", Value::Null, 400),
         (Method::DELETE, nobodys, Value::Null, 404),
+        (Method::GET, "/v1/users/me/events", Value::Null, 200),
+        (Method::HEAD, "/v1/users/me/events", Value::Null, 200),
         (Method::POST, "/v1/auth/refresh/confirm", Value::Null, 204),
     ]
 }

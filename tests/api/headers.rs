@@ -7,12 +7,27 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Answer, Home, PASSWORD, TestApp, clock, config};
+use crate::harness::{Answer, Home, PASSWORD, TestApp, clock, config, in_database};
 
 const ADA: &str = "ada@example.com";
 
+fn too_many(app: &TestApp) -> Answer {
+    let guess = || app.post("/v1/auth/login", &json!({ "email": "nobody@example.com", "password": "wrong" }));
+    for _ in 0..10 {
+        guess().expect(401);
+    }
+    guess().expect(429)
+}
+
+fn in_an_outage(app: &TestApp, home: &Home) -> Answer {
+    in_database(home, "ALTER TABLE users RENAME TO elsewhere");
+    let answer = app.post("/v1/auth/login", &json!({ "email": ADA, "password": PASSWORD })).expect(503);
+    in_database(home, "ALTER TABLE elsewhere RENAME TO users");
+    answer
+}
+
 /// Answers of every kind, by whatever route.
-fn answers(app: &TestApp) -> Vec<Answer> {
+fn answers(app: &TestApp, home: &Home) -> Vec<Answer> {
     let pair = app.sign_up(ADA);
     vec![
         app.post("/v1/auth/login", &json!({ "email": ADA, "password": PASSWORD })).expect(200),
@@ -31,14 +46,25 @@ fn answers(app: &TestApp) -> Vec<Answer> {
         Answer::to(app.request(Method::POST, "/v1/auth/login").body("x")).expect(415),
         app.post("/v1/auth/register", &json!({ "email": "x", "password": "y" })).expect(422),
         Answer::to(app.request(Method::OPTIONS, "/v1/auth/login")).expect(204),
+        Answer::to(app.get("/v1/users/me").header("Authorization", "x".repeat(9_000))).expect(431),
+        // Refused for its site, its number and its database.
+        Answer::to(
+            app.request(Method::PATCH, "/v1/users/me")
+                .header("Cookie", format!("accessToken={}", pair.access))
+                .header("Sec-Fetch-Site", "cross-site"),
+        )
+        .expect(403),
+        too_many(app),
+        in_an_outage(app, home),
         Answer::to(app.get("/health/live")).expect(200),
     ]
 }
 
 #[test]
 fn every_answer_has_the_security_headers_and_is_not_stored() {
-    let app = TestApp::start(&Home::new());
-    for answer in answers(&app) {
+    let home = Home::new();
+    let app = TestApp::start_with(config(&home).with("limits.enabled", "true"), clock());
+    for answer in answers(&app, &home) {
         let case = format!("{} {}", answer.status, answer.text);
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{case}");
         assert_eq!(answer.header("referrer-policy"), Some("no-referrer"), "{case}");

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use reqwest::Method;
+use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Home, PASSWORD, TestApp, clock, config, in_database, number_in_database};
@@ -180,6 +181,10 @@ fn nobody_chooses_the_address_they_are_counted_under() {
         guess(&behind, ADA, WRONG, &format!("192.0.2.{number}, {THIEF}:{}", 1024 + number)).expect(401);
     }
     expect_limited(guess(&behind, ADA, WRONG, &format!("192.0.2.200, {THIEF}")));
+    let body = json!({ "email": ADA, "password": WRONG });
+    let no_text = HeaderValue::from_bytes(format!("\u{ff}, {THIEF}").as_bytes()).unwrap();
+    let request = behind.request(Method::POST, "/v1/auth/login").header("x-forwarded-for", no_text);
+    expect_limited(Answer::to(request.json(&body)));
     guess(&behind, ADA, PASSWORD, &format!("{THIEF}, {OWNER}")).expect(200);
     let seen =
         "SELECT count(*) FROM events WHERE kind = 'login_failed' AND ip_address NOT IN ('127.0.0.1', '203.0.113.66')";

@@ -30,6 +30,7 @@ fn reads(app: &TestApp, pair: &Pair) -> Vec<Answer> {
     vec![
         app.get_as("/v1/users/me", &pair.access),
         app.get_as("/v1/sessions", &pair.access),
+        app.get_as("/v1/users/me/events", &pair.access),
         app.post("/v1/auth/login", &json!({ "email": ADA, "password": PASSWORD })),
         app.post("/v1/auth/login", &json!({ "email": "nobody@example.com", "password": PASSWORD })),
         send(app, Method::PATCH, "/v1/users/me", pair, &json!({ "name": "Ada" })),
@@ -37,8 +38,10 @@ fn reads(app: &TestApp, pair: &Pair) -> Vec<Answer> {
 }
 
 fn writes(app: &TestApp, pair: &Pair) -> Vec<Answer> {
+    let change = json!({ "current_password": PASSWORD, "new_password": "another good one" });
+    let own = format!("/v1/sessions/{}", pair.session_id);
     std::thread::scope(|scope| {
-        let requests: [Box<dyn FnOnce() -> Answer + Send>; 7] = [
+        let requests: [Box<dyn FnOnce() -> Answer + Send>; 11] = [
             Box::new(|| app.post("/v1/auth/register", &json!({ "email": "eve@example.com", "password": PASSWORD }))),
             Box::new(|| app.post("/v1/auth/login", &json!({ "email": ADA, "password": PASSWORD }))),
             Box::new(|| app.refresh(&pair.refresh)),
@@ -46,6 +49,10 @@ fn writes(app: &TestApp, pair: &Pair) -> Vec<Answer> {
             Box::new(|| app.post("/v1/auth/logout", &json!({ "refresh_token": pair.refresh }))),
             Box::new(|| send(app, Method::PATCH, "/v1/users/me", pair, &json!({ "name": "Ada" }))),
             Box::new(|| send(app, Method::DELETE, "/v1/sessions?scope=others", pair, &json!({}))),
+            Box::new(|| send(app, Method::DELETE, "/v1/sessions?scope=all", pair, &json!({}))),
+            Box::new(|| send(app, Method::DELETE, &own, pair, &json!({}))),
+            Box::new(|| send(app, Method::POST, "/v1/users/me/password", pair, &change)),
+            Box::new(|| send(app, Method::DELETE, "/v1/users/me", pair, &json!({ "password": PASSWORD }))),
         ];
         let threads: Vec<_> = requests.into_iter().map(|request| scope.spawn(request)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()

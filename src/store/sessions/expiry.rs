@@ -14,13 +14,6 @@ pub fn purge_expired(conn: &mut AnyConnection, before: Timestamp, limit: i64) ->
     diesel::delete(sessions::table.filter(sessions::id.eq_any(expired))).execute(conn)
 }
 
-/// Removes at most `limit` sessions that were ended before `before`. Returns how many.
-pub fn purge_ended(conn: &mut AnyConnection, before: Timestamp, limit: i64) -> QueryResult<usize> {
-    let ended = sessions::table.filter(sessions::revoked_at.lt(before)).select(sessions::id).limit(limit);
-    let ended: Vec<SessionId> = ended.load(conn)?;
-    diesel::delete(sessions::table.filter(sessions::id.eq_any(ended))).execute(conn)
-}
-
 /// Looks at the `step` sessions that follow `after`, and returns which of them fell idle before `before`, and where to
 /// go on. There is no index to ask instead: it would be on a column that every refresh writes.
 pub fn idle_among(

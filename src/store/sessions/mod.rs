@@ -9,7 +9,7 @@ mod rows;
 use diesel::prelude::*;
 
 pub use self::everybody::{count_live, end, live_page, opened_since, set_roles};
-pub use self::expiry::{idle_among, purge_ended, purge_expired, purge_idle};
+pub use self::expiry::{idle_among, purge_expired, purge_idle};
 pub use self::rotation::{adopt, advance, confirm, count_streak, find, recover, revoke_at};
 pub use self::rows::{
     Device, Ended, Handover, NewSession, OwnedSession, Scope, SessionRow, SessionSummary, Successor, Transport,
