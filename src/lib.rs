@@ -49,7 +49,9 @@
 //!                         the sessions that have ended lately, in memory
 //!    sessions/offenders.rs
 //!                         who asks for refreshes as no honest client does
-//!    users/mod.rs         register, authenticate, change, delete
+//!    users/mod.rs         register, change, delete
+//!    users/authentication.rs
+//!                         whether a password is somebody's
 //!    users/administration.rs
 //!                         accounts in the hands of an operator
 //!    users/budget.rs      how many guesses at a password anybody has

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, USER_AGENT};
+use actix_web::{HttpMessage as _, HttpRequest};
 use ipnet::IpNet;
 
 use crate::store::sessions::Device;
@@ -14,6 +14,9 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// As much of a user agent as a person reads.
 const MAX_USER_AGENT: usize = 512;
+
+/// A client's address, found once for each request.
+struct Seen(Option<IpAddr>);
 
 /// The proxies in front of us; `server.trusted_proxies`. Clones share what has been said about others.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +53,15 @@ impl TrustedProxies {
     /// The client's address: each proxy appends whom it spoke to, so the right-most address that is not a
     /// trusted proxy's is the last one anybody trustworthy has seen.
     pub(crate) fn client_address(&self, req: &HttpRequest) -> Option<IpAddr> {
+        if let Some(Seen(address)) = req.extensions().get() {
+            return *address;
+        }
+        let address = self.see(req);
+        req.extensions_mut().insert(Seen(address));
+        address
+    }
+
+    fn see(&self, req: &HttpRequest) -> Option<IpAddr> {
         let peer = req.peer_addr()?.ip().to_canonical();
         if !self.trusts(peer) {
             self.suspect(peer, req);

@@ -15,6 +15,9 @@ use tokio::net::TcpStream;
 use super::Draining;
 use super::connection::{Bounds, Paced};
 
+/// How long what a client still sends is read behind an answer that did not wait for it. Closed at once, the connection
+/// would be reset, and the answer could be lost with it (RFC 9112 section 9.6).
+const LINGER: Duration = Duration::from_secs(1);
 /// Connections that the system keeps for us until they are accepted.
 const BACKLOG: i32 = 1024;
 /// Open files besides connections: the database, the log, keys while they are read.
@@ -38,7 +41,8 @@ pub(crate) fn start(
 ) -> std::io::Result<Server> {
     // It listens already, but with as short a queue as the standard library asks for.
     rustix::net::listen(&listener, BACKLOG)?;
-    let workers = thread::available_parallelism()?.get();
+    // More than 512 the server does not take.
+    let workers = thread::available_parallelism()?.get().min(512);
     let connections = affordable(bounds.connections, OTHER_FILES + workers * FILES_OF_A_WORKER);
     let server = Server::build()
         .workers(workers)
@@ -52,6 +56,7 @@ pub(crate) fn start(
         let http = HttpService::build()
             .keep_alive(bounds.keep_alive)
             .client_request_timeout(bounds.head)
+            .client_disconnect_timeout(LINGER)
             // Whoever hangs up is not worked for any longer; above all, they leave the queue of log-ins.
             .h1_allow_half_closed(false)
             .graceful_shutdown_signal(move || {

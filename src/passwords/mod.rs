@@ -28,10 +28,14 @@ pub const MAX_CHARACTERS: usize = 256;
 /// Passwords that may wait to be hashed, for each thread; one more is refused at once. At four a second, the last of
 /// them waits about as long as a client does.
 const WAITING_PER_THREAD: usize = 32;
+/// About how long a hash of cost 4 takes; each step of cost doubles it.
+const AT_COST_4: Duration = Duration::from_millis(1);
 /// How much hashing gives way to everything else on the machine.
 const NICENESS: i32 = 10;
 /// What is hashed with where no pepper is configured: it separates this use of HMAC, and is no secret.
 const NO_PEPPER: &[u8] = b"countersign password v1";
+/// Bytes of a password that plain bcrypt reads.
+const BCRYPT_READS: usize = 72;
 const TAG: &str = "cs1:";
 /// What this service is called.
 const SERVICE: &str = "countersign";
@@ -91,7 +95,7 @@ impl fmt::Debug for Password {
 /// What came of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// It is the password, and its hash is as it would be made today.
+    /// It is the password, and its hash is as it would be made today, or can be no better.
     Same,
     /// It is the password; its hash should be made anew (other cost, other pepper, imported).
     SameButOutdated,
@@ -163,12 +167,23 @@ impl Hasher {
         verifying.insert(plain.id.clone(), plain);
         let recipe = Arc::new(Recipe { cost, pepper: Pepper::new(pepper), previous: verifying });
         let threads = thread::available_parallelism()?.get();
-        let queue = Arc::new(Queue::new(WAITING_PER_THREAD.saturating_mul(threads), threads));
+        let about = AT_COST_4.saturating_mul(1 << cost.saturating_sub(4).min(30));
+        let queue = Arc::new(Queue::new(WAITING_PER_THREAD.saturating_mul(threads), threads, about));
         for number in 0..threads {
             let jobs = queue.jobs();
             thread::Builder::new().name(format!("hasher-{number}")).spawn(move || serve(&jobs))?;
         }
         Ok(Self { queue, recipe })
+    }
+
+    /// Whether another password could wait just now: asked first, it saves whoever will be turned away from troubling
+    /// the database.
+    ///
+    /// # Errors
+    ///
+    /// [`HashError::Full`].
+    pub fn room(&self) -> Result<(), HashError> {
+        self.queue.room().map_err(HashError::Full)
     }
 
     /// Hashes a new password.
@@ -239,6 +254,8 @@ impl Recipe {
         };
         match bcrypt::verify(input.as_slice(), hash) {
             Ok(true) if pepper == Some(self.pepper.id.as_str()) && cost_of(hash) == Some(self.cost) => Comparison::Same,
+            // Plain bcrypt has read 72 bytes: made anew, a typing error behind those would become the password.
+            Ok(true) if pepper.is_none() && input.len() > BCRYPT_READS => Comparison::Same,
             Ok(true) => Comparison::SameButOutdated,
             Ok(false) => Comparison::Different,
             Err(_) => {
@@ -367,6 +384,9 @@ mod tests {
             assert_eq!(today.compare(&password("hello there"), Some(&stored)), Comparison::SameButOutdated, "{stored}");
             assert_eq!(today.compare(&password("hello_there"), Some(&stored)), Comparison::Different, "{stored}");
         }
+        let long = "x".repeat(73);
+        let stored = bcrypt::hash(&long, 5).unwrap();
+        assert_eq!(today.compare(&password(&long), Some(&stored)), Comparison::Same, "nobody knows its end");
         let unknown_pepper = recipe(5, Some(9), &[]).hash(&password("hello there")).unwrap();
         assert_eq!(today.compare(&password("hello there"), Some(&unknown_pepper)), Comparison::Different);
     }

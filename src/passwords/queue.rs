@@ -36,15 +36,24 @@ pub struct Jobs<J> {
 }
 
 impl<J> Queue<J> {
-    /// For `capacity` jobs in waiting and as many threads.
-    pub fn new(capacity: usize, threads: usize) -> Self {
-        let state = State { waiting: VecDeque::new(), next: 0, closed: false, last_took: Duration::ZERO };
+    /// For `capacity` jobs in waiting and as many threads. Until the first is done, each is thought to take `about`.
+    pub fn new(capacity: usize, threads: usize, about: Duration) -> Self {
+        let state = State { waiting: VecDeque::new(), next: 0, closed: false, last_took: about };
         Self { shared: Arc::new(Shared { state: Mutex::new(state), news: Condvar::new(), capacity, threads }) }
     }
 
     /// For one more thread.
     pub fn jobs(&self) -> Jobs<J> {
         Jobs { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Whether there is room just now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::push`].
+    pub fn room(&self) -> Result<(), Duration> {
+        self.shared.room(&self.shared.lock())
     }
 
     /// Queues a job.
@@ -54,10 +63,7 @@ impl<J> Queue<J> {
     /// If the queue is full: how long those in it will take, as far as one can tell.
     pub fn push(&self, job: J) -> Result<Place<J>, Duration> {
         let mut state = self.shared.lock();
-        if state.waiting.len() >= self.shared.capacity {
-            let each = state.last_took / u32::try_from(self.shared.threads).unwrap_or(1).max(1);
-            return Err(each.saturating_mul(u32::try_from(self.shared.capacity).unwrap_or(u32::MAX)));
-        }
+        self.shared.room(&state)?;
         let number = state.next;
         state.next = state.next.wrapping_add(1);
         state.waiting.push_back((number, job));
@@ -105,6 +111,14 @@ impl<J: FnOnce()> Jobs<J> {
 }
 
 impl<J> Shared<J> {
+    fn room(&self, state: &State<J>) -> Result<(), Duration> {
+        if state.waiting.len() < self.capacity {
+            return Ok(());
+        }
+        let each = state.last_took / u32::try_from(self.threads).unwrap_or(1).max(1);
+        Err(each.saturating_mul(u32::try_from(self.capacity).unwrap_or(u32::MAX)))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<J>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,26 +130,28 @@ mod tests {
 
     #[test]
     fn who_gives_up_a_place_makes_room_at_once() {
-        let queue = Queue::<fn()>::new(2, 1);
+        let queue = Queue::<fn()>::new(2, 1, Duration::ZERO);
         let first = queue.push(|| ()).unwrap();
         let _second = queue.push(|| ()).unwrap();
-        assert!(queue.push(|| ()).is_err());
+        assert!(queue.push(|| ()).is_err() && queue.room().is_err());
         drop(first);
+        assert!(queue.room().is_ok());
         let _third = queue.push(|| ()).unwrap();
         assert!(queue.push(|| ()).is_err());
     }
 
     #[test]
     fn a_full_queue_says_how_long_it_is() {
-        let queue = Queue::<fn()>::new(8, 2);
+        let queue = Queue::<fn()>::new(8, 2, Duration::from_millis(100));
         let _places: Vec<_> = (0..8).map(|_| queue.push(|| ()).unwrap()).collect();
+        assert_eq!(queue.push(|| ()).err(), Some(Duration::from_millis(400)), "before any is done");
         queue.shared.lock().last_took = Duration::from_millis(250);
         assert_eq!(queue.push(|| ()).err(), Some(Duration::from_secs(1)));
     }
 
     #[test]
     fn jobs_are_done_in_order_a_panic_costs_one_and_the_end_is_heard() {
-        let queue = Queue::new(9, 1);
+        let queue = Queue::new(9, 1, Duration::ZERO);
         let (told, heard) = std::sync::mpsc::channel();
         let jobs = queue.jobs();
         let mut places = Vec::new();

@@ -268,9 +268,12 @@ impl Sessions {
             events::keep_of_each(conn, &kept, ended.iter().map(|session| session.id), now)?;
             Ok(ended)
         };
-        let felt = self.clone();
-        let ended =
-            self.0.store.write_and_then(attempt, move |ended: &Vec<Ended>| felt.note_ended(&event, ended)).await?;
+        let (felt, store) = (self.clone(), self.0.store.clone());
+        // A task of its own: whoever wants out gets out, even if they hang up at once.
+        let ended = tokio::spawn(async move {
+            store.write_and_then(attempt, move |ended: &Vec<Ended>| felt.note_ended(&event, ended)).await
+        });
+        let ended = ended.await.map_err(|panic| StoreError::Broken(panic.into()))??;
         Ok(ended.len())
     }
 

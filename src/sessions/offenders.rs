@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ const LIMIT: u32 = 1_000;
 const WINDOW: Duration = Duration::from_secs(60);
 /// As many are remembered at once. Beyond, new ones go uncounted until windows end: a bound on memory is worth more.
 const REMEMBERED: usize = 10_000;
+/// While that many are, windows that have ended are looked for this often.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,15 +42,28 @@ impl Offender {
 #[derive(Debug)]
 pub struct Offenders {
     enabled: bool,
-    /// Whether anybody has reached the limit: while nobody has, nobody looks further.
-    any: AtomicBool,
-    counts: Mutex<HashMap<Offender, (u32, Timestamp)>>,
+    /// Until when somebody may be at the limit, in microseconds: nobody looks further once that is past.
+    until: AtomicI64,
+    counts: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    counts: HashMap<Offender, (u32, Timestamp)>,
+    /// When ended windows were looked for last.
+    swept_at: Timestamp,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { counts: HashMap::new(), swept_at: Timestamp::from_micros(i64::MIN) }
+    }
 }
 
 impl Offenders {
     /// If not enabled, nobody ever offends.
     pub fn new(enabled: bool) -> Self {
-        Self { enabled, any: AtomicBool::new(false), counts: Mutex::default() }
+        Self { enabled, until: AtomicI64::new(i64::MIN), counts: Mutex::default() }
     }
 
     /// Counts an offence. `true`: it was the last that was let pass.
@@ -56,9 +71,11 @@ impl Offenders {
         if !self.enabled {
             return false;
         }
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.len() >= REMEMBERED {
+        let mut known = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Known { counts, swept_at } = &mut *known;
+        if counts.len() >= REMEMBERED && now.since(*swept_at) >= SWEEP {
             counts.retain(|_, (_, window_ends_at)| *window_ends_at > now);
+            *swept_at = now;
         }
         if counts.len() >= REMEMBERED && !counts.contains_key(&offender) {
             return false;
@@ -69,27 +86,19 @@ impl Offenders {
         }
         *count = count.saturating_add(1);
         if *count >= LIMIT {
-            self.any.store(true, Ordering::Relaxed);
+            self.until.fetch_max(window_ends_at.as_micros(), Ordering::Relaxed);
         }
         *count == LIMIT
     }
 
     /// How many seconds an offender has to wait. `None`: there is no need to.
     pub fn wait(&self, offender: Offender, now: Timestamp) -> Option<u64> {
-        if !self.any.load(Ordering::Relaxed) {
+        if self.until.load(Ordering::Relaxed) <= now.as_micros() {
             return None;
         }
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        match counts.get(&offender) {
-            Some((count, window_ends_at)) if *count >= LIMIT && *window_ends_at > now => {
-                Some(now.seconds_until(*window_ends_at).saturating_add(1))
-            }
-            _ => {
-                counts.retain(|_, (_, window_ends_at)| *window_ends_at > now);
-                self.any.store(counts.values().any(|(count, _)| *count >= LIMIT), Ordering::Relaxed);
-                None
-            }
-        }
+        let known = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, window_ends_at) = known.counts.get(&offender)?;
+        (*count >= LIMIT && *window_ends_at > now).then(|| now.seconds_until(*window_ends_at).saturating_add(1))
     }
 }
 
@@ -116,7 +125,7 @@ mod tests {
         assert_eq!(offenders.wait(Offender::Session(SessionId::generate()), NOW), None);
         assert!(wait >= WINDOW && wait <= WINDOW + Duration::from_secs(1), "{wait:?}");
         assert_eq!(offenders.wait(address(1), NOW.plus(wait)), None);
-        assert!(!offenders.any.load(Ordering::Relaxed), "nobody looks any more");
+        assert!(offenders.until.load(Ordering::Relaxed) <= NOW.plus(wait).as_micros(), "nobody looks any more");
     }
 
     #[test]
@@ -128,10 +137,10 @@ mod tests {
         for _ in 0..2 * REMEMBERED {
             offenders.count(Offender::Session(SessionId::generate()), NOW);
         }
-        assert_eq!(offenders.counts.lock().unwrap().len(), REMEMBERED);
+        assert_eq!(offenders.counts.lock().unwrap().counts.len(), REMEMBERED);
         assert!(offenders.wait(address(1), NOW).is_some());
         offenders.count(address(2), NOW.plus(WINDOW));
-        assert_eq!(offenders.counts.lock().unwrap().len(), 1, "windows that ended make room");
+        assert_eq!(offenders.counts.lock().unwrap().counts.len(), 1, "windows that ended make room");
     }
 
     #[test]

@@ -106,10 +106,12 @@ impl Sessions {
         // An answer may have been lost shortly before the token's own end: it can still be fetched afterwards,
         // for as long as lost answers can, and repeated. Nothing older costs a query.
         let grace = inner.policy.recovery.saturating_add(inner.policy.overlap);
-        let address = device.ip_address.as_deref().and_then(|address| address.parse().ok()).map(Offender::at);
         let presented = match inner.refresh.verify(token, now.minus(grace)) {
             Ok(presented) => presented,
-            Err(refused) => return Err(self.offended(address, now).unwrap_or_else(|| refused.into())),
+            Err(refused) => {
+                let address = device.ip_address.as_deref().and_then(|address| address.parse().ok()).map(Offender::at);
+                return Err(self.offended(address, now).unwrap_or_else(|| refused.into()));
+            }
         };
         let session = Offender::Session(presented.session_id());
         if let Some(seconds) = inner.offenders.wait(session, now) {
@@ -119,16 +121,18 @@ impl Sessions {
         let (user_id, session_id) = (attempt.presented.user_id(), attempt.presented.session_id());
         let event = attempt.event.clone();
 
-        // A theft is felt and told of even if the thief has hung up.
+        // What its user or an operator should know of is told, and a theft is felt, even if the client has hung up.
         let (told, revocations) = (event.clone(), inner.revocations.clone());
         let announce = move |outcome: &Outcome| {
             if let Outcome::Reused(_, ended) = outcome {
                 revocations.add(std::slice::from_ref(ended));
+            }
+            if outcome.is_kept() {
                 outcome.tell(&told, |event| event.record());
             }
         };
         let outcome = inner.store.write_and_then(move |conn| attempt.run(conn), announce).await?;
-        if !matches!(outcome, Outcome::Reused(..)) {
+        if !outcome.is_kept() {
             outcome.tell(&event, |event| event.record());
         }
         if !matches!(&outcome, Outcome::Granted(grant) if grant.kind == Kind::Rotated) {

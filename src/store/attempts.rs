@@ -19,63 +19,50 @@ pub type AttemptKey = [u8; 16];
 /// One attempt, counted under one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
-    key: AttemptKey,
+    /// Under which.
+    pub key: AttemptKey,
     /// The window it was counted in.
     window_ends_at: Timestamp,
     /// The attempts in that window, this one among them.
     pub count: i64,
 }
 
-/// Whether an attempt may be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Permission {
-    /// It is counted, under each key in the order given.
-    Granted(Vec<Counted>),
-    /// Some limit is reached, and nothing was counted. From this moment on there is room again.
-    Refused(Timestamp),
-}
-
-/// Counts an attempt under every key, or, if any has reached its limit, under none. A window begins with its first
+/// Counts an attempt under every key, in the order given, or, if any has reached its limit, under none. A window begins with its first
 /// attempt and lasts `window`. Callers name keys in one order everywhere, so that two never wait for each other.
 pub fn count(
     conn: &mut AnyConnection,
     limits: &[(AttemptKey, i64)],
     now: Timestamp,
     window: Duration,
-) -> QueryResult<Permission> {
+) -> QueryResult<Option<Vec<Counted>>> {
     let mut counted = Vec::with_capacity(limits.len());
-    let mut full_until = None;
     for (key, limit) in limits {
-        match count_one(conn, key, *limit, now, window)? {
-            Ok(one) => counted.push(one),
-            Err(until) => full_until = full_until.max(Some(until)),
-        }
-    }
-    match full_until {
-        None => Ok(Permission::Granted(counted)),
-        Some(until) => {
+        let Some(one) = count_one(conn, key, *limit, now, window)? else {
             give_back(conn, &counted)?;
-            Ok(Permission::Refused(until))
-        }
+            return Ok(None);
+        };
+        counted.push(one);
     }
+    Ok(Some(counted))
 }
 
-/// Whether any key has reached its limit: the moment from which on there is room under all of them. Counts nothing.
-pub fn full_until(
+/// Those keys that have reached their limits, with their counts and when their windows end. Counts nothing.
+pub fn full(
     conn: &mut AnyConnection,
     limits: &[(AttemptKey, i64)],
     now: Timestamp,
-) -> QueryResult<Option<Timestamp>> {
-    let mut full_until = None;
+) -> QueryResult<Vec<(AttemptKey, i64, Timestamp)>> {
+    let mut all = Vec::new();
     for (key, limit) in limits {
         let full = attempts::table
             .filter(attempts::key.eq(key.as_slice()))
             .filter(attempts::window_ends_at.gt(now))
             .filter(attempts::count.ge(limit))
-            .select(attempts::window_ends_at);
-        full_until = full_until.max(full.first(conn).optional()?);
+            .select((attempts::count, attempts::window_ends_at));
+        let row: Option<(i64, Timestamp)> = full.first(conn).optional()?;
+        all.extend(row.map(|(count, window_ends_at)| (*key, count, window_ends_at)));
     }
-    Ok(full_until)
+    Ok(all)
 }
 
 fn count_one(
@@ -84,7 +71,7 @@ fn count_one(
     limit: i64,
     now: Timestamp,
     window: Duration,
-) -> QueryResult<Result<Counted, Timestamp>> {
+) -> QueryResult<Option<Counted>> {
     let ends_at = now.plus(window);
     for _ in 0..ROUNDS {
         let here = attempts::table.filter(attempts::key.eq(key.as_slice()));
@@ -92,16 +79,16 @@ fn count_one(
             .set(attempts::count.eq(attempts::count + 1))
             .returning((attempts::count, attempts::window_ends_at));
         if let Some((count, window_ends_at)) = more.get_result(conn).optional()? {
-            return Ok(Ok(Counted { key: *key, window_ends_at, count }));
+            return Ok(Some(Counted { key: *key, window_ends_at, count }));
         }
-        let first = Ok(Counted { key: *key, window_ends_at: ends_at, count: 1 });
+        let first = Some(Counted { key: *key, window_ends_at: ends_at, count: 1 });
         let anew = diesel::update(here.filter(attempts::window_ends_at.le(now)))
             .set((attempts::count.eq(1), attempts::window_ends_at.eq(ends_at)));
         if anew.execute(conn)? == 1 {
             return Ok(first);
         }
-        if let Some(until) = here.select(attempts::window_ends_at).first(conn).optional()? {
-            return Ok(Err(until));
+        if diesel::select(diesel::dsl::exists(here)).get_result(conn)? {
+            return Ok(None);
         }
         let new = (attempts::key.eq(key.as_slice()), attempts::count.eq(1), attempts::window_ends_at.eq(ends_at));
         match diesel::insert_into(attempts::table).values(new).execute(conn) {

@@ -233,7 +233,7 @@ impl Users {
         let attempt =
             move |conn: &mut AnyConnection| users::remove(conn, id)?.then(|| clear_away(conn, id, now)).transpose();
         let ended = self.store.write(attempt).await?.ok_or(UserError::Gone)?;
-        self.forget(id).await?;
+        self.forget(id).await;
         Ok(ended.len())
     }
 }

@@ -4,17 +4,19 @@
 //! A guess is counted before it is looked at, so that guesses made at once cannot slip through together, and
 //! taken back when it turns out to be none. The counts are in the database: a restart forgets nothing.
 
+use std::collections::HashMap;
 use std::mem;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::events::{Event, Kind};
 use crate::network::counted_as;
 use crate::passwords::Begun;
-use crate::store::attempts::{self, AttemptKey, Counted, Permission};
+use crate::store::attempts::{self, AttemptKey, Counted};
 use crate::store::{Store, StoreError};
 
 /// One account, and one address, have this many times the guesses that one account has from one address.
@@ -23,6 +25,8 @@ const WIDER: i64 = 10;
 /// to fill a database, or to learn which of many addresses are taken.
 const REGISTRATIONS: i64 = 1_000;
 const REGISTRATION_WINDOW: Duration = Duration::from_secs(60 * 60);
+/// The seconds that whoever is refused waits where only guesses that nobody has looked at yet are in the way.
+const SOON: u64 = 2;
 /// What is counted.
 const PAIR: &str = "account_and_address";
 const ACCOUNT: &str = "account";
@@ -44,7 +48,11 @@ pub struct Budget {
     store: Store,
     clock: Clock,
     limits: Option<Limits>,
+    undecided: Undecided,
 }
+
+/// What is counted, under which key, and up to what.
+type Limited = (&'static str, AttemptKey, i64);
 
 /// A guess that has been counted. Dropped before anybody has looked at it, as when its client hangs up in the queue or
 /// the database gives no answer, it is taken back.
@@ -53,6 +61,7 @@ pub struct Guess {
     /// The narrowest first.
     counts: Vec<Count>,
     begun: Begun,
+    _undecided: Waiting,
 }
 
 /// Under what an attempt is counted, and what that came to.
@@ -76,7 +85,7 @@ pub enum Denied {
 impl Budget {
     /// Without limits, nothing is counted.
     pub fn new(store: Store, clock: Clock, limits: Option<Limits>) -> Self {
-        Self { store, clock, limits }
+        Self { store, clock, limits, undecided: Undecided::default() }
     }
 
     /// Counts a guess at the password of an account, whether there is one or not.
@@ -99,8 +108,13 @@ impl Budget {
                 keys.push((ADDRESS, key(&[ADDRESS, from]), wide));
             }
         }
-        let counts = self.count(keys, window).await?;
-        Ok(Guess { budget: self.clone(), counts, begun: Begun::default() })
+        self.refuse_if_full(&keys).await?;
+        let undecided = self.undecided.add(&keys);
+        let Some(counts) = self.count(&keys, window).await? else {
+            drop(undecided);
+            return Err(self.refuse_if_full(&keys).await.err().unwrap_or(Denied::Spent(SOON)));
+        };
+        Ok(Guess { budget: self.clone(), counts, begun: Begun::default(), _undecided: undecided })
     }
 
     /// Counts a registration.
@@ -110,31 +124,43 @@ impl Budget {
     /// [`Denied`]; then nothing was counted.
     pub async fn registration(&self, address: Option<IpAddr>) -> Result<(), Denied> {
         let (Some(_), Some(address)) = (self.limits, address) else { return Ok(()) };
-        let from = counted_as(address).to_string();
-        let counted = self.count(vec![(REGISTRATION, key(&[REGISTRATION, &from]), REGISTRATIONS)], REGISTRATION_WINDOW);
-        let event = Event::new(Kind::LimitReached).ip_address(Some(&address.to_string()));
-        tell_of_the_last(&counted.await?, &event);
+        let keys = [(REGISTRATION, key(&[REGISTRATION, &counted_as(address).to_string()]), REGISTRATIONS)];
+        self.refuse_if_full(&keys).await?;
+        let Some(counts) = self.count(&keys, REGISTRATION_WINDOW).await? else {
+            return Err(self.refuse_if_full(&keys).await.err().unwrap_or(Denied::Spent(SOON)));
+        };
+        tell_of_the_last(&counts, &Event::new(Kind::LimitReached).ip_address(Some(&address.to_string())));
         Ok(())
     }
 
-    async fn count(&self, keys: Vec<(&'static str, AttemptKey, i64)>, window: Duration) -> Result<Vec<Count>, Denied> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
+    /// A flood of attempts that are refused writes nothing, and is in no writer's way.
+    async fn refuse_if_full(&self, keys: &[Limited]) -> Result<(), Denied> {
+        let (now, limits) = (self.clock.now(), limits_of(keys));
+        if limits.is_empty() {
+            return Ok(());
         }
-        let now = self.clock.now();
-        let limits: Vec<_> = keys.iter().map(|(_, key, limit)| (*key, *limit)).collect();
-        let look = limits.clone();
-        // A flood of attempts that are refused writes nothing, and is in no writer's way.
-        if let Some(until) = self.store.read(move |conn| attempts::full_until(conn, &look, now)).await? {
-            return Err(Denied::until(until, now));
+        let full = self.store.read(move |conn| attempts::full(conn, &limits, now)).await?;
+        let waits = full.into_iter().map(|(full, count, until)| {
+            let limit = keys.iter().find(|(_, key, _)| *key == full).map_or(0, |(_, _, limit)| *limit);
+            // Guesses that nobody has looked at yet may turn out to be right, and leave room again.
+            let decided = count.saturating_sub(self.undecided.of(&full));
+            // Rounded up: who waits as long as told is let in.
+            if decided < limit { SOON } else { now.seconds_until(until).saturating_add(1) }
+        });
+        waits.max().map_or(Ok(()), |wait| Err(Denied::Spent(wait)))
+    }
+
+    /// `None`: some limit was reached, and nothing was counted.
+    async fn count(&self, keys: &[Limited], window: Duration) -> Result<Option<Vec<Count>>, StoreError> {
+        let (now, limits) = (self.clock.now(), limits_of(keys));
+        if limits.is_empty() {
+            return Ok(Some(Vec::new()));
         }
-        match self.store.write(move |conn| attempts::count(conn, &limits, now, window)).await? {
-            Permission::Granted(counted) => {
-                let named = keys.into_iter().zip(counted);
-                Ok(named.map(|((name, _, limit), counted)| Count { name, limit, counted }).collect())
-            }
-            Permission::Refused(until) => Err(Denied::until(until, now)),
-        }
+        let counted = self.store.write(move |conn| attempts::count(conn, &limits, now, window)).await?;
+        Ok(counted.map(|counted| {
+            let named = keys.iter().zip(counted);
+            named.map(|((name, _, limit), counted)| Count { name, limit: *limit, counted }).collect()
+        }))
     }
 
     /// A count that is too high by one does no harm, so an outage here is only logged.
@@ -152,11 +178,45 @@ impl Budget {
     }
 }
 
-impl Denied {
-    /// Rounded up: who waits as long as told is let in.
-    fn until(until: Timestamp, now: Timestamp) -> Self {
-        Self::Spent(now.seconds_until(until).saturating_add(1))
+/// How many guesses at each key are waiting to be looked at, in this process.
+#[derive(Clone, Default)]
+struct Undecided(Arc<Mutex<HashMap<AttemptKey, i64>>>);
+
+/// Some of them, for as long as it lives.
+struct Waiting {
+    undecided: Undecided,
+    keys: Vec<AttemptKey>,
+}
+
+impl Undecided {
+    fn add(&self, keys: &[Limited]) -> Waiting {
+        let keys: Vec<_> = keys.iter().map(|(_, key, _)| *key).collect();
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().for_each(|key| *counts.entry(*key).or_default() += 1);
+        Waiting { undecided: self.clone(), keys }
     }
+
+    fn of(&self, key: &AttemptKey) -> i64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied().unwrap_or(0)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut counts = self.undecided.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in &self.keys {
+            if let Some(count) = counts.get_mut(key) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(key);
+                }
+            }
+        }
+    }
+}
+
+fn limits_of(keys: &[Limited]) -> Vec<(AttemptKey, i64)> {
+    keys.iter().map(|(_, key, limit)| (*key, *limit)).collect()
 }
 
 impl Guess {

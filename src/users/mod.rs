@@ -2,17 +2,19 @@
 //! account and its sessions must change together, both sets of queries run in one transaction here.
 
 pub mod administration;
+mod authentication;
 pub mod budget;
 
 use std::net::IpAddr;
 
 use email_address::{EmailAddress, Options};
 
+pub use self::authentication::Authenticated;
 use self::budget::{Budget, Denied};
 use crate::clock::{Clock, Timestamp};
 use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
-use crate::passwords::{Comparison, HashError, Hasher, Password};
+use crate::passwords::{HashError, Hasher, Password};
 use crate::problem::FieldError;
 use crate::store::columns::Roles;
 use crate::store::events;
@@ -52,14 +54,6 @@ pub struct Registration {
     pub password: Password,
     /// What the user is called.
     pub name: Option<String>,
-}
-
-/// An account whose password has just been verified.
-pub struct Authenticated {
-    /// The account.
-    pub user: UserRow,
-    /// The stored hash it was verified against.
-    pub password_hash: String,
 }
 
 /// Why an account was not made, found or changed. Nothing was written.
@@ -120,6 +114,7 @@ impl Users {
         if !errors.is_empty() {
             return Err(UserError::Invalid(errors));
         }
+        self.hasher.room()?;
         self.budget.registration(address).await?;
         self.hash(registration).await
     }
@@ -152,54 +147,6 @@ impl Users {
             created_at: now,
             updated_at: now,
         })
-    }
-
-    /// Checks an e-mail address and a password that came from `address`. An unknown account takes as long as a wrong
-    /// password. A stored hash that is not as it would be made today is replaced.
-    ///
-    /// # Errors
-    ///
-    /// [`UserError::Wrong`], [`UserError::Disabled`], [`UserError::TooMany`], or no answer.
-    pub async fn authenticate(
-        &self,
-        email: &str,
-        password: Password,
-        address: Option<IpAddr>,
-    ) -> Result<Authenticated, UserError> {
-        let key = comparable(email);
-        let guess = self.budget.guess(&key, address).await?;
-        let found = self.store.read(move |conn| users::credentials_by_email(conn, &key)).await?;
-        let stored = found.as_ref().map(|found| found.password_hash.clone());
-        let comparison = self.hasher.compare(password.clone(), stored, guess.begun()).await?;
-        let failed = Event::new(Kind::LoginFailed).ip_address(address.map(|address| address.to_string()).as_deref());
-        let found = match (found, comparison) {
-            (Some(found), Comparison::Same | Comparison::SameButOutdated) => found,
-            (found, _) => {
-                let user = found.map(|found| found.user.id);
-                let event = match user {
-                    Some(user) => failed.user(user).detail("wrong_password"),
-                    None => failed.detail("unknown_user"),
-                };
-                guess.was_wrong(&event);
-                self.note(event).await;
-                return Err(UserError::Wrong(user));
-            }
-        };
-        guess.was_right().await;
-        if found.user.disabled_at.is_some() {
-            self.note(failed.user(found.user.id).detail("disabled")).await;
-            return Err(UserError::Disabled(found.user.id));
-        }
-        let verified = Authenticated { user: found.user, password_hash: found.password_hash };
-        if comparison == Comparison::Same { Ok(verified) } else { self.renew_hash(verified, password).await }
-    }
-
-    /// Replaces a hash that is not as it would be made today. Where nothing can be hashed just now, the next log-in will.
-    async fn renew_hash(&self, verified: Authenticated, password: Password) -> Result<Authenticated, UserError> {
-        let Ok(new) = self.hasher.hash(password).await else { return Ok(verified) };
-        let (id, old, hash, now) = (verified.user.id, verified.password_hash.clone(), new.clone(), self.clock.now());
-        let replaced = self.store.write(move |conn| users::replace_password(conn, id, &old, &hash, now)).await?;
-        Ok(if replaced { Authenticated { password_hash: new, ..verified } } else { verified })
     }
 
     /// Replaces the password of somebody who is signed in, from `address`, and knows the old one. Every other session
@@ -294,62 +241,24 @@ impl Users {
                 }
             };
             if self.store.write_and_then(attempt, announce).await?.is_some() {
-                return self.forget(id).await;
+                self.forget(id).await;
+                return Ok(());
             }
         }
         Err(UserError::Changed)
     }
 
-    /// Removes what is left of a past too long for one transaction. What a crash leaves is nobody's, and goes with age.
-    async fn forget(&self, id: UserId) -> Result<(), UserError> {
-        while self.store.write(move |conn| events::forget(conn, id, AT_ONCE)).await? > 0 {}
-        Ok(())
-    }
-
-    /// Tells of a log-in that failed, and keeps that for the user to read, if there is one. If it cannot be kept, that
-    /// is logged, and the answer is the same.
-    async fn note(&self, event: Event) {
-        event.record();
-        let (store, now) = (self.store.clone(), self.clock.now());
-        // A task of its own: it is done even if whoever tried hangs up now.
-        let kept = tokio::spawn(async move {
-            store
-                .write(move |conn| match event.kept_for() {
-                    Some(_) => events::keep(conn, &event, now),
-                    None => events::pretend_to_keep(conn, &event, now),
-                })
-                .await
+    /// Removes what is left of a past too long for one transaction, even if whoever asked hangs up now. The account is gone
+    /// already, and what a crash or an outage leaves is nobody's, and goes with age.
+    async fn forget(&self, id: UserId) {
+        let store = self.store.clone();
+        let forgotten = tokio::spawn(async move {
+            while store.write(move |conn| events::forget(conn, id, AT_ONCE)).await? > 0 {}
+            Ok::<_, StoreError>(())
         });
-        if let Ok(Err(error)) = kept.await {
+        if let Ok(Err(error)) = forgotten.await {
             let error: &dyn std::error::Error = &error;
-            tracing::error!(error, "a failed log-in could not be kept");
-        }
-    }
-
-    /// Checks the password of somebody who is signed in. A wrong one counts like one at a log-in: a stolen access token
-    /// must not open a second door for guessing.
-    async fn verify(
-        &self,
-        id: UserId,
-        password: Password,
-        address: Option<IpAddr>,
-    ) -> Result<Authenticated, UserError> {
-        let found = self.store.read(move |conn| users::credentials_by_id(conn, id)).await?;
-        let found = found.ok_or(UserError::Gone)?;
-        let guess = self.budget.guess(&comparable(&found.user.email), address).await?;
-        match self.hasher.compare(password, Some(found.password_hash.clone()), guess.begun()).await? {
-            Comparison::Different => {
-                let from = address.map(|address| address.to_string());
-                let event = Event::new(Kind::LoginFailed).user(id).detail("wrong_password");
-                let event = event.ip_address(from.as_deref());
-                guess.was_wrong(&event);
-                self.note(event).await;
-                Err(UserError::Wrong(Some(id)))
-            }
-            Comparison::Same | Comparison::SameButOutdated => {
-                guess.was_right().await;
-                Ok(Authenticated { user: found.user, password_hash: found.password_hash })
-            }
+            tracing::warn!(error, "some of a deleted account's events are left until they are too old");
         }
     }
 }

@@ -148,6 +148,24 @@ fn of_fifty_guesses_at_once_ten_are_looked_at() {
     assert_eq!(looked_at.load(Ordering::SeqCst), 10);
 }
 
+/// Log-ins that are being looked at may all turn out to be right: whoever is refused beside them comes back soon.
+#[test]
+fn who_is_refused_beside_guesses_in_flight_waits_for_those_only() {
+    let home = Home::new();
+    let slow = config(&home).with("limits.enabled", "true").with("limits.login_failures", "2");
+    let app = TestApp::start_with(slow.with("passwords.bcrypt_cost", "11"), clock());
+    app.sign_up(ADA);
+    let log_in = || app.post("/v1/auth/login", &json!({ "email": ADA, "password": PASSWORD }));
+    let answers: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..12).map(|_| scope.spawn(log_in)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let refused: Vec<_> = answers.into_iter().filter(|answer| answer.status != 200).map(expect_limited).collect();
+    assert!(refused.iter().all(|wait| *wait <= 2), "{refused:?}");
+    assert!(!refused.is_empty(), "twelve were never in flight together");
+    log_in().expect(200);
+}
+
 #[test]
 fn a_restart_forgets_no_failure() {
     let home = Home::new();

@@ -14,27 +14,31 @@ pub fn purge_expired(conn: &mut AnyConnection, before: Timestamp, limit: i64) ->
     diesel::delete(sessions::table.filter(sessions::id.eq_any(expired))).execute(conn)
 }
 
-/// Looks at the `step` sessions that follow `after`, and returns which of them fell idle before `before`, and where to
-/// go on. There is no index to ask instead: it would be on a column that every refresh writes.
+/// Looks at the `step` sessions that follow `after`, and returns which of them fell idle before `before` without having
+/// been ended, and where to go on. There is no index to ask instead: it would be on a column that every refresh writes.
 pub fn idle_among(
     conn: &mut AnyConnection,
     after: Option<SessionId>,
     step: i64,
     before: Timestamp,
 ) -> QueryResult<(Vec<SessionId>, Option<SessionId>)> {
-    let columns = (sessions::id, sessions::idle_expires_at);
+    let columns = (sessions::id, sessions::idle_expires_at, sessions::revoked_at.is_null());
     let ordered = sessions::table.select(columns).order(sessions::id).limit(step);
-    let seen: Vec<(SessionId, Timestamp)> = match after {
+    let seen: Vec<(SessionId, Timestamp, bool)> = match after {
         Some(after) => ordered.filter(sessions::id.gt(after)).load(conn)?,
         None => ordered.load(conn)?,
     };
     let full = i64::try_from(seen.len()).is_ok_and(|seen| seen == step);
-    let next = seen.last().filter(|_| full).map(|(id, _)| *id);
-    Ok((seen.into_iter().filter(|(_, idle_at)| *idle_at < before).map(|(id, _)| id).collect(), next))
+    let next = seen.last().filter(|_| full).map(|(id, ..)| *id);
+    let idle = seen.into_iter().filter(|(_, idle_at, live)| *live && *idle_at < before);
+    Ok((idle.map(|(id, ..)| id).collect(), next))
 }
 
-/// Removes those of `ids` that are still idle since before `before`. Returns how many.
+/// Removes those of `ids` that are still idle since before `before`, and no tombstones. Returns how many.
 pub fn purge_idle(conn: &mut AnyConnection, ids: &[SessionId], before: Timestamp) -> QueryResult<usize> {
-    let idle = sessions::table.filter(sessions::id.eq_any(ids)).filter(sessions::idle_expires_at.lt(before));
+    let idle = sessions::table
+        .filter(sessions::id.eq_any(ids))
+        .filter(sessions::idle_expires_at.lt(before))
+        .filter(sessions::revoked_at.is_null());
     diesel::delete(idle).execute(conn)
 }

@@ -1,0 +1,116 @@
+//! Whether somebody is who they say they are: a password, compared within what is left of everybody's guesses.
+
+use std::net::IpAddr;
+
+use super::{UserError, Users, comparable};
+use crate::events::{Event, Kind};
+use crate::ids::UserId;
+use crate::passwords::{Comparison, Password};
+use crate::store::events;
+use crate::store::users::{self, UserRow};
+
+/// An account whose password has just been verified.
+pub struct Authenticated {
+    /// The account.
+    pub user: UserRow,
+    /// The stored hash it was verified against.
+    pub password_hash: String,
+}
+
+impl Users {
+    /// Checks an e-mail address and a password that came from `address`. An unknown account takes as long as a wrong
+    /// password. A stored hash that is not as it would be made today is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`UserError::Wrong`], [`UserError::Disabled`], [`UserError::TooMany`], or no answer.
+    pub async fn authenticate(
+        &self,
+        email: &str,
+        password: Password,
+        address: Option<IpAddr>,
+    ) -> Result<Authenticated, UserError> {
+        self.hasher.room()?;
+        let key = comparable(email);
+        let guess = self.budget.guess(&key, address).await?;
+        let found = self.store.read(move |conn| users::credentials_by_email(conn, &key)).await?;
+        let stored = found.as_ref().map(|found| found.password_hash.clone());
+        let comparison = self.hasher.compare(password.clone(), stored, guess.begun()).await?;
+        let failed = Event::new(Kind::LoginFailed).ip_address(address.map(|address| address.to_string()).as_deref());
+        let found = match (found, comparison) {
+            (Some(found), Comparison::Same | Comparison::SameButOutdated) => found,
+            (found, _) => {
+                let user = found.map(|found| found.user.id);
+                let event = match user {
+                    Some(user) => failed.user(user).detail("wrong_password"),
+                    None => failed.detail("unknown_user"),
+                };
+                guess.was_wrong(&event);
+                self.note(event).await;
+                return Err(UserError::Wrong(user));
+            }
+        };
+        guess.was_right().await;
+        if found.user.disabled_at.is_some() {
+            self.note(failed.user(found.user.id).detail("disabled")).await;
+            return Err(UserError::Disabled(found.user.id));
+        }
+        let verified = Authenticated { user: found.user, password_hash: found.password_hash };
+        if comparison == Comparison::Same { Ok(verified) } else { self.renew_hash(verified, password).await }
+    }
+
+    /// Replaces a hash that is not as it would be made today. Where nothing can be hashed just now, the next log-in will.
+    async fn renew_hash(&self, verified: Authenticated, password: Password) -> Result<Authenticated, UserError> {
+        let Ok(new) = self.hasher.hash(password).await else { return Ok(verified) };
+        let (id, old, hash, now) = (verified.user.id, verified.password_hash.clone(), new.clone(), self.clock.now());
+        let replaced = self.store.write(move |conn| users::replace_password(conn, id, &old, &hash, now)).await?;
+        Ok(if replaced { Authenticated { password_hash: new, ..verified } } else { verified })
+    }
+
+    /// Tells of a log-in that failed, and keeps that for the user to read, if there is one. If it cannot be kept, that
+    /// is logged, and the answer is the same.
+    async fn note(&self, event: Event) {
+        event.record();
+        let (store, now) = (self.store.clone(), self.clock.now());
+        // A task of its own: it is done even if whoever tried hangs up now.
+        let kept = tokio::spawn(async move {
+            store
+                .write(move |conn| match event.kept_for() {
+                    Some(_) => events::keep(conn, &event, now),
+                    None => events::pretend_to_keep(conn, &event, now),
+                })
+                .await
+        });
+        if let Ok(Err(error)) = kept.await {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, "a failed log-in could not be kept");
+        }
+    }
+
+    /// Checks the password of somebody who is signed in. A wrong one counts like one at a log-in: a stolen access token
+    /// must not open a second door for guessing.
+    pub(super) async fn verify(
+        &self,
+        id: UserId,
+        password: Password,
+        address: Option<IpAddr>,
+    ) -> Result<Authenticated, UserError> {
+        let found = self.store.read(move |conn| users::credentials_by_id(conn, id)).await?;
+        let found = found.ok_or(UserError::Gone)?;
+        let guess = self.budget.guess(&comparable(&found.user.email), address).await?;
+        match self.hasher.compare(password, Some(found.password_hash.clone()), guess.begun()).await? {
+            Comparison::Different => {
+                let from = address.map(|address| address.to_string());
+                let event = Event::new(Kind::LoginFailed).user(id).detail("wrong_password");
+                let event = event.ip_address(from.as_deref());
+                guess.was_wrong(&event);
+                self.note(event).await;
+                Err(UserError::Wrong(Some(id)))
+            }
+            Comparison::Same | Comparison::SameButOutdated => {
+                guess.was_right().await;
+                Ok(Authenticated { user: found.user, password_hash: found.password_hash })
+            }
+        }
+    }
+}
