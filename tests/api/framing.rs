@@ -103,6 +103,31 @@ fn garbage_behind_a_request_leaves_its_answer_alone() {
 }
 
 /// RFC 9112 section 3.2: an invalid host is a 400 like a missing one.
+/// RFC 9112 section 9.6: whoever is refused before all of a request has come is still listened to for a moment. Closed at
+/// once, the connection would be reset, and the answer might be lost on its way.
+#[test]
+fn an_answer_before_the_end_of_a_request_is_not_taken_back_by_a_reset() {
+    let app = TestApp::start(&Home::new());
+    for (head, status) in [
+        ("POST /v1/users/me/password HTTP/1.1\r\nContent-Type: application/json", "401"),
+        ("POST /v1/nowhere HTTP/1.1\r\nContent-Type: application/json", "404"),
+        ("POST /v1/auth/login HTTP/1.1\r\nContent-Type: text/plain", "415"),
+    ] {
+        let mut stream = TcpStream::connect(app.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        write!(stream, "{head}\r\nHost: x\r\nContent-Length: 40000\r\n\r\n").unwrap();
+        // The answer has come; the client does not know yet, and sends on.
+        stream.peek(&mut [0]).unwrap();
+        for _ in 0..8 {
+            stream.write_all(&[b'x'; 5000]).expect("somebody listens");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an end, and no reset");
+        assert_eq!(statuses(&answer), [status], "{answer}");
+    }
+}
+
 #[test]
 fn a_host_is_a_host() {
     let app = TestApp::start(&Home::new());

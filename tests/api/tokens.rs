@@ -1,10 +1,15 @@
 //! Register, log in, refresh, confirm, log out, with tokens in bodies.
 
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::thread;
 use std::time::Duration;
 
+use diesel::connection::SimpleConnection as _;
+use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Home, TestApp};
+use crate::harness::{Answer, Home, TestApp, connect};
 
 #[test]
 fn a_registered_user_is_signed_in_refreshed_and_signed_out() {
@@ -19,4 +24,33 @@ fn a_registered_user_is_signed_in_refreshed_and_signed_out() {
     app.post("/v1/auth/logout", &json!({ "refresh_token": second.refresh })).expect(204);
     assert!(!app.works(&second.access));
     app.refresh(&second.refresh).expect_refused("revoked");
+}
+
+/// Whoever wants out gets out: the log-out is carried out although its client has hung up before its turn has come.
+#[test]
+fn a_log_out_whose_client_hangs_up_at_once_ends_the_session() {
+    let home = Home::new();
+    let app = TestApp::start(&home);
+    let pair = app.sign_up("ada@example.com");
+    let other = app.sign_up("bob@example.com");
+    let mut connection = connect(&home);
+    connection.batch_execute("BEGIN IMMEDIATE").unwrap();
+    thread::scope(|scope| {
+        // Somebody else's write waits for the database, and the log-out behind it.
+        let rename =
+            app.request(Method::PATCH, "/v1/users/me").bearer_auth(&other.access).json(&json!({ "name": "Bob" }));
+        let waiting = scope.spawn(|| Answer::to(rename));
+        thread::sleep(Duration::from_millis(200));
+        let mut client = TcpStream::connect(app.address).unwrap();
+        let authorization = format!("Authorization: Bearer {}", pair.access);
+        write!(client, "POST /v1/auth/logout HTTP/1.1\r\nHost: x\r\n{authorization}\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+        drop(client);
+        thread::sleep(Duration::from_millis(200));
+        connection.batch_execute("ROLLBACK").unwrap();
+        waiting.join().unwrap().expect(200);
+    });
+    // Any write that comes later is done later.
+    app.log_in("bob@example.com");
+    app.refresh(&pair.refresh).expect_refused("revoked");
 }

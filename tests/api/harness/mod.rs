@@ -255,7 +255,8 @@ pub fn text_in_database(home: &Home, sql: &str) -> String {
     diesel::select(diesel::dsl::sql::<Text>(&format!("({sql})"))).get_result(&mut connect(home)).unwrap()
 }
 
-fn connect(home: &Home) -> SqliteConnection {
+/// A connection to the database beside the server's.
+pub fn connect(home: &Home) -> SqliteConnection {
     let mut connection = SqliteConnection::establish(home.database().to_str().unwrap()).unwrap();
     connection.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
     connection
