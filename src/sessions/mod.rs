@@ -11,6 +11,8 @@ pub mod rotation;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument as _;
+
 use self::offenders::Offenders;
 pub use self::refresh::{RefreshError, RefusedBecause};
 use self::revocations::Revocations;
@@ -270,9 +272,10 @@ impl Sessions {
         };
         let (felt, store) = (self.clone(), self.0.store.clone());
         // A task of its own: whoever wants out gets out, even if they hang up at once.
-        let ended = tokio::spawn(async move {
+        let carried_out = async move {
             store.write_and_then(attempt, move |ended: &Vec<Ended>| felt.note_ended(&event, ended)).await
-        });
+        };
+        let ended = tokio::spawn(carried_out.in_current_span());
         let ended = ended.await.map_err(|panic| StoreError::Broken(panic.into()))??;
         Ok(ended.len())
     }

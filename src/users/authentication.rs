@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
+use tracing::Instrument as _;
+
 use super::{UserError, Users, comparable};
 use crate::events::{Event, Kind};
 use crate::ids::UserId;
 use crate::passwords::{Comparison, Password};
+use crate::store::AnyConnection;
 use crate::store::events;
 use crate::store::users::{self, UserRow};
 
@@ -73,15 +76,14 @@ impl Users {
         event.record();
         let (store, now) = (self.store.clone(), self.clock.now());
         // A task of its own: it is done even if whoever tried hangs up now.
-        let kept = tokio::spawn(async move {
-            store
-                .write(move |conn| match event.kept_for() {
-                    Some(_) => events::keep(conn, &event, now),
-                    None => events::pretend_to_keep(conn, &event, now),
-                })
-                .await
-        });
-        if let Ok(Err(error)) = kept.await {
+        let keep = async move {
+            let keep = move |conn: &mut AnyConnection| match event.kept_for() {
+                Some(_) => events::keep(conn, &event, now),
+                None => events::pretend_to_keep(conn, &event, now),
+            };
+            store.write(keep).await
+        };
+        if let Ok(Err(error)) = tokio::spawn(keep.in_current_span()).await {
             let error: &dyn std::error::Error = &error;
             tracing::error!(error, "a failed log-in could not be kept");
         }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::events::{Event, Kind};
@@ -231,7 +232,7 @@ impl Guess {
         let counts = mem::take(&mut self.counts);
         if !counts.is_empty() {
             // A task of its own: it is done even if whoever guessed hangs up now.
-            let _panicked = tokio::spawn(self.budget.clone().take_back(counts, true)).await;
+            let _panicked = tokio::spawn(self.budget.clone().take_back(counts, true).in_current_span()).await;
         }
     }
 
@@ -246,7 +247,7 @@ impl Drop for Guess {
     fn drop(&mut self) {
         let counts = mem::take(&mut self.counts);
         if !counts.is_empty() && !self.begun.is_set() {
-            tokio::spawn(self.budget.clone().take_back(counts, false));
+            tokio::spawn(self.budget.clone().take_back(counts, false).in_current_span());
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod budget;
 use std::net::IpAddr;
 
 use email_address::{EmailAddress, Options};
+use tracing::Instrument as _;
 
 pub use self::authentication::Authenticated;
 use self::budget::{Budget, Denied};
@@ -252,11 +253,11 @@ impl Users {
     /// already, and what a crash or an outage leaves is nobody's, and goes with age.
     async fn forget(&self, id: UserId) {
         let store = self.store.clone();
-        let forgotten = tokio::spawn(async move {
+        let forget = async move {
             while store.write(move |conn| events::forget(conn, id, AT_ONCE)).await? > 0 {}
             Ok::<_, StoreError>(())
-        });
-        if let Ok(Err(error)) = forgotten.await {
+        };
+        if let Ok(Err(error)) = tokio::spawn(forget.in_current_span()).await {
             let error: &dyn std::error::Error = &error;
             tracing::warn!(error, "some of a deleted account's events are left until they are too old");
         }

@@ -53,10 +53,22 @@ fn past_the_bound_a_log_in_is_503_at_once_and_refreshes_and_guarded_requests_go_
     let home = Home::new();
     let app = slow(&home);
     let mut pair = app.sign_up(ADA);
-    let (crowd, answer) = crowd(&app);
+    let (mut crowd, answer) = crowd(&app);
     assert!(answer.contains("\"code\":\"unavailable\"") && answer.contains("cache-control: no-store"), "{answer}");
     let wait = answer.split("retry-after: ").nth(1).unwrap().split('\r').next().unwrap();
     assert!(wait.parse::<u32>().unwrap() >= 1, "as long as the queue takes: {wait}");
+
+    // Who is turned away troubles nobody: the database has not heard of them.
+    let known = || number_in_database(&home, "SELECT count(*) FROM attempts");
+    let stranger = json!({ "email": "stranger@example.com", "password": PASSWORD });
+    loop {
+        crowd.extend((0..2 * cores()).map(|_| knock(&app)));
+        let before = known();
+        if app.post("/v1/auth/login", &stranger).status == 503 {
+            assert_eq!(known(), before);
+            break;
+        }
+    }
 
     for _ in 0..20 {
         assert!(app.works(&pair.access));
