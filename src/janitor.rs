@@ -135,7 +135,7 @@ impl Rounds {
         Ok(removed)
     }
 
-    /// One write; then a rest, and a look at the watch.
+    /// One write, and what it leaves behind, which nobody waits for; then a rest, and a look at the watch.
     fn delete(
         &mut self,
         batch: impl Fn(&mut AnyConnection) -> QueryResult<usize> + Send + 'static,
@@ -146,6 +146,7 @@ impl Rounds {
             batch(conn).map(|removed| (removed, began))
         })?;
         let took = began.elapsed();
+        self.store.checkpoint_blocking()?;
         self.batch = if took > AIM { self.batch / 2 } else { self.batch + self.batch / 4 }.clamp(BATCH.0, BATCH.1);
         self.rest(took * REST)?;
         Ok(removed)

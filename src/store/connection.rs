@@ -155,6 +155,20 @@ pub fn in_savepoint<T>(
     result
 }
 
+/// Moves what was committed from the write-ahead log into the database file, as far as it goes without anybody waiting.
+/// Left to the writer, whoever's commit makes the log long enough would have to wait for all of it. PostgreSQL sees to
+/// that by itself.
+///
+/// # Errors
+///
+/// If the database cannot be asked.
+pub fn checkpoint(connection: &mut AnyConnection) -> QueryResult<()> {
+    match connection {
+        AnyConnection::Sqlite(sqlite) => sqlite.batch_execute("PRAGMA wal_checkpoint(PASSIVE)"),
+        AnyConnection::Postgresql(_) => Ok(()),
+    }
+}
+
 /// A rollback fails where the database has rolled back already; the first error is the one that matters.
 fn roll_back(connection: &mut AnyConnection, error: diesel::result::Error) -> diesel::result::Error {
     match connection.batch_execute("ROLLBACK") {

@@ -201,6 +201,15 @@ impl Store {
         answer.blocking_recv().unwrap_or_else(|_| Err(StoreError::Unavailable("the writer has stopped".into())))
     }
 
+    /// Spares the writer what much writing leaves behind: see [`connection::checkpoint`]. On this thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`].
+    pub fn checkpoint_blocking(&self) -> Result<(), StoreError> {
+        self.read_blocking(connection::checkpoint)
+    }
+
     /// Whether the database answers and has the schema this version was built for.
     ///
     /// # Errors
