@@ -19,7 +19,7 @@ struct House {
     store: Store,
     rounds: Rounds,
     employed: Option<SyncSender<()>>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl House {
@@ -40,7 +40,7 @@ impl House {
             batch: BATCH.0,
             walked: None,
         };
-        Self { store, rounds, employed: Some(employed), _folder: folder }
+        Self { store, rounds, employed: Some(employed), folder }
     }
 
     fn run(&self, statement: &str) {
@@ -160,6 +160,22 @@ fn a_database_that_does_not_answer_ends_the_round_and_not_the_janitor() {
     house.run("ALTER TABLE elsewhere RENAME TO sessions");
     house.sessions(1, i64::MAX, 0, "NULL");
     assert_eq!(house.round(), 1);
+}
+
+/// Otherwise somebody's commit would find the log long enough, and have to wait until it is worked off.
+#[test]
+fn what_its_deletes_leave_in_the_log_is_in_the_file_before_the_next() {
+    let mut house = House::new();
+    house.sessions(200, i64::MAX, 0, "NULL");
+    house.store.checkpoint_blocking().unwrap();
+    assert_eq!(house.round(), 200);
+    // The file alone, without the log beside it.
+    let copy = tempfile::tempdir().unwrap();
+    let database = Database::Sqlite(copy.path().join("test.db"));
+    std::fs::copy(house.folder.path().join("test.db"), copy.path().join("test.db")).unwrap();
+    let store = Store::open(&database).unwrap();
+    let copy = House { store, rounds: house.rounds, employed: None, folder: copy };
+    assert_eq!(copy.count("sessions"), 0);
 }
 
 /// In memory, if there is room for a million rows: tens of thousands of commits that wait for a disk would take minutes,

@@ -2,6 +2,7 @@
 
 use diesel::prelude::*;
 
+use super::SUMMARY;
 use super::rows::OwnedSession;
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
@@ -24,19 +25,7 @@ pub fn live_page(
         .filter(sessions::idle_expires_at.gt(now))
         .filter(sessions::expires_at.gt(now))
         .order(sessions::id)
-        .select((
-            (
-                sessions::id,
-                sessions::device_name,
-                sessions::user_agent,
-                sessions::ip_address,
-                sessions::created_at,
-                sessions::last_used_at,
-                sessions::expires_at,
-            ),
-            users::id,
-            users::email,
-        ))
+        .select((SUMMARY, users::id, users::email))
         .limit(limit)
         .into_boxed();
     if let Some(user) = user {

@@ -21,6 +21,25 @@ use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 use crate::tokens::Place;
 
+/// What a list of sessions shows of each; the order is that of [`SessionSummary`].
+type Summary = (
+    sessions::id,
+    sessions::device_name,
+    sessions::user_agent,
+    sessions::ip_address,
+    sessions::created_at,
+    sessions::last_used_at,
+    sessions::expires_at,
+);
+const SUMMARY: Summary = (
+    sessions::id,
+    sessions::device_name,
+    sessions::user_agent,
+    sessions::ip_address,
+    sessions::created_at,
+    sessions::last_used_at,
+    sessions::expires_at,
+);
 const ENDED: (sessions::id, sessions::access_expires_at) = (sessions::id, sessions::access_expires_at);
 
 /// Opens a session for a user who has these roles.
@@ -107,15 +126,7 @@ pub fn live_of_user(conn: &mut AnyConnection, user: UserId, now: Timestamp) -> Q
         .filter(sessions::idle_expires_at.gt(now))
         .filter(sessions::expires_at.gt(now))
         .order((sessions::last_used_at.desc(), sessions::id.desc()))
-        .select((
-            sessions::id,
-            sessions::device_name,
-            sessions::user_agent,
-            sessions::ip_address,
-            sessions::created_at,
-            sessions::last_used_at,
-            sessions::expires_at,
-        ))
+        .select(SUMMARY)
         .load(conn)
 }
 

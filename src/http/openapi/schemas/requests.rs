@@ -68,6 +68,6 @@ fn new_password() -> Value {
         "minLength": 8,
         "maxLength": MAX_CHARACTERS,
         "description": "At least 8 characters unless configured otherwise; any Unicode, no composition rules, \
-                        but not a common password and not the e-mail address.",
+                        but not a common password, the e-mail address or the name.",
     })
 }
