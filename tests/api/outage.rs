@@ -1,13 +1,15 @@
 //! A database that cannot be asked: 503 and nothing else, whatever was asked, and recovery by itself.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
-use diesel::{Connection as _, SqliteConnection};
+use diesel::sql_types::BigInt;
+use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Home, PASSWORD, Pair, TestApp, in_database};
+use crate::harness::{Answer, Home, PASSWORD, Pair, TestApp, connect, in_database};
 
 const ADA: &str = "ada@example.com";
 
@@ -110,17 +112,35 @@ fn without_a_readable_database_every_answer_is_503_until_it_is_back() {
     app.refresh(&pair.refresh).expect(200);
 }
 
+/// Moves everything into the database file. A reader in the middle of a query is in the way, but not for long.
+fn empty_the_log(home: &Home) {
+    #[derive(QueryableByName)]
+    struct Outcome {
+        #[diesel(sql_type = BigInt)]
+        busy: i64,
+    }
+    let mut connection = connect(home);
+    let since = Instant::now();
+    while sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result::<Outcome>(&mut connection).unwrap().busy != 0 {
+        assert!(since.elapsed() < Duration::from_secs(20), "somebody reads for ever");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn a_database_of_garbage_is_an_outage_and_no_ones_fault() {
     let home = Home::new();
     let app = TestApp::start(&home);
     let pair = app.sign_up(ADA);
-    in_database(&home, "PRAGMA wal_checkpoint(TRUNCATE)");
-    for file in ["countersign.db", "countersign.db-wal"] {
+    empty_the_log(&home);
+    // The index of the log comes last: whoever has pages of the database in memory believes them for as long as it
+    // says that nothing was written. It is mapped by the server and must keep its length.
+    for file in ["countersign.db", "countersign.db-wal", "countersign.db-shm"] {
         let path = home.database().with_file_name(file);
-        let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        let garbage = vec![0x5a; usize::try_from(length.max(65_536)).unwrap()];
-        std::fs::write(&path, garbage).unwrap();
+        let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let length = file.metadata().unwrap().len();
+        let length = if path.ends_with("countersign.db-shm") { length } else { length.max(65_536) };
+        file.write_all(&vec![0x5a; usize::try_from(length).unwrap()]).unwrap();
     }
     std::thread::sleep(Duration::from_millis(1_600));
     for answer in reads(&app, &pair).into_iter().chain([app.refresh(&pair.refresh), app.confirm(&pair.access)]) {
