@@ -11,6 +11,9 @@ pub mod error;
 pub mod events;
 pub mod schema;
 pub mod sessions;
+#[cfg(test)]
+#[path = "testing_tests.rs"]
+pub mod testing;
 pub mod users;
 mod writer;
 

@@ -1,22 +1,18 @@
-//! The writer, with a real database file.
+//! The writer, with a real database.
 
 use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use diesel::sql_query;
 use futures_util::future::join_all;
-use tempfile::TempDir;
 
+use super::super::testing::TestDatabase;
 use super::super::{AnyConnection, Store, StoreError, fault};
-use crate::config::Database;
 
-fn store() -> (TempDir, Store) {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::Sqlite(folder.path().join("test.db"));
-    Store::prepare(&database).unwrap();
-    let store = Store::open(&database).unwrap();
-    store.read_blocking(|_| Ok(())).unwrap();
-    (folder, store)
+/// The store stands before its database, so that it goes first.
+fn store() -> (Store, TestDatabase) {
+    let database = TestDatabase::new();
+    (database.store(), database)
 }
 
 fn run<T>(work: impl Future<Output = T>) -> T {
@@ -54,7 +50,7 @@ async fn make_table(store: &Store) {
 
 #[test]
 fn a_write_that_fails_or_panics_in_a_batch_undoes_only_itself() {
-    let (_folder, store) = store();
+    let (store, _database) = store();
     run(async {
         make_table(&store).await;
         // Holds the writer until all the others wait, so that they become one batch.
@@ -84,12 +80,10 @@ fn a_write_that_fails_or_panics_in_a_batch_undoes_only_itself() {
 
 #[test]
 fn writes_that_wait_for_a_locked_database_fail_together_and_in_time() {
-    let (folder, store) = store();
+    let (store, database) = store();
     run(async {
         make_table(&store).await;
-        let path = folder.path().join("test.db");
-        let mut other = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
-        sql_query("BEGIN IMMEDIATE").execute(&mut other).unwrap();
+        let mut other = database.hold_writers_up("numbers");
         let began = Instant::now();
         let outcomes = join_all((0..30).map(|key| store.write(move |conn| insert(conn, key)))).await;
         assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(StoreError::Unavailable(_)))), "{outcomes:?}");
@@ -102,7 +96,7 @@ fn writes_that_wait_for_a_locked_database_fail_together_and_in_time() {
 
 #[test]
 fn a_write_nobody_waits_for_any_more_is_not_begun() {
-    let (_folder, store) = store();
+    let (store, _database) = store();
     run(async {
         make_table(&store).await;
         let hold = store.write(|_| {
@@ -120,7 +114,7 @@ fn a_write_nobody_waits_for_any_more_is_not_begun() {
 
 #[test]
 fn what_follows_a_commit_follows_it_once_even_if_nobody_waits_and_never_a_rollback() {
-    let (_folder, store) = store();
+    let (store, _database) = store();
     run(async {
         make_table(&store).await;
         let (told, heard) = std::sync::mpsc::channel();
@@ -149,7 +143,7 @@ fn what_follows_a_commit_follows_it_once_even_if_nobody_waits_and_never_a_rollba
 
 #[test]
 fn a_panic_after_the_commit_costs_neither_the_answer_nor_the_writer() {
-    let (_folder, store) = store();
+    let (store, _database) = store();
     run(async {
         make_table(&store).await;
         store.write_and_then(|conn| insert(conn, 1), |()| panic!("on purpose")).await.unwrap();

@@ -19,7 +19,10 @@ fn live_sessions_are_listed_with_whose_they_are() {
     let over = log_in(&server, BOB, PASSWORD).1;
     server.post("/v1/auth/logout", &json!({ "refresh_token": over["refresh_token"] }));
     log_in(&server, BOB, PASSWORD);
-    in_database(&home, "UPDATE sessions SET idle_expires_at = 1 WHERE id = (SELECT max(id) FROM sessions)");
+    in_database(
+        &home,
+        "UPDATE sessions SET idle_expires_at = 1 WHERE id = (SELECT id FROM sessions ORDER BY id DESC LIMIT 1)",
+    );
 
     let ids = |list: &Value| -> Vec<String> {
         list.as_array().unwrap().iter().map(|session| text(session, "id").to_owned()).collect()

@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::Database;
-use crate::store::Store;
-use crate::store::connection::{Access, SqliteManager};
+use crate::store::testing::TestDatabase;
 use crate::tokens::refresh::TokenDigest;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_000_000);
@@ -37,18 +35,15 @@ struct Table {
     id: SessionId,
     user: UserId,
     bystander: SessionId,
-    _folder: tempfile::TempDir,
+    _database: TestDatabase,
 }
 
 impl Table {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("test.db");
-        Store::prepare(&Database::Sqlite(path.clone())).unwrap();
-        let connection =
-            r2d2::ManageConnection::connect(&SqliteManager::new(&path, Access::Write, Duration::from_secs(2))).unwrap();
+        let database = TestDatabase::new();
+        let connection = database.connect();
         let (id, user, bystander) = (SessionId::generate(), UserId::generate(), SessionId::generate());
-        let mut table = Self { connection, id, user, bystander, _folder: folder };
+        let mut table = Self { connection, id, user, bystander, _database: database };
         for (id, user_id) in [(id, user), (bystander, UserId::generate())] {
             let new = NewSession {
                 id,
