@@ -23,7 +23,7 @@ use crate::sessions::offenders::Offenders;
 use crate::sessions::revocations::Revocations;
 use crate::sessions::rotation::Policy;
 use crate::sessions::{Lifetimes, Sessions};
-use crate::store::{Store, StoreError};
+use crate::store::{Presence, Store, StoreError};
 use crate::tokens::configured::{self, NoKeys};
 use crate::tokens::key_files::{KeyFileError, KeyFiles, create_private_folder};
 use crate::tokens::keys::KeyError;
@@ -50,9 +50,9 @@ pub enum BuildError {
     /// A configured secret cannot be used.
     #[error("a key cannot be used: {0}")]
     Key(KeyError),
-    /// The configuration asks for what this version cannot do.
-    #[error("{0}")]
-    Unsupported(&'static str),
+    /// Nodes that share a database must share their keys, and there is none to share.
+    #[error("{0}; set it, or copy the folder from a node that has it")]
+    NoSharedKey(String),
     /// No threads to be had.
     #[error("the system has no threads to give: {0}")]
     Threads(std::io::Error),
@@ -77,6 +77,7 @@ impl From<NoKeys> for BuildError {
         match error {
             NoKeys::File(error) => Self::KeyFile(error),
             NoKeys::Key(error) => Self::Key(error),
+            missing @ NoKeys::NotShared { .. } => Self::NoSharedKey(missing.to_string()),
         }
     }
 }
@@ -131,14 +132,16 @@ impl Countersign {
     ///
     /// [`BuildError`].
     pub fn open_with_clock(config: &Config, clock: Clock) -> Result<Self, BuildError> {
-        if matches!(config.database, Database::Postgres(_)) {
-            return Err(BuildError::Unsupported(
-                "database.url: this version runs on the embedded database only; use sqlite:PATH",
-            ));
-        }
         let mut first_start = FirstStart::default();
-        create_private_folder(&config.data_dir)?;
-        first_start.migrations = Store::prepare(&config.database)?;
+        match config.database {
+            // Nobody else can have it, and nothing else may be done with it meanwhile.
+            Database::Sqlite(_) => {
+                create_private_folder(&config.data_dir)?;
+                first_start.migrations = Store::prepare(&config.database)?;
+            }
+            // Other nodes may be at work on it: whoever runs them says when it is to change.
+            Database::Postgres(_) => warn_unless_up_to_date(&config.database),
+        }
         let key_files = KeyFiles::below(&config.data_dir);
         let issuer = issuer(config, &key_files)?;
         let mut keys_made = false;
@@ -335,6 +338,16 @@ async fn send_away(draining: &Draining) {
         if draining.requests() == before {
             return;
         }
+    }
+}
+
+fn warn_unless_up_to_date(database: &Database) {
+    match Store::look(database) {
+        Ok(Presence::Ready) => {}
+        Ok(Presence::Missing | Presence::Outdated) => {
+            tracing::error!("the database is not up to date, so this node is not ready: run `countersign migrate`");
+        }
+        Err(error) => tracing::error!(error = chain(&error), "the database cannot be asked yet"),
     }
 }
 

@@ -109,14 +109,29 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System,
+    System {
+        /// Microseconds by which the machine's clock is wrong, in tests.
+        error: i64,
+        /// Microseconds that are added so that nodes agree.
+        offset: Arc<AtomicI64>,
+    },
     Manual(Arc<AtomicI64>),
 }
+
+/// Offsets closer than this to the one in use are not worth a step.
+const SAME: i64 = 2_000;
 
 impl Clock {
     /// The machine's wall clock.
     pub fn system() -> Self {
-        Self(Source::System)
+        Self::wrong_by(0)
+    }
+
+    /// The machine's wall clock, gone wrong by so many seconds: for tests.
+    #[doc(hidden)]
+    pub fn wrong_by(seconds: i64) -> Self {
+        let error = seconds.saturating_mul(MICROS_PER_SECOND);
+        Self(Source::System { error, offset: Arc::default() })
     }
 
     /// A clock that stands still at `start` until [`Clock::set`] moves it; clones share the hand.
@@ -128,8 +143,32 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::Manual(hand) => Timestamp(hand.load(Ordering::SeqCst)),
-            Source::System => SystemTime::now().into(),
+            Source::System { error, offset } => {
+                let machine = Timestamp::from(SystemTime::now()).0;
+                Timestamp(machine.saturating_add(*error).saturating_add(offset.load(Ordering::Relaxed)))
+            }
         }
+    }
+
+    /// Follows another clock from here on, as several nodes do that must agree what time it is: `ask` reads it, and is
+    /// taken to have done so halfway between being asked and answering. A manual clock follows nobody.
+    ///
+    /// # Errors
+    ///
+    /// What `ask` failed with.
+    pub(crate) fn follow<E>(&self, ask: impl FnOnce() -> Result<Option<Timestamp>, E>) -> Result<(), E> {
+        let before = self.now();
+        let Some(theirs) = ask()? else { return Ok(()) };
+        let after = self.now();
+        if let Source::System { offset, .. } = &self.0 {
+            let took = after.0.saturating_sub(before.0);
+            let step = theirs.0.saturating_sub(before.0.saturating_add(took / 2));
+            // Within what the asking itself may have cost, they agree.
+            if step.saturating_abs() > took.saturating_abs() / 2 + SAME {
+                offset.fetch_add(step, Ordering::Relaxed);
+            }
+        }
+        Ok(())
     }
 
     /// Moves a manual clock to `moment`, forward or back. A system clock cannot be moved and stays.
@@ -154,6 +193,23 @@ mod tests {
         let now = Timestamp::from_seconds(100);
         assert_eq!(now.since(Timestamp::from_seconds(160)), Duration::ZERO);
         assert_eq!(now.since(Timestamp::from_seconds(40)), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn clocks_that_follow_one_agree_however_wrong_they_are() {
+        let theirs = Clock::wrong_by(0);
+        for seconds in [-3_600, 0, 7_200] {
+            let own = Clock::wrong_by(seconds);
+            own.follow(|| Ok::<_, ()>(Some(theirs.now()))).unwrap();
+            let apart = own.now().since(theirs.now()).max(theirs.now().since(own.now()));
+            assert!(apart < Duration::from_secs(1), "{apart:?} apart after being wrong by {seconds} s");
+            own.follow(|| Ok::<_, ()>(None)).unwrap();
+            own.follow(|| Err(())).unwrap_err();
+            assert!(own.now().since(theirs.now()) < Duration::from_secs(1), "what it has learnt stays");
+        }
+        let own = Clock::manual(Timestamp::from_seconds(100));
+        own.follow(|| Ok::<_, ()>(Some(theirs.now()))).unwrap();
+        assert_eq!(own.now(), Timestamp::from_seconds(100));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, RawConfig};
+use crate::config::{Config, Database, RawConfig};
 use crate::http::openapi;
 use crate::store::Store;
 use crate::tokens::key_files::create_private_folder;
@@ -119,9 +119,11 @@ fn warn(line: std::fmt::Arguments<'_>) {
 }
 
 fn migrate(config: &Config) -> Result<(), Failure> {
-    let folder = config.data_dir.display();
-    create_private_folder(&config.data_dir)
-        .map_err(|error| Failure(format!("{error}: run this as a user who may write in {folder}")))?;
+    if matches!(config.database, Database::Sqlite(_)) {
+        let folder = config.data_dir.display();
+        create_private_folder(&config.data_dir)
+            .map_err(|error| Failure(format!("{error}: run this as a user who may write in {folder}")))?;
+    }
     let done = Store::prepare(&config.database).map_err(services::unopened)?;
     if done.is_empty() {
         say(format_args!("the database is up to date"))?;

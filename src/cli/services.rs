@@ -4,7 +4,6 @@
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::path::Path;
 
 use super::Failure;
 use super::listing::visible;
@@ -30,12 +29,7 @@ pub struct Services {
 impl Services {
     /// Opens the database, which must be there and up to date. A server may be running on it.
     pub fn open(config: &Config) -> Result<Self, Failure> {
-        let Database::Sqlite(path) = &config.database else {
-            return Err(Failure(
-                "database.url: this version runs on the embedded database only; use sqlite:PATH".into(),
-            ));
-        };
-        find(&config.database, path)?;
+        find(&config.database)?;
         let store = Store::open_for_operator(&config.database).map_err(unanswered)?;
         let passwords = &config.passwords;
         let hasher = Hasher::start(passwords.bcrypt_cost, passwords.pepper.as_ref(), &passwords.peppers_previous)?;
@@ -53,9 +47,15 @@ impl Services {
 }
 
 /// Makes sure that the database is there, and is as this version needs it.
-fn find(database: &Database, path: &Path) -> Result<(), Failure> {
-    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let shown = visible(&whole.display().to_string());
+fn find(database: &Database) -> Result<(), Failure> {
+    let shown = match database {
+        Database::Sqlite(path) => {
+            let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            visible(&whole.display().to_string())
+        }
+        // Its URL could hold a password.
+        Database::Postgres(_) => "of database.url".to_owned(),
+    };
     Err(Failure(match Store::look(database) {
         Ok(Presence::Ready) => return Ok(()),
         Ok(Presence::Missing) => format!(

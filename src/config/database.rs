@@ -1,6 +1,7 @@
 //! Which database: said, never guessed.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::secret::Secret;
 
@@ -9,8 +10,26 @@ use crate::secret::Secret;
 pub enum Database {
     /// A SQLite file of this server's own, created if it is not there.
     Sqlite(PathBuf),
-    /// PostgreSQL; the whole connection URL, since it can hold a password.
-    Postgres(Secret),
+    /// PostgreSQL.
+    Postgres(Postgres),
+}
+
+/// How to reach PostgreSQL, and how long to wait for it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Postgres {
+    /// The whole connection URL, since it can hold a password. libpq reads it: several hosts, `sslmode` and all else that
+    /// it knows.
+    pub url: Secret,
+    /// Connections of this node, 5 to 1000. Default 10; all nodes together must stay below `max_connections` of the
+    /// server. `database.pool_size`.
+    pub pool_size: u32,
+    /// How long a request waits for a connection before it is answered 503. Default 2 seconds. `database.pool_wait`.
+    pub pool_wait: Duration,
+    /// How long connecting to one host may take. Default 3 seconds. `database.connect_timeout`.
+    pub connect_timeout: Duration,
+    /// How long one statement may take, waiting for locks included. Default 2 seconds. `database.statement_timeout`.
+    pub statement_timeout: Duration,
 }
 
 impl Database {
@@ -55,7 +74,13 @@ fn postgres(text: &str) -> Result<Database, String> {
     if text.chars().any(|c| c.is_control() || c == ' ') {
         return Err("holds a space or a control character: write it as %20 and the like".to_owned());
     }
-    Ok(Database::Postgres(Secret::new(text)))
+    Ok(Database::Postgres(Postgres {
+        url: Secret::new(text),
+        pool_size: 10,
+        pool_wait: Duration::from_secs(2),
+        connect_timeout: Duration::from_secs(3),
+        statement_timeout: Duration::from_secs(2),
+    }))
 }
 
 fn sqlite(path: &str) -> Result<Database, String> {

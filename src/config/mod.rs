@@ -40,7 +40,7 @@ mod tokens;
 mod variables;
 mod warnings;
 
-pub use database::Database;
+pub use database::{Database, Postgres};
 pub use keys::{KEYS, Key};
 pub use mistake::{Mistake, Mistakes, Source};
 pub(crate) use parse::duration;
@@ -56,8 +56,7 @@ pub struct Config {
     /// Where to listen, and whom to believe about clients.
     pub server: Server,
     /// Which database: `database.url`, `DATABASE_URL`. Default: `sqlite:data/countersign.db`, under
-    /// systemd `$STATE_DIRECTORY/countersign.db`. PostgreSQL, for more than one node, is refused
-    /// by this version.
+    /// systemd `$STATE_DIRECTORY/countersign.db`. PostgreSQL is for more than one node.
     pub database: Database,
     /// Where generated keys live, so that they are backed up with what they sign: the folder of the
     /// SQLite file; with PostgreSQL `$STATE_DIRECTORY`, else `data`. Not a key of its own.

@@ -9,8 +9,8 @@ use super::raw::RawConfig;
 use super::reader::Reader;
 use super::secrets::{Pair, Secrets, secrets};
 use super::{
-    Config, Cors, Database, Limits, Log, LogFormat, Metrics, Passwords, Registration, Rotation, Server, address,
-    cookies, tokens, warnings,
+    Config, Cors, Database, Limits, Log, LogFormat, Metrics, Passwords, Postgres, Registration, Rotation, Server,
+    address, cookies, tokens, warnings,
 };
 
 impl RawConfig {
@@ -68,7 +68,7 @@ impl RawConfig {
 
 fn config(reader: &mut Reader, raw: &RawConfig) -> Option<Config> {
     let server = server(reader);
-    let database = reader.read("database.url", Database::parse);
+    let database = database(reader);
     let secrets = secrets(reader);
     let (access, refresh, pepper) = match secrets {
         Some(Secrets { access, refresh, pepper }) => (Some(access), Some(refresh), Some(pepper)),
@@ -108,6 +108,33 @@ fn without_repeats(mut values: Vec<String>) -> Vec<String> {
     let mut seen = std::collections::BTreeSet::new();
     values.retain(|value| seen.insert(value.clone()));
     values
+}
+
+fn database(reader: &mut Reader) -> Option<Database> {
+    let database = reader.read("database.url", Database::parse);
+    let pool_size = reader.read("database.pool_size", number(5..=1_000));
+    let pool_wait = reader.read("database.pool_wait", within(1, 10));
+    // libpq takes anything below two seconds for two.
+    let connect_timeout = reader.read("database.connect_timeout", within(2, 30));
+    let statement_timeout = reader.read("database.statement_timeout", within(1, 10));
+    Some(match database? {
+        Database::Postgres(postgres) => Database::Postgres(Postgres {
+            pool_size: pool_size?,
+            pool_wait: pool_wait?,
+            connect_timeout: connect_timeout?,
+            statement_timeout: statement_timeout?,
+            ..postgres
+        }),
+        sqlite => sqlite,
+    })
+}
+
+/// A duration of so many seconds at least and at most.
+fn within(least: u64, most: u64) -> impl Fn(&str) -> Result<Duration, String> {
+    move |text| match duration(text)? {
+        time if (least..=most).contains(&time.as_secs()) => Ok(time),
+        _ => Err(format!("is not between {least} and {most} seconds")),
+    }
 }
 
 fn server(reader: &mut Reader) -> Option<Server> {

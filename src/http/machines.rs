@@ -17,11 +17,15 @@ pub(crate) async fn live() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "live" }))
 }
 
-/// The process can do its work: the database answers, has the right schema, and no shutdown is under way.
+/// The process can do its work: the database answers, has the right schema and has
+/// said what time it is and who is signed out, and no shutdown is under way.
 pub(crate) async fn ready(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     if api.draining.is_set() {
         return Err(Problem::new(Code::Unavailable).detail("The server is shutting down."));
     }
     api.store.check().await?;
+    if !api.sessions.is_informed() {
+        return Err(Problem::new(Code::Unavailable));
+    }
     Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
 }

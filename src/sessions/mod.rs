@@ -240,6 +240,11 @@ impl Sessions {
         }
     }
 
+    /// Whether it is known which sessions have ended. Until then, guards ask the database.
+    pub fn is_informed(&self) -> bool {
+        self.0.revocations.has_learnt()
+    }
+
     /// A user's live sessions, most recently used first.
     ///
     /// # Errors

@@ -10,10 +10,10 @@ use crate::clock::Timestamp;
 use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
 use crate::store::events;
-use crate::store::sessions::{self, Device, Ended, Handover, SessionRow, Successor};
-use crate::store::{AnyConnection, QueryResult, StoreError, fault, outrun};
+use crate::store::sessions::{self, Device, Ended, Handover, Rotation, SessionRow, Successor};
+use crate::store::{AnyConnection, QueryResult, StoreError, Write, fault, outrun};
 use crate::tokens::access::Bearer;
-use crate::tokens::refresh::{Minted, Presented, RefreshTokens, Refused, Salt, fresh_salt};
+use crate::tokens::refresh::{Minted, Presented, RefreshTokens, Refused, fresh_salt};
 use crate::tokens::{Place, SignError};
 
 /// How often a refresh that lost a race against another looks again. In one process nothing races a
@@ -83,14 +83,12 @@ struct Attempt {
     tokens: Arc<RefreshTokens>,
     policy: Policy,
     presented: Presented,
-    device: Device,
     /// What will be told of it, but for the kind.
     event: Event,
     now: Timestamp,
-    salt: Salt,
-    access_expires_at: Timestamp,
-    idle_expires_at: Timestamp,
-    /// The successor, if this turns out to be a plain rotation.
+    /// What it hopes to be.
+    rotation: Rotation,
+    /// The successor then.
     rotated: Minted,
 }
 
@@ -131,7 +129,7 @@ impl Sessions {
                 outcome.tell(&told, |event| event.record());
             }
         };
-        let outcome = inner.store.write_and_then(move |conn| attempt.run(conn), announce).await?;
+        let outcome = inner.store.write_and_then(attempt, announce).await?;
         if !outcome.is_kept() {
             outcome.tell(&event, |event| event.record());
         }
@@ -176,16 +174,25 @@ impl Sessions {
             .ok_or_else(|| SignError("the active key is missing".into()))?;
         let event = Event::new(Kind::Rotated).user(presented.user_id()).session(presented.session_id());
         let event = event.ip_address(device.ip_address.as_deref());
+        let next = Successor {
+            place,
+            salt,
+            key_id: active.to_owned(),
+            token_hash: rotated.digest,
+            now,
+            access_expires_at: now.floor_second().plus(inner.access.lifetime()),
+            idle_expires_at,
+            device,
+        };
+        let (id, from, digest) = (presented.session_id(), presented.place(), presented.digest());
+        let rotation = Rotation { id, from, presented: digest, next };
         Ok(Attempt {
             tokens: Arc::clone(&inner.refresh),
             policy: inner.policy,
             presented,
-            device,
             event,
             now,
-            salt,
-            access_expires_at: now.floor_second().plus(inner.access.lifetime()),
-            idle_expires_at,
+            rotation,
             rotated,
         })
     }
@@ -209,7 +216,15 @@ impl Sessions {
     }
 }
 
-impl Attempt {
+impl Write<Outcome> for Attempt {
+    fn rotation(&self) -> Option<&Rotation> {
+        Some(&self.rotation)
+    }
+
+    fn rotated(&self, handover: Handover) -> Option<Outcome> {
+        Some(self.granted(handover))
+    }
+
     fn run(&self, conn: &mut AnyConnection) -> QueryResult<Outcome> {
         let outcome = self.decide(conn)?;
         if outcome.is_kept() {
@@ -219,16 +234,19 @@ impl Attempt {
         }
         Ok(outcome)
     }
+}
+
+impl Attempt {
+    fn granted(&self, handover: Handover) -> Outcome {
+        Outcome::Granted(self.grant(Kind::Rotated, &self.rotation.next, self.rotated.clone(), handover))
+    }
 
     fn decide(&self, conn: &mut AnyConnection) -> QueryResult<Outcome> {
-        let id = self.presented.session_id();
-        let next = self.successor_row(self.presented.place().next_generation(), &self.rotated);
         for _ in 0..ROUNDS {
-            let taken = sessions::advance(conn, id, self.presented.place(), self.presented.digest(), &next)?;
-            if let Some(handover) = taken {
-                return Ok(Outcome::Granted(self.grant(Kind::Rotated, &next, self.rotated.clone(), handover)));
+            if let Some(handover) = sessions::advance(conn, &self.rotation)? {
+                return Ok(self.granted(handover));
             }
-            let row = sessions::find(conn, id)?.filter(|row| row.user_id == self.presented.user_id());
+            let row = sessions::find(conn, self.rotation.id)?.filter(|row| row.user_id == self.presented.user_id());
             let mut verdict = rotation::judge(row.as_ref(), &self.claim(), self.now, &self.policy);
             let row = match (row, verdict) {
                 (_, Verdict::Refuse(refusal)) => return Ok(Outcome::Refused(refusal)),
@@ -241,7 +259,7 @@ impl Attempt {
                     None => verdict = rotation::unrepeatable(&row, self.now, &self.policy),
                 }
             }
-            if let Some(outcome) = self.carry_out(conn, verdict, &row, &next)? {
+            if let Some(outcome) = self.carry_out(conn, verdict, &row)? {
                 return Ok(outcome);
             }
         }
@@ -249,14 +267,8 @@ impl Attempt {
     }
 
     /// At most one more conditional statement. `None`: another refresh was faster; look again.
-    fn carry_out(
-        &self,
-        conn: &mut AnyConnection,
-        verdict: Verdict,
-        row: &SessionRow,
-        rotated: &Successor,
-    ) -> QueryResult<Option<Outcome>> {
-        let id = self.presented.session_id();
+    fn carry_out(&self, conn: &mut AnyConnection, verdict: Verdict, row: &SessionRow) -> QueryResult<Option<Outcome>> {
+        let (id, rotated) = (self.rotation.id, &self.rotation.next);
         Ok(match verdict {
             Verdict::Current | Verdict::Repeat { .. } => None,
             Verdict::Conflict => Some(Outcome::Conflict),
@@ -264,8 +276,8 @@ impl Attempt {
             Verdict::Recover => {
                 let place = row.place.next_branch();
                 let minted = self.mint(place, self.now, row.idle_expires_at)?;
-                let next = self.successor_row(place, &minted);
-                let next = Successor { idle_expires_at: row.idle_expires_at, ..next };
+                let idle_expires_at = row.idle_expires_at;
+                let next = Successor { place, token_hash: minted.digest, idle_expires_at, ..rotated.clone() };
                 sessions::recover(conn, id, row.place, &next)?
                     .then(|| Outcome::Granted(self.grant(Kind::Recovered, &next, minted, row.into())))
             }
@@ -284,7 +296,7 @@ impl Attempt {
             .map_err(fault)?;
         let Some(minted) = derived.filter(|minted| minted.digest == row.token_hash) else { return Ok(None) };
         if let Some(streak) = streak {
-            sessions::count_streak(conn, self.presented.session_id(), row.place.generation, streak)?;
+            sessions::count_streak(conn, self.rotation.id, row.place.generation, streak)?;
         }
         Ok(Some(Grant {
             kind: Kind::Repeated,
@@ -305,28 +317,22 @@ impl Attempt {
             expired: self.presented.expires_at() <= self.now,
             active_key: self.presented.kid() == self.tokens.active_kid(),
             kid: self.presented.kid(),
-            ip_address: self.device.ip_address.as_deref(),
+            ip_address: self.rotation.next.device.ip_address.as_deref(),
         }
     }
 
     fn mint(&self, place: Place, issued_at: Timestamp, expires_at: Timestamp) -> QueryResult<Minted> {
         self.tokens
-            .successor(&self.presented, self.tokens.active_kid(), place, &self.salt, issued_at, expires_at)
+            .successor(
+                &self.presented,
+                self.tokens.active_kid(),
+                place,
+                &self.rotation.next.salt,
+                issued_at,
+                expires_at,
+            )
             .map_err(fault)?
             .ok_or_else(|| fault(SignError("the active key is missing".into())))
-    }
-
-    fn successor_row(&self, place: Place, minted: &Minted) -> Successor {
-        Successor {
-            place,
-            salt: self.salt,
-            key_id: self.tokens.active_kid().to_owned(),
-            token_hash: minted.digest,
-            now: self.now,
-            access_expires_at: self.access_expires_at,
-            idle_expires_at: self.idle_expires_at,
-            device: self.device.clone(),
-        }
     }
 
     fn grant(&self, kind: Kind, next: &Successor, minted: Minted, handover: Handover) -> Grant {

@@ -31,8 +31,8 @@ pub struct Revocations {
 struct State {
     /// When each ended session's newest access token ends.
     ended: HashMap<SessionId, Timestamp>,
-    /// When the last successful poll began.
-    learnt: Instant,
+    /// When the last successful poll began. None: there has been none.
+    learnt: Option<Instant>,
     /// What the clock said then.
     polled_at: Timestamp,
 }
@@ -53,12 +53,17 @@ impl Revocations {
     ///
     /// # Errors
     ///
-    /// If the database cannot be asked.
+    /// If the database cannot be asked. One that others share may come later: until then nothing is known.
     pub fn start(store: Store, clock: Clock) -> Result<Self, StoreError> {
-        let (learnt, polled_at) = (Instant::now(), clock.now());
-        let first = poll(&store, Timestamp::from_micros(0), polled_at)?;
-        let ended = first.into_iter().map(|session| (session.id, session.access_expires_at)).collect();
-        let state = Arc::new(RwLock::new(State { ended, learnt, polled_at }));
+        let nothing = State { ended: HashMap::new(), learnt: None, polled_at: Timestamp::from_micros(0) };
+        let state = Arc::new(RwLock::new(nothing));
+        match learn(&state, &store, &clock) {
+            Err(error) if store.is_shared() => {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "the database cannot be asked yet; this node is not ready until it can");
+            }
+            first => first?,
+        }
         let watched = Arc::downgrade(&state);
         thread::Builder::new()
             .name("revocations".into())
@@ -72,11 +77,16 @@ impl Revocations {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         if state.ended.contains_key(&session) {
             Standing::Ended
-        } else if state.learnt.elapsed() > STALE {
+        } else if state.learnt.is_none_or(|learnt| learnt.elapsed() > STALE) {
             Standing::Unknown
         } else {
             Standing::Live
         }
+    }
+
+    /// Whether the database has been heard of at all, and so what time it is for all nodes.
+    pub fn has_learnt(&self) -> bool {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).learnt.is_some()
     }
 
     /// Remembers sessions that this process has just ended.
@@ -86,8 +96,20 @@ impl Revocations {
     }
 }
 
-fn poll(store: &Store, since: Timestamp, now: Timestamp) -> Result<Vec<Ended>, StoreError> {
-    store.read_blocking(|conn| sessions::ended_since(conn, since, now.minus(MARGIN)))
+/// Learns what time it is, and what has ended since it was last asked.
+fn learn(state: &RwLock<State>, store: &Store, clock: &Clock) -> Result<(), StoreError> {
+    let began = Instant::now();
+    clock.follow(|| store.now_blocking())?;
+    let now = clock.now();
+    // Whichever clock is behind, ours then or ours now, the window reaches back from there.
+    let since = state.read().unwrap_or_else(PoisonError::into_inner).polled_at.min(now).minus(MARGIN);
+    let news = store.read_blocking(|conn| sessions::ended_since(conn, since, now.minus(MARGIN)))?;
+    let mut state = state.write().unwrap_or_else(PoisonError::into_inner);
+    state.ended.extend(news.into_iter().map(|session| (session.id, session.access_expires_at)));
+    state.ended.retain(|_, access_expires_at| access_expires_at.plus(MARGIN) > now);
+    state.learnt = Some(began);
+    state.polled_at = now;
+    Ok(())
 }
 
 fn watch(watched: &Weak<RwLock<State>>, store: &Store, clock: &Clock) {
@@ -95,16 +117,8 @@ fn watch(watched: &Weak<RwLock<State>>, store: &Store, clock: &Clock) {
     loop {
         thread::sleep(POLL);
         let Some(state) = watched.upgrade() else { return };
-        let (began, now) = (Instant::now(), clock.now());
-        // Whichever clock is behind, ours then or ours now, the window reaches back from there.
-        let since = state.read().unwrap_or_else(PoisonError::into_inner).polled_at.min(now).minus(MARGIN);
-        match poll(store, since, now) {
-            Ok(news) => {
-                let mut state = state.write().unwrap_or_else(PoisonError::into_inner);
-                state.ended.extend(news.into_iter().map(|session| (session.id, session.access_expires_at)));
-                state.ended.retain(|_, access_expires_at| access_expires_at.plus(MARGIN) > now);
-                state.learnt = began;
-                state.polled_at = now;
+        match learn(&state, store, clock) {
+            Ok(()) => {
                 if std::mem::take(&mut failing) {
                     tracing::info!("revocations are being learnt again");
                 }

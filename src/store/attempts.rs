@@ -6,6 +6,7 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use super::AnyConnection;
+use super::connection::in_savepoint;
 use super::outrun;
 use super::schema::attempts;
 use crate::clock::Timestamp;
@@ -91,7 +92,7 @@ fn count_one(
             return Ok(None);
         }
         let new = (attempts::key.eq(key.as_slice()), attempts::count.eq(1), attempts::window_ends_at.eq(ends_at));
-        match diesel::insert_into(attempts::table).values(new).execute(conn) {
+        match in_savepoint(conn, |conn| diesel::insert_into(attempts::table).values(new).execute(conn)) {
             Ok(_) => return Ok(first),
             Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {}
             Err(error) => return Err(error),

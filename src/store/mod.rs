@@ -5,19 +5,23 @@
 //! one writer. A closure given to [`Store::write`] may run more than once and must not mind.
 
 pub mod attempts;
+mod batch;
 pub mod columns;
 pub mod connection;
 pub mod error;
 pub mod events;
+mod migrations;
+pub mod pool;
+mod postgres;
 pub mod schema;
 pub mod sessions;
+mod sqlite;
 #[cfg(test)]
 #[path = "testing_tests.rs"]
 pub mod testing;
 pub mod users;
 mod writer;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,21 +30,28 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::Span;
 
+use self::connection::Access;
 pub use self::connection::AnyConnection;
-use self::connection::{Access, SqliteManager};
 pub use self::error::StoreError;
+use self::pool::{Manager, Pool, Remote, is_loss};
+pub use self::writer::Write;
 use self::writer::Writer;
-use crate::config::Database;
+use crate::clock::Timestamp;
+use crate::config::{Database, Postgres};
 
 /// Readers of the embedded database.
 const READERS: u32 = 4;
-/// The longest that anybody waits for a connection.
+/// Those that read for nobody who waits: the poll for revocations, and the janitor.
+const HOUSEKEEPERS: u32 = 2;
+/// The longest that anybody waits for a connection to the embedded database.
 const CONNECTING: Duration = Duration::from_secs(3);
 /// A client waits for its answer, and had better be told soon that there is none.
 const SERVING: Patience = Patience { turn: Duration::from_secs(2), answer: Duration::from_secs(3) };
 /// An operator waits beside a server that may be very busy, and had better get through; though less long than a server
 /// looks back for revocations (`sessions::revocations`), since their time was read before.
 const OPERATING: Patience = Patience { turn: Duration::from_secs(30), answer: Duration::from_secs(40) };
+/// How often a query is tried where the server behind its connection is gone.
+const TRIES: u32 = 2;
 
 /// How long a write waits.
 #[derive(Clone, Copy)]
@@ -65,21 +76,31 @@ pub enum Presence {
 /// The database, shared by everything in the process.
 #[derive(Clone)]
 pub struct Store {
-    readers: r2d2::Pool<SqliteManager>,
+    readers: Pool,
     /// One permit a reader: who waits, waits here, and not on a thread.
     reader_permits: Arc<Semaphore>,
+    /// For a permit.
+    reader_wait: Duration,
     writer: Writer,
     patience: Patience,
+    shared: bool,
 }
 
 impl Store {
-    /// Opens the database, which must have been made ([`Store::prepare`]).
+    /// Opens the database. The embedded one must have been made ([`Store::prepare`]); PostgreSQL need not even be there:
+    /// until it is, every query fails.
     ///
     /// # Errors
     ///
     /// If it cannot be opened.
     pub fn open(database: &Database) -> Result<Self, StoreError> {
-        Self::open_as(database, READERS, SERVING)
+        match database {
+            Database::Sqlite(path) => Self::embedded(path, READERS, SERVING),
+            Database::Postgres(postgres) => {
+                let answer = postgres.pool_wait.saturating_add(postgres.statement_timeout);
+                Self::remote(postgres, postgres.pool_size, Patience { turn: postgres.statement_timeout, answer })
+            }
+        }
     }
 
     /// The same for an operator's command, beside a server or not: it reads little, and would rather wait than fail.
@@ -88,16 +109,38 @@ impl Store {
     ///
     /// If it cannot be opened.
     pub fn open_for_operator(database: &Database) -> Result<Self, StoreError> {
-        Self::open_as(database, 1, OPERATING)
+        match database {
+            Database::Sqlite(path) => Self::embedded(path, 1, OPERATING),
+            Database::Postgres(postgres) => Self::remote(postgres, 5, OPERATING),
+        }
     }
 
-    fn open_as(database: &Database, readers: u32, patience: Patience) -> Result<Self, StoreError> {
-        let path = sqlite_path(database)?;
-        let writer = Writer::start(pool(path, Access::Write, 1, patience)?)
-            .map_err(|error| StoreError::Unavailable(error.into()))?;
-        let permits = usize::try_from(readers).unwrap_or(1);
-        let readers = pool(path, Access::Read, readers, patience)?;
-        Ok(Self { readers, reader_permits: Arc::new(Semaphore::new(permits)), writer, patience })
+    fn embedded(path: &std::path::Path, readers: u32, patience: Patience) -> Result<Self, StoreError> {
+        let pool = |access, size| {
+            let pool = pool::build(Manager::sqlite(path, access, patience.turn), size, CONNECTING);
+            // Whether it can be opened at all is told at once, and not by the first query.
+            pool.get().map(|_| pool.clone()).map_err(|error| StoreError::Unavailable(error.into()))
+        };
+        let writer = Writer::single(&pool(Access::Write, 1)?).map_err(|error| StoreError::Unavailable(error.into()))?;
+        let readers = (pool(Access::Read, readers + HOUSEKEEPERS)?, readers);
+        Ok(Self { shared: false, ..Self::of(readers, CONNECTING, writer, patience) })
+    }
+
+    /// `connections`: at least five. One carries refreshes, a quarter of them all other writes, two are the
+    /// housekeepers', and the rest read.
+    fn remote(postgres: &Postgres, connections: u32, patience: Patience) -> Result<Self, StoreError> {
+        let remote = Remote::new(postgres::Server::new(postgres, patience.turn)?);
+        let pool = |size| pool::build(Manager::Postgresql(remote.clone()), size, postgres.pool_wait);
+        let writers = (connections / 4).max(1);
+        let readers = connections.saturating_sub(1 + writers + HOUSEKEEPERS).max(1);
+        let writer =
+            Writer::parallel(&pool(1 + writers), writers).map_err(|error| StoreError::Unavailable(error.into()))?;
+        Ok(Self::of((pool(readers + HOUSEKEEPERS), readers), postgres.pool_wait, writer, patience))
+    }
+
+    fn of((readers, permits): (Pool, u32), reader_wait: Duration, writer: Writer, patience: Patience) -> Self {
+        let permits = usize::try_from(permits).unwrap_or(1);
+        Self { readers, reader_permits: Arc::new(Semaphore::new(permits)), reader_wait, writer, patience, shared: true }
     }
 
     /// What there is of the database. Nothing is made or changed by looking.
@@ -106,20 +149,35 @@ impl Store {
     ///
     /// If what is there cannot be read, or is no database.
     pub fn look(database: &Database) -> Result<Presence, StoreError> {
-        connection::look(sqlite_path(database)?, SERVING.turn)
+        let mut connection = match database {
+            Database::Sqlite(path) => match sqlite::look(path, SERVING.turn)? {
+                Some(sqlite) => AnyConnection::Sqlite(sqlite),
+                None => return Ok(Presence::Missing),
+            },
+            Database::Postgres(postgres) => {
+                AnyConnection::Postgresql(postgres::Server::new(postgres, postgres.statement_timeout)?.connect()?)
+            }
+        };
+        Ok(if migrations::pending(&mut connection)?.is_empty() { Presence::Ready } else { Presence::Outdated })
     }
 
-    /// Makes the database file (0600) if there is none, brings the schema up to date, and returns the
+    /// Makes the file of an embedded database (0600) if there is none, brings the schema up to date, and returns the
     /// names of the migrations that were missing.
     ///
     /// # Errors
     ///
-    /// If the file cannot be made or a migration fails.
+    /// If the file cannot be made, the server not be reached, or a migration fails.
     pub fn prepare(database: &Database) -> Result<Vec<String>, StoreError> {
-        let path = sqlite_path(database)?;
-        connection::create_private_file(path).map_err(|error| StoreError::Unavailable(error.into()))?;
-        let mut connection = r2d2::ManageConnection::connect(&SqliteManager::new(path, Access::Write, SERVING.turn))?;
-        connection::migrate(&mut connection)
+        let mut connection = match database {
+            Database::Sqlite(path) => {
+                sqlite::create_private_file(path).map_err(|error| StoreError::Unavailable(error.into()))?;
+                AnyConnection::Sqlite(sqlite::connect(path, Access::Write, SERVING.turn)?)
+            }
+            Database::Postgres(postgres) => {
+                AnyConnection::Postgresql(postgres::Server::new(postgres, OPERATING.turn)?.connect()?)
+            }
+        };
+        migrations::run(&mut connection)
     }
 
     /// Runs a query on a reader, off the async threads.
@@ -130,9 +188,9 @@ impl Store {
     pub async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
+        F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
     {
-        let permit = match timeout(CONNECTING, Arc::clone(&self.reader_permits).acquire_owned()).await {
+        let permit = match timeout(self.reader_wait, Arc::clone(&self.reader_permits).acquire_owned()).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) | Err(_) => return Err(StoreError::Busy),
         };
@@ -141,9 +199,10 @@ impl Store {
             let _permit = permit;
             span.in_scope(|| read_from(&readers, query))
         });
-        match task.await {
-            Ok(result) => result,
-            Err(panic) => Err(StoreError::Broken(panic.into())),
+        match timeout(self.reader_wait.saturating_add(self.patience.answer), task).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => Err(StoreError::Broken(panic.into())),
+            Err(_) => Err(StoreError::Unavailable("a query was not answered in time".into())),
         }
     }
 
@@ -152,7 +211,7 @@ impl Store {
     /// # Errors
     ///
     /// As [`Store::read`].
-    pub fn read_blocking<T>(&self, query: impl FnOnce(&mut AnyConnection) -> QueryResult<T>) -> Result<T, StoreError> {
+    pub fn read_blocking<T>(&self, query: impl Fn(&mut AnyConnection) -> QueryResult<T>) -> Result<T, StoreError> {
         read_from(&self.readers, query)
     }
 
@@ -179,7 +238,7 @@ impl Store {
     pub async fn write_and_then<T, F, A>(&self, attempt: F, announce: A) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
+        F: Write<T> + 'static,
         A: FnOnce(&T) + Send + 'static,
     {
         let answer = self.writer.submit(attempt, announce)?;
@@ -213,13 +272,30 @@ impl Store {
         self.read_blocking(connection::checkpoint)
     }
 
+    /// Whether other nodes may have the same database. It may then be away when this one starts.
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// What time it is for a database that several nodes share. None: it has no clock of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`].
+    pub fn now_blocking(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read_blocking(|connection| match connection {
+            AnyConnection::Sqlite(_) => Ok(None),
+            AnyConnection::Postgresql(postgresql) => postgres::now(postgresql).map(Some),
+        })
+    }
+
     /// Whether the database answers and has the schema this version was built for.
     ///
     /// # Errors
     ///
     /// Why not.
     pub async fn check(&self) -> Result<(), StoreError> {
-        let pending = self.read(|connection| Ok(connection::pending_migrations(connection))).await??;
+        let pending = self.read(|connection| Ok(migrations::pending(connection))).await??;
         if pending.is_empty() { Ok(()) } else { Err(StoreError::Unavailable("migrations are pending".into())) }
     }
 }
@@ -235,28 +311,13 @@ pub fn outrun() -> diesel::result::Error {
     diesel::result::Error::DatabaseError(diesel::result::DatabaseErrorKind::SerializationFailure, lost)
 }
 
-fn read_from<T>(
-    readers: &r2d2::Pool<SqliteManager>,
-    query: impl FnOnce(&mut AnyConnection) -> QueryResult<T>,
-) -> Result<T, StoreError> {
-    let mut connection = readers.get().map_err(|error| StoreError::Unavailable(error.into()))?;
-    Ok(query(&mut connection)?)
-}
-
-fn pool(path: &Path, access: Access, size: u32, patience: Patience) -> Result<r2d2::Pool<SqliteManager>, StoreError> {
-    r2d2::Pool::builder()
-        .max_size(size)
-        .connection_timeout(CONNECTING)
-        .test_on_check_out(false)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .build(SqliteManager::new(path, access, patience.turn))
-        .map_err(|error| StoreError::Unavailable(error.into()))
-}
-
-fn sqlite_path(database: &Database) -> Result<&Path, StoreError> {
-    match database {
-        Database::Sqlite(path) => Ok(path),
-        Database::Postgres(_) => Err(StoreError::Unavailable("PostgreSQL is not supported by this version yet".into())),
+fn read_from<T>(readers: &Pool, query: impl Fn(&mut AnyConnection) -> QueryResult<T>) -> Result<T, StoreError> {
+    let mut tries = 1;
+    loop {
+        let mut lease = readers.get().map_err(|error| StoreError::Unavailable(error.into()))?;
+        match lease.run(&query) {
+            Err(error) if is_loss(&error) && tries < TRIES => tries += 1,
+            result => return Ok(result?),
+        }
     }
 }

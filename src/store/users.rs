@@ -5,6 +5,7 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use super::AnyConnection;
 use super::columns::Roles;
+use super::connection::in_savepoint;
 use super::schema::{sessions, users};
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
@@ -81,7 +82,8 @@ pub fn insert(conn: &mut AnyConnection, user: &NewUser) -> QueryResult<bool> {
     if diesel::select(diesel::dsl::exists(taken)).get_result(conn)? {
         return Ok(false);
     }
-    match diesel::insert_into(users::table).values(user).execute(conn) {
+    // PostgreSQL goes on with a transaction in which a statement has failed only behind a savepoint.
+    match in_savepoint(conn, |conn| diesel::insert_into(users::table).values(user).execute(conn)) {
         Ok(_) => Ok(true),
         Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(false),
         Err(error) => Err(error),

@@ -1,13 +1,21 @@
-//! The single writer of the embedded database.
+//! Every write goes through a queue, and refreshes that arrive together are committed together.
 //!
-//! SQLite has one writer at a time whatever one does, so writes queue here instead of fighting for its
-//! lock. Writes that arrive while one commit is under way are committed together, each behind a
-//! savepoint of its own: one wait for the disk answers them all, and one that fails undoes only itself.
-//! No write is answered before its commit.
+//! One mechanism, two stores. While one commit is under way, those who wait form the next batch: no timer holds
+//! anybody up, and the busier it gets, the more of them share one wait for the disk. No write is answered before its
+//! commit, each member of a batch has an answer of its own, and where a batch fails, its members are tried one by one, so
+//! that one bad row never hurts another.
+//!
+//! - **SQLite** has one writer at a time whatever one does, so here all writes, whatever they do, wait in one lane before
+//!   one thread, which commits up to [`BATCH`] of them in one transaction, each behind a savepoint of its own.
+//! - **PostgreSQL** has many. Refreshes have a lane of their own: one thread carries up to [`BATCH`] of them in one
+//!   statement ([`sessions::advance_all`]), and those that it did not rotate, each in a transaction of its own, where they
+//!   are judged. All other writes wait in a second lane before a few threads, a transaction each.
+//!
+//! [`sessions::advance_all`]: super::sessions::advance_all
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use diesel::QueryResult;
@@ -15,17 +23,25 @@ use diesel::result::Error as DieselError;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::connection::{AnyConnection, SqliteManager, begin_write, commit_after, in_savepoint};
+use super::batch::{self, Commit};
+use super::connection::AnyConnection;
 use super::error::StoreError;
+use super::pool::{Pool, is_loss};
+use super::sessions::{Handover, Rotation};
 
-/// Writes that may wait; one more is refused at once.
+/// Writes that may wait in one lane; one more is refused at once.
 const QUEUE: usize = 1024;
 /// Writes in one commit.
 const BATCH: usize = 64;
 
 /// One queued write, whatever it returns.
-trait Work: Send {
-    /// Runs it inside a transaction and keeps the outcome. `Err`: what it did must be undone.
+pub(super) trait Work: Send {
+    /// The one statement that it hopes to be, if it is a refresh.
+    fn rotation(&self) -> Option<&Rotation>;
+    /// Keeps the outcome of that statement, which has rotated.
+    fn rotated(&mut self, handover: Handover);
+    /// Runs it inside a transaction and keeps the outcome. `Err`: what it did must be undone;
+    /// [`DieselError::RollbackTransaction`] if the outcome is that it failed, anything else if there is no outcome.
     fn attempt(&mut self, connection: &mut AnyConnection) -> QueryResult<()>;
     /// Nobody waits for the answer any more.
     fn is_abandoned(&self) -> bool;
@@ -35,7 +51,30 @@ trait Work: Send {
     fn fail(self: Box<Self>, error: StoreError);
 }
 
-/// `attempt` can be run again from the start, as when the commit it was part of failed.
+/// What is asked of the database, as it can be run again from the start: when the commit it was part of has failed.
+pub trait Write<T>: Send {
+    /// The one statement that it hopes to be, if it is a refresh.
+    fn rotation(&self) -> Option<&Rotation> {
+        None
+    }
+    /// What comes of it if that statement has rotated. None: it is no refresh.
+    fn rotated(&self, _handover: Handover) -> Option<T> {
+        None
+    }
+    /// All of it, inside a transaction.
+    ///
+    /// # Errors
+    ///
+    /// What a query failed with; then it is undone.
+    fn run(&self, connection: &mut AnyConnection) -> QueryResult<T>;
+}
+
+impl<T, F: Fn(&mut AnyConnection) -> QueryResult<T> + Send> Write<T> for F {
+    fn run(&self, connection: &mut AnyConnection) -> QueryResult<T> {
+        self(connection)
+    }
+}
+
 struct Job<T, F, A> {
     attempt: F,
     announce: A,
@@ -47,15 +86,24 @@ struct Job<T, F, A> {
 impl<T, F, A> Work for Job<T, F, A>
 where
     T: Send,
-    F: Fn(&mut AnyConnection) -> QueryResult<T> + Send,
+    F: Write<T>,
     A: FnOnce(&T) + Send,
 {
+    fn rotation(&self) -> Option<&Rotation> {
+        self.attempt.rotation()
+    }
+
+    fn rotated(&mut self, handover: Handover) {
+        self.outcome = self.attempt.rotated(handover).map(Ok);
+    }
+
     fn attempt(&mut self, connection: &mut AnyConnection) -> QueryResult<()> {
         let attempt = &self.attempt;
         // A panic in one write must not take the others, or the writer, with it.
-        let result = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(|| attempt(connection))));
+        let result = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(|| attempt.run(connection))));
         let (outcome, undo) = match result {
             Ok(Ok(value)) => (Ok(value), None),
+            Ok(Err(error)) if is_loss(&error) => return Err(error),
             Ok(Err(error)) => (Err(StoreError::from(error)), Some(DieselError::RollbackTransaction)),
             Err(_panic) => (Err(StoreError::Broken("a write panicked".into())), Some(DieselError::RollbackTransaction)),
         };
@@ -85,22 +133,36 @@ where
     }
 }
 
-/// The queue in front of the writer's thread, which ends when the last handle is dropped.
+/// The queue in front of the writers' threads, which end when the last handle is dropped.
 #[derive(Clone)]
 pub struct Writer {
-    queue: SyncSender<Box<dyn Work>>,
+    rotations: Lane,
+    others: Lane,
 }
 
+type Lane = SyncSender<Box<dyn Work>>;
+
 impl Writer {
-    /// Starts the thread.
+    /// One lane and one thread for everything.
     ///
     /// # Errors
     ///
     /// If the system has no thread to give.
-    pub fn start(pool: r2d2::Pool<SqliteManager>) -> std::io::Result<Self> {
-        let (queue, waiting) = sync_channel(QUEUE);
-        thread::Builder::new().name("store-writer".into()).spawn(move || serve(&pool, &waiting))?;
-        Ok(Self { queue })
+    pub fn single(pool: &Pool) -> std::io::Result<Self> {
+        let lane = lane(pool, 1, BATCH, batch::in_one_transaction)?;
+        Ok(Self { rotations: lane.clone(), others: lane })
+    }
+
+    /// A lane for refreshes, with one thread, and one for everything else, with `threads`.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread to give.
+    pub fn parallel(pool: &Pool, threads: u32) -> std::io::Result<Self> {
+        Ok(Self {
+            rotations: lane(pool, 1, BATCH, batch::in_one_statement)?,
+            others: lane(pool, threads, 1, batch::one_by_one)?,
+        })
     }
 
     /// Queues a write and returns where its answer will come. Dropping that end abandons the write if
@@ -111,74 +173,39 @@ impl Writer {
     /// [`StoreError::Busy`] if the queue is full.
     pub fn submit<T: Send + 'static>(
         &self,
-        attempt: impl Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
+        attempt: impl Write<T> + 'static,
         announce: impl FnOnce(&T) + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
+        let lane = if attempt.rotation().is_some() { &self.rotations } else { &self.others };
         let (reply, answer) = oneshot::channel();
         let job = Job { attempt, announce, outcome: None, reply, span: Span::current() };
-        match self.queue.try_send(Box::new(job)) {
+        match lane.try_send(Box::new(job)) {
             Ok(()) => Ok(answer),
             Err(_full) => Err(StoreError::Busy),
         }
     }
 }
 
-fn serve(pool: &r2d2::Pool<SqliteManager>, waiting: &Receiver<Box<dyn Work>>) {
-    while let Ok(first) = waiting.recv() {
-        let batch: Vec<_> = std::iter::once(first)
-            .chain(waiting.try_iter().take(BATCH - 1))
-            .filter(|work| !work.is_abandoned())
-            .collect();
-        match pool.get() {
-            Ok(mut connection) => commit(&mut connection, batch),
-            Err(error) => fail_all(batch, &error),
-        }
-    }
-}
-
-/// Commits a batch together, or, where that fails, its members one by one.
-fn commit(connection: &mut AnyConnection, mut batch: Vec<Box<dyn Work>>) {
-    if let [_] = batch.as_slice() {
-        return batch.into_iter().for_each(|work| commit_alone(connection, work));
-    }
-    // Nothing has begun, and trying again member by member would wait as long for each of them.
-    if let Err(error) = begin_write(connection) {
-        return fail_all(batch, &error);
-    }
-    let together = commit_after(connection, |connection| {
-        // Those in front take time, in which whoever asked may have given up.
-        batch.iter_mut().filter(|work| !work.is_abandoned()).try_for_each(|work| {
-            match in_savepoint(connection, |connection| work.attempt(connection)) {
-                // A member's own failure is its own answer; only a savepoint that fails ends the batch.
-                Ok(()) | Err(DieselError::RollbackTransaction) => Ok(()),
-                Err(error) => Err(error),
+fn lane(pool: &Pool, threads: u32, batch: usize, commit: Commit) -> std::io::Result<Lane> {
+    let (lane, waiting) = sync_channel(QUEUE);
+    let waiting = Arc::new(Mutex::new(waiting));
+    for _ in 0..threads {
+        let (pool, waiting) = (pool.clone(), Arc::clone(&waiting));
+        thread::Builder::new().name("store-writer".into()).spawn(move || {
+            while let Some(works) = next(&waiting, batch) {
+                commit(&pool, works);
             }
-        })
-    });
-    match together {
-        Ok(()) => batch.into_iter().for_each(Work::answer),
-        Err(error) => {
-            tracing::warn!(%error, "a batch of writes failed; its members are tried one by one");
-            batch.into_iter().for_each(|work| commit_alone(connection, work));
-        }
+        })?;
     }
+    Ok(lane)
 }
 
-fn commit_alone(connection: &mut AnyConnection, mut work: Box<dyn Work>) {
-    let result = begin_write(connection).and_then(|()| commit_after(connection, |connection| work.attempt(connection)));
-    match result {
-        // Undone: what it failed with is its answer.
-        Ok(()) | Err(DieselError::RollbackTransaction) => work.answer(),
-        Err(error) => fail_all(vec![work], &error),
-    }
-}
-
-/// One failure, told to everybody who waited for it.
-fn fail_all(batch: Vec<Box<dyn Work>>, error: &(impl ToString + ?Sized)) {
-    let text: Arc<str> = error.to_string().into();
-    for work in batch {
-        work.fail(StoreError::Unavailable(text.to_string().into()));
-    }
+/// Whoever waits, at most `most` of them; waits for somebody to come. None: nobody will come any more.
+fn next(waiting: &Mutex<Receiver<Box<dyn Work>>>, most: usize) -> Option<Vec<Box<dyn Work>>> {
+    let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    let first = waiting.recv().ok()?;
+    let all = std::iter::once(first).chain(waiting.try_iter().take(most.saturating_sub(1)));
+    Some(all.filter(|work| !work.is_abandoned()).collect())
 }
 
 #[cfg(test)]

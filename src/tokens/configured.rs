@@ -6,7 +6,7 @@ use super::access::AccessTokens;
 use super::key_files::{KeyFileError, KeyFiles};
 use super::keys::{Asymmetric, Key, KeyError, KeyRing};
 use super::refresh::RefreshTokens;
-use crate::config::{Algorithm, Config};
+use crate::config::{Algorithm, Config, Database};
 use crate::secret::Secret;
 
 /// Why there are no keys to work with.
@@ -18,6 +18,14 @@ pub enum NoKeys {
     /// A configured secret cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// None is configured, and one that is made here would be unknown to the other nodes.
+    #[error("{setting} is not set, and {} holds no key for it: with PostgreSQL every node needs the same one", .folder.display())]
+    NotShared {
+        /// What would say it.
+        setting: &'static str,
+        /// Where it could also be.
+        folder: PathBuf,
+    },
 }
 
 /// The keys of one kind of token, each with the file it was generated into. No file: it is configured.
@@ -92,6 +100,7 @@ pub fn refresh_tokens(
 ) -> Result<RefreshTokens, NoKeys> {
     let mut chosen = refresh_secrets(config, files)?;
     if chosen.is_none() {
+        may_be_made(config, files, "REFRESH_TOKEN_SECRET")?;
         files.generate_refresh()?;
         *made = true;
         chosen = refresh_secrets(config, files)?;
@@ -111,6 +120,7 @@ pub fn access_tokens(config: &Config, files: &KeyFiles, issuer: &str, made: &mut
     let tokens = &config.tokens;
     let mut chosen = access_keys(config, files)?;
     if chosen.is_none() {
+        may_be_made(config, files, "ACCESS_TOKEN_SECRET")?;
         match asymmetric(config) {
             Some(algorithm) => files.generate_access(algorithm)?,
             None => files.generate_access_secret()?,
@@ -127,6 +137,14 @@ pub fn access_tokens(config: &Config, files: &KeyFiles, issuer: &str, made: &mut
         tokens.client_id.clone(),
         tokens.access_ttl,
     ))
+}
+
+/// Only the node that has the database to itself makes keys.
+fn may_be_made(config: &Config, files: &KeyFiles, setting: &'static str) -> Result<(), NoKeys> {
+    match config.database {
+        Database::Sqlite(_) => Ok(()),
+        Database::Postgres(_) => Err(NoKeys::NotShared { setting, folder: files.folder().to_owned() }),
+    }
 }
 
 /// The algorithm that access tokens are signed with where no secret is configured. None: HS256.

@@ -5,6 +5,7 @@ mod everybody;
 mod expiry;
 mod rotation;
 mod rows;
+mod together;
 
 use diesel::prelude::*;
 
@@ -12,8 +13,10 @@ pub use self::everybody::{count_live, end, live_page, opened_since, set_roles};
 pub use self::expiry::{idle_among, purge_expired, purge_idle};
 pub use self::rotation::{adopt, advance, confirm, count_streak, find, recover, revoke_at};
 pub use self::rows::{
-    Device, Ended, Handover, NewSession, OwnedSession, Scope, SessionRow, SessionSummary, Successor, Transport,
+    Device, Ended, Handover, NewSession, OwnedSession, Rotation, Scope, SessionRow, SessionSummary, Successor,
+    Transport,
 };
+pub use self::together::advance_all;
 use super::AnyConnection;
 use super::columns::Roles;
 use super::schema::sessions;

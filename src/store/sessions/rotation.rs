@@ -4,7 +4,7 @@
 
 use diesel::prelude::*;
 
-use super::rows::{Handover, RawRow, SessionRow, Successor};
+use super::rows::{Handover, RawRow, Rotation, SessionRow, Successor};
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 use crate::store::AnyConnection;
@@ -51,20 +51,15 @@ impl<'a> From<&'a Successor> for Generation<'a> {
     }
 }
 
-/// Rotates: `presented` at `from` gives way to `next`. `None`: it is not the current token of a live session.
-pub fn advance(
-    conn: &mut AnyConnection,
-    id: SessionId,
-    from: Place,
-    presented: TokenDigest,
-    next: &Successor,
-) -> QueryResult<Option<Handover>> {
+/// Rotates. `None`: what was presented is not the current token of a live session.
+pub fn advance(conn: &mut AnyConnection, rotation: &Rotation) -> QueryResult<Option<Handover>> {
+    let Rotation { id, from, presented, next } = rotation;
     diesel::update(
         sessions::table
-            .filter(sessions::id.eq(id))
+            .filter(sessions::id.eq(*id))
             .filter(sessions::generation.eq(i64::from(from.generation)))
             .filter(sessions::branch.eq(i64::from(from.branch)))
-            .filter(sessions::token_hash.eq(presented))
+            .filter(sessions::token_hash.eq(*presented))
             .filter(sessions::revoked_at.is_null())
             .filter(sessions::idle_expires_at.gt(next.now))
             .filter(sessions::expires_at.gt(next.now)),

@@ -129,6 +129,19 @@ pub struct Successor {
     pub device: Device,
 }
 
+/// A rotation: `presented`, the current token of session `id` at `from`, gives way to `next`.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// The session.
+    pub id: SessionId,
+    /// Where the presented token stands.
+    pub from: Place,
+    /// It.
+    pub presented: TokenDigest,
+    /// What takes its place.
+    pub next: Successor,
+}
+
 /// What an answer to a refresh needs from the row beside the successor itself.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable)]
 pub struct Handover {

@@ -1,0 +1,146 @@
+//! How a batch of writes is committed: the three ways that [`writer`](super::writer) has.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use diesel::QueryResult;
+use diesel::result::Error as DieselError;
+
+use super::connection::{Aborted, AnyConnection, begin_write, commit_after, in_savepoint};
+use super::error::StoreError;
+use super::pool::{Lease, Pool, is_loss};
+use super::sessions::{self, Rotation};
+use super::writer::Work;
+use crate::ids::SessionId;
+
+/// How often a write is tried anew where the server was lost before anything was committed.
+const TRIES: u32 = 2;
+
+/// A way to commit a batch.
+pub(super) type Commit = fn(&Pool, Vec<Box<dyn Work>>);
+
+/// All of them in one transaction, each behind a savepoint of its own, or, where that fails, one by one.
+pub(super) fn in_one_transaction(pool: &Pool, mut batch: Vec<Box<dyn Work>>) {
+    if batch.len() < 2 {
+        return one_by_one(pool, batch);
+    }
+    let mut lease = match pool.get() {
+        Ok(lease) => lease,
+        Err(error) => return fail_all(batch, &error),
+    };
+    // Nothing has begun, and trying again member by member would wait as long for each of them.
+    if let Err(aborted) = begin_write(&mut lease) {
+        return fail_all(batch, aborted.error());
+    }
+    let together = commit_after(&mut lease, |connection| {
+        // Those in front take time, in which whoever asked may have given up.
+        batch.iter_mut().filter(|work| !work.is_abandoned()).try_for_each(|work| member(connection, work.as_mut()))
+    });
+    drop(lease);
+    match together {
+        Ok(()) => batch.into_iter().for_each(Work::answer),
+        Err(aborted) => {
+            tracing::warn!(error = %aborted.error(), "a batch of writes failed; its members are tried one by one");
+            one_by_one(pool, batch);
+        }
+    }
+}
+
+fn member(connection: &mut AnyConnection, work: &mut dyn Work) -> QueryResult<()> {
+    // One statement undoes itself if it fails, and has changed nothing if it rotates nothing: it needs no savepoint.
+    if let Some(rotation) = work.rotation()
+        && let Ok(Some(handover)) = sessions::advance(connection, rotation)
+    {
+        work.rotated(handover);
+        return Ok(());
+    }
+    match in_savepoint(connection, |connection| work.attempt(connection)) {
+        // A member's own failure is its own answer; only a savepoint that fails ends the batch.
+        Ok(()) | Err(DieselError::RollbackTransaction) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Refreshes: one statement rotates all of them. Those that it did not take, and all of them where it fails, are tried
+/// one by one. Of several refreshes of one session the first is in the statement.
+pub(super) fn in_one_statement(pool: &Pool, batch: Vec<Box<dyn Work>>) {
+    let mut firsts: HashMap<SessionId, usize> = HashMap::with_capacity(batch.len());
+    for (index, work) in batch.iter().enumerate() {
+        if let Some(rotation) = work.rotation() {
+            firsts.entry(rotation.id).or_insert(index);
+        }
+    }
+    let rotations: Vec<&Rotation> = batch
+        .iter()
+        .enumerate()
+        .filter_map(|(index, work)| work.rotation().filter(|rotation| firsts.get(&rotation.id) == Some(&index)))
+        .collect();
+    let rotated = match pool.get() {
+        Ok(mut lease) => lease.run(|connection| sessions::advance_all(connection, &rotations)),
+        Err(error) => return fail_all(batch, &error),
+    };
+    let mut rotated: HashMap<SessionId, _> = match rotated {
+        Ok(rotated) => rotated.into_iter().collect(),
+        Err(error) => {
+            tracing::warn!(%error, "a batch of refreshes failed; its members are tried one by one");
+            HashMap::new()
+        }
+    };
+    let mut left = Vec::new();
+    for (index, mut work) in batch.into_iter().enumerate() {
+        let id = work.rotation().map(|rotation| rotation.id);
+        let first = id.filter(|id| firsts.get(id) == Some(&index));
+        match first.and_then(|id| rotated.remove(&id)) {
+            Some(handover) => {
+                work.rotated(handover);
+                work.answer();
+            }
+            None => left.push(work),
+        }
+    }
+    one_by_one(pool, left);
+}
+
+/// Each in a transaction of its own.
+pub(super) fn one_by_one(pool: &Pool, batch: Vec<Box<dyn Work>>) {
+    batch.into_iter().filter(|work| !work.is_abandoned()).for_each(|work| alone(pool, work));
+}
+
+fn alone(pool: &Pool, mut work: Box<dyn Work>) {
+    let mut last = None;
+    for _ in 0..TRIES {
+        let mut lease = match pool.get() {
+            Ok(lease) => lease,
+            Err(error) => return work.fail(StoreError::Unavailable(error.into())),
+        };
+        match transact(&mut lease, work.as_mut()) {
+            // Undone: what it failed with is its answer.
+            Ok(()) | Err(Aborted::Undone(DieselError::RollbackTransaction)) => return work.answer(),
+            Err(aborted) if may_try_again(&aborted, work.as_ref()) => last = Some(aborted),
+            Err(aborted) => return fail_all(vec![work], aborted.error()),
+        }
+    }
+    if let Some(aborted) = last {
+        fail_all(vec![work], aborted.error());
+    }
+}
+
+fn transact(lease: &mut Lease, work: &mut dyn Work) -> Result<(), Aborted> {
+    begin_write(lease)?;
+    commit_after(lease, |connection| work.attempt(connection))
+}
+
+/// Whether doing it anew is the same as having done it once. Of a refresh it is, even if it has been done: it is fixed
+/// before its transaction, so it finds its own traces and repeats its answer.
+fn may_try_again(aborted: &Aborted, work: &dyn Work) -> bool {
+    let once = matches!(aborted, Aborted::Undone(_)) || work.rotation().is_some();
+    once && is_loss(aborted.error()) && !work.is_abandoned()
+}
+
+/// One failure, told to everybody who waited for it.
+fn fail_all(batch: Vec<Box<dyn Work>>, error: &(impl ToString + ?Sized)) {
+    let text: Arc<str> = error.to_string().into();
+    for work in batch {
+        work.fail(StoreError::Unavailable(text.to_string().into()));
+    }
+}

@@ -1,0 +1,89 @@
+//! The schema, and how a database comes to have it. Two folders, one for each database, which make the same tables.
+
+use diesel::dsl::sql;
+use diesel::migration::{Migration, MigrationSource};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::Bool;
+use diesel::sqlite::Sqlite;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+
+use super::connection::AnyConnection;
+use super::error::StoreError;
+
+const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+const POSTGRESQL: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+
+/// Held while migrations run: nodes that start at once take turns. Schemas of one server have a lock each.
+const LOCK: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
+                    SELECT pg_advisory_xact_lock(1129270867, hashtext(current_schema()::text))";
+
+diesel::table! {
+    __diesel_schema_migrations (version) {
+        version -> Text,
+    }
+}
+
+/// Brings the schema up to date and returns the names of the migrations that were missing.
+///
+/// # Errors
+///
+/// If a migration fails; it is then rolled back.
+pub fn run(connection: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
+    match connection {
+        AnyConnection::Sqlite(sqlite) => match sqlite.run_pending_migrations(SQLITE) {
+            Ok(versions) => Ok(versions.iter().map(ToString::to_string).collect()),
+            Err(error) => Err(StoreError::Unavailable(error)),
+        },
+        AnyConnection::Postgresql(postgresql) => {
+            use diesel::connection::SimpleConnection as _;
+            let mut failure = None;
+            let done = postgresql.transaction(|postgresql| {
+                postgresql.batch_execute(LOCK)?;
+                match postgresql.run_pending_migrations(POSTGRESQL) {
+                    Ok(versions) => Ok(versions.iter().map(ToString::to_string).collect()),
+                    Err(error) => {
+                        failure = Some(error);
+                        Err(diesel::result::Error::RollbackTransaction)
+                    }
+                }
+            });
+            match (done, failure) {
+                (Ok(done), _) => Ok(done),
+                (Err(_), Some(error)) => Err(StoreError::Unavailable(error)),
+                (Err(error), None) => Err(StoreError::Unavailable(error.into())),
+            }
+        }
+    }
+}
+
+/// The migrations that this database lacks. Nothing is made by asking, and no right to make anything is needed.
+///
+/// # Errors
+///
+/// If the database cannot be asked.
+pub fn pending(connection: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
+    let known = match connection {
+        AnyConnection::Sqlite(_) => names(MigrationSource::<Sqlite>::migrations(&SQLITE)),
+        AnyConnection::Postgresql(_) => names(MigrationSource::<Pg>::migrations(&POSTGRESQL)),
+    };
+    let known = known.map_err(StoreError::Unavailable)?;
+    let marked = sql::<Bool>(match connection {
+        AnyConnection::Sqlite(_) => "EXISTS (SELECT 1 FROM sqlite_master WHERE name = '__diesel_schema_migrations')",
+        AnyConnection::Postgresql(_) => "to_regclass('__diesel_schema_migrations') IS NOT NULL",
+    });
+    if !diesel::select(marked).get_result::<bool>(connection)? {
+        return Ok(known.into_iter().map(|(_, name)| name).collect());
+    }
+    let done: Vec<String> =
+        __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(connection)?;
+    Ok(known.into_iter().filter(|(version, _)| !done.contains(version)).map(|(_, name)| name).collect())
+}
+
+/// The version and the whole name of each.
+fn names<DB: diesel::backend::Backend>(
+    migrations: diesel::migration::Result<Vec<Box<dyn Migration<DB>>>>,
+) -> diesel::migration::Result<Vec<(String, String)>> {
+    let name = |one: &dyn Migration<DB>| (one.name().version().to_string(), one.name().to_string());
+    Ok(migrations?.iter().map(|one| name(one.as_ref())).collect())
+}

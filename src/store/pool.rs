@@ -1,0 +1,163 @@
+//! Connections, shared: made when they are needed, given back, and given up all at once when one of them finds that the
+//! server behind them is gone.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use diesel::QueryResult;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+
+use super::connection::{Access, AnyConnection};
+use super::error::StoreError;
+use super::{postgres, sqlite};
+
+/// A pool of connections to either database.
+pub type Pool = r2d2::Pool<Manager>;
+
+/// Opens connections for a pool.
+///
+/// Each variant is connected by name: `MultiConnection::establish` tries its variants in turn and
+/// would make an SQLite file of a PostgreSQL URL that does not answer.
+#[derive(Debug)]
+pub enum Manager {
+    /// The embedded database.
+    Sqlite {
+        /// Its file.
+        path: PathBuf,
+        /// What its connections may do.
+        access: Access,
+        /// How long they wait while another process writes.
+        turn: Duration,
+    },
+    /// PostgreSQL.
+    Postgresql(Remote),
+}
+
+/// A server, and how often it was lost.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    server: Arc<postgres::Server>,
+    losses: Arc<AtomicU64>,
+}
+
+impl Remote {
+    /// What is shared by every pool of one process.
+    pub fn new(server: postgres::Server) -> Self {
+        Self { server: Arc::new(server), losses: Arc::default() }
+    }
+}
+
+impl Manager {
+    /// For the database file at `path`, which must exist.
+    pub fn sqlite(path: &Path, access: Access, turn: Duration) -> Self {
+        Self::Sqlite { path: path.to_owned(), access, turn }
+    }
+}
+
+/// A connection, and whether it is still one.
+pub struct Lease {
+    connection: AnyConnection,
+    begin: String,
+    /// None: a file is not lost.
+    made: Option<(u64, Arc<AtomicU64>)>,
+}
+
+impl Lease {
+    /// The connection.
+    pub fn connection(&mut self) -> &mut AnyConnection {
+        &mut self.connection
+    }
+
+    /// What begins a transaction on it.
+    pub fn begin(&self) -> &str {
+        &self.begin
+    }
+
+    /// Runs a query, and takes note if the server turns out to be gone.
+    ///
+    /// # Errors
+    ///
+    /// What the query failed with.
+    pub fn run<T>(&mut self, query: impl FnOnce(&mut AnyConnection) -> QueryResult<T>) -> QueryResult<T> {
+        let result = query(&mut self.connection);
+        if let Err(error) = &result {
+            self.note(error);
+        }
+        result
+    }
+
+    /// Takes note if `error` says that the server is gone: then every connection made before is given up.
+    pub fn note(&self, error: &DieselError) {
+        if let Some((made, losses)) = &self.made
+            && is_loss(error)
+        {
+            // Of those who notice the same loss, one counts it.
+            let _counted = losses.compare_exchange(*made, made.wrapping_add(1), Ordering::SeqCst, Ordering::SeqCst);
+        }
+    }
+
+    fn is_current(&self) -> bool {
+        self.made.as_ref().is_none_or(|(made, losses)| *made == losses.load(Ordering::SeqCst))
+    }
+}
+
+/// Whether a query failed because its connection leads nowhere any more: the server has gone, has ended the connection, or
+/// has become a standby. Nothing was written then, unless it was a commit that failed so.
+pub fn is_loss(error: &DieselError) -> bool {
+    use DatabaseErrorKind as Kind;
+    matches!(
+        error,
+        DieselError::BrokenTransactionManager
+            | DieselError::DatabaseError(
+                Kind::ClosedConnection | Kind::ReadOnlyTransaction | Kind::UnableToSendCommand,
+                _
+            )
+    )
+}
+
+impl r2d2::ManageConnection for Manager {
+    type Connection = Lease;
+    type Error = StoreError;
+
+    fn connect(&self) -> Result<Lease, StoreError> {
+        match self {
+            Self::Sqlite { path, access, turn } => Ok(Lease {
+                connection: AnyConnection::Sqlite(sqlite::connect(path, *access, *turn)?),
+                // SQLite's default transaction starts as a reader and fails when it turns out to write.
+                begin: "BEGIN IMMEDIATE".to_owned(),
+                made: None,
+            }),
+            Self::Postgresql(remote) => {
+                let made = remote.losses.load(Ordering::SeqCst);
+                let connection = AnyConnection::Postgresql(remote.server.connect()?);
+                Ok(Lease { connection, begin: remote.server.begin(), made: Some((made, Arc::clone(&remote.losses))) })
+            }
+        }
+    }
+
+    /// Asked before each use, so it must cost nothing.
+    fn is_valid(&self, lease: &mut Lease) -> Result<(), StoreError> {
+        if lease.is_current() { Ok(()) } else { Err(StoreError::Unavailable("the server was lost".into())) }
+    }
+
+    fn has_broken(&self, lease: &mut Lease) -> bool {
+        !lease.is_current()
+    }
+}
+
+/// A pool of at most `size` connections, for one of which anybody waits as long as `wait`. None is made before it is
+/// needed.
+pub fn build(manager: Manager, size: u32, wait: Duration) -> Pool {
+    let remote = matches!(manager, Manager::Postgresql(_));
+    r2d2::Pool::builder()
+        .max_size(size)
+        .min_idle(Some(0))
+        .connection_timeout(wait)
+        .test_on_check_out(remote)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .error_handler(Box::new(r2d2::NopErrorHandler))
+        .build_unchecked(manager)
+}

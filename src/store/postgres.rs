@@ -1,0 +1,195 @@
+//! PostgreSQL: how it is reached, how long it is waited for, and what stands between.
+//!
+//! libpq reads the URL, so everything it knows works: several hosts, `sslmode`, `sslrootcert`, a Unix socket. What the URL
+//! does not say is added: of several hosts the one that takes writes is wanted, a promoted standby therefore found by
+//! connecting anew; and a network that has gone silent is given up after seconds.
+//!
+//! A pooler in transaction mode (PgBouncer) gives each transaction another session of the server, so nothing may be left
+//! behind in a session: no prepared statement, no setting. Whether there is one is found out by leaving something behind.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use diesel::connection::{CacheSize, Connection as _, SimpleConnection as _};
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable, Text};
+
+use super::error::StoreError;
+use crate::clock::Timestamp;
+use crate::config::Postgres;
+
+/// How often a pooler is looked for at each start: other users of one can hide it from a single look.
+const LOOKS: usize = 4;
+
+/// One server, or several of which one takes writes.
+pub struct Server {
+    url: String,
+    /// For one statement, and for one lock.
+    patience: Duration,
+    /// Whether sessions outlive transactions. Not set: nobody has connected yet.
+    sessions_last: OnceLock<bool>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("patience", &self.patience).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// The server that the configuration names; one statement may take as long as `patience`.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is no text.
+    pub fn new(configured: &Postgres, patience: Duration) -> Result<Self, StoreError> {
+        let url = std::str::from_utf8(configured.url.expose());
+        let url = url.map_err(|_not_text| StoreError::Unavailable("the URL is not UTF-8".into()))?;
+        Ok(Self { url: completed(url, configured.connect_timeout), patience, sessions_last: OnceLock::new() })
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    ///
+    /// If there is none to be had.
+    pub fn connect(&self) -> Result<PgConnection, StoreError> {
+        let mut connection = self.establish()?;
+        if self.sessions_last(&mut connection)? {
+            // Every query here is by an index, and its plan never depends on what is asked for. A plan that is made while a
+            // table is still empty must be right for the same table with a million rows.
+            connection.batch_execute(&format!(
+                "SET statement_timeout = {0}; SET lock_timeout = {0}; SET idle_in_transaction_session_timeout = {1}; \
+                 SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off",
+                self.patience.as_millis(),
+                self.patience.as_millis().saturating_mul(4),
+            ))?;
+        } else {
+            connection.set_prepared_statement_cache_size(CacheSize::Disabled);
+        }
+        Ok(connection)
+    }
+
+    /// What begins a transaction.
+    pub fn begin(&self) -> String {
+        if self.sessions_last.get() == Some(&false) {
+            format!("BEGIN; SET LOCAL statement_timeout = {0}; SET LOCAL lock_timeout = {0}", self.patience.as_millis())
+        } else {
+            "BEGIN".to_owned()
+        }
+    }
+
+    fn establish(&self) -> Result<PgConnection, StoreError> {
+        PgConnection::establish(&self.url).map_err(|error| match error {
+            // Where libpq cannot read the URL, it says it whole, password and all.
+            ConnectionError::BadConnection(text) if !text.contains("://") => StoreError::Unavailable(text.into()),
+            ConnectionError::BadConnection(_) | ConnectionError::InvalidConnectionUrl(_) => StoreError::Unavailable(
+                "database.url cannot be read as the URL of a PostgreSQL server (it is not shown: it could hold a password)"
+                    .into(),
+            ),
+            other => StoreError::Unavailable(other.into()),
+        })
+    }
+
+    fn sessions_last(&self, connection: &mut PgConnection) -> Result<bool, StoreError> {
+        if let Some(known) = self.sessions_last.get() {
+            return Ok(*known);
+        }
+        let last = do_sessions_last(connection, &mut self.establish()?)?;
+        if !last && self.sessions_last.set(last).is_ok() {
+            tracing::info!(
+                "a pooler in transaction mode stands before PostgreSQL: statements are not prepared, which costs some speed"
+            );
+        }
+        Ok(*self.sessions_last.get_or_init(|| last))
+    }
+}
+
+/// Leaves a setting behind in a session, and looks where it is found. Behind a pooler, either `other` finds it, having got
+/// the same session, or holds that session while `connection` gets another and misses it.
+fn do_sessions_last(connection: &mut PgConnection, other: &mut PgConnection) -> Result<bool, StoreError> {
+    let setting = || sql::<Nullable<Text>>("current_setting('countersign.probe', true)");
+    let mut token = [0; 12];
+    rand::fill(&mut token).map_err(|_| StoreError::Broken("no randomness to be had".into()))?;
+    let left = Some(URL_SAFE_NO_PAD.encode(token));
+    connection.batch_execute(&format!("SET countersign.probe = '{}'", left.as_deref().unwrap_or_default()))?;
+    let mut last = true;
+    for _ in 0..LOOKS {
+        other.batch_execute("BEGIN")?;
+        let elsewhere: Option<String> = diesel::select(setting()).get_result(other)?;
+        let here: Option<String> = diesel::select(setting()).get_result(connection)?;
+        other.batch_execute("COMMIT")?;
+        last &= here == left && elsewhere != left;
+    }
+    Ok(last)
+}
+
+/// `url` with what it leaves open.
+fn completed(url: &str, connect_timeout: Duration) -> String {
+    let (place, parameters) = url.split_once('?').unwrap_or((url, ""));
+    let hosts = place.split('/').nth(2).unwrap_or_default();
+    let says = |name: &str| parameters.split('&').any(|parameter| parameter.split('=').next() == Some(name));
+    let several = hosts.contains(',') || says("host") || says("hostaddr");
+    let mut parameters: Vec<String> = parameters.split('&').filter(|one| !one.is_empty()).map(str::to_owned).collect();
+    let mut add = |name: &str, value: &str| {
+        if !says(name) {
+            parameters.push(format!("{name}={value}"));
+        }
+    };
+    add("application_name", "countersign");
+    add("connect_timeout", &connect_timeout.as_secs().to_string());
+    // Of what was sent and never acknowledged, and of an answer that never comes.
+    add("tcp_user_timeout", "5000");
+    add("keepalives_idle", "5");
+    add("keepalives_interval", "2");
+    add("keepalives_count", "3");
+    if several {
+        add("target_session_attrs", "read-write");
+    }
+    format!("{place}?{}", parameters.join("&"))
+}
+
+/// What time it is for the server.
+///
+/// # Errors
+///
+/// If it cannot be asked.
+pub fn now(connection: &mut PgConnection) -> QueryResult<Timestamp> {
+    let now = sql::<BigInt>("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
+    diesel::select(now).get_result(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn completed(url: &str) -> String {
+        super::completed(url, Duration::from_secs(3))
+    }
+
+    #[test]
+    fn what_the_url_says_stands_and_the_rest_is_added() {
+        let added =
+            "connect_timeout=3&tcp_user_timeout=5000&keepalives_idle=5&keepalives_interval=2&keepalives_count=3";
+        assert_eq!(completed("postgres://a@b/c"), format!("postgres://a@b/c?application_name=countersign&{added}"));
+        assert_eq!(
+            completed("postgres://a@b/c?application_name=x&sslmode=require"),
+            format!("postgres://a@b/c?application_name=x&sslmode=require&{added}")
+        );
+        assert_eq!(completed("postgres://a@b/c?connect_timeout=9").matches("connect_timeout").count(), 1);
+    }
+
+    #[test]
+    fn of_several_hosts_the_one_that_takes_writes_is_wanted_unless_the_url_says_otherwise() {
+        let wanted = "target_session_attrs=read-write";
+        for url in ["postgres://a@b,c:5433/d", "postgres:///d?host=b,c", "postgresql://b,c"] {
+            assert!(completed(url).ends_with(wanted), "{url}");
+        }
+        assert!(!completed("postgres://a@b/d,e").contains("target_session_attrs"));
+        assert!(!completed("postgres://b,c/d?target_session_attrs=any").contains(wanted));
+    }
+}

@@ -1,0 +1,70 @@
+//! The embedded database: how its file is made and opened.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, SqliteConnection};
+
+use super::connection::Access;
+use super::error::StoreError;
+
+/// Opens the file at `path`, which must exist. While another process writes, the connection waits for its turn for as
+/// long as `turn`.
+///
+/// # Errors
+///
+/// If there is no such file, or it is no database.
+pub fn connect(path: &Path, access: Access, turn: Duration) -> Result<SqliteConnection, StoreError> {
+    let Some(text) = path.to_str() else {
+        return Err(StoreError::Unavailable("the database's path is not UTF-8".into()));
+    };
+    // SQLite would make a new, empty database where the file is gone: an outage must not look like a fresh start.
+    if !path.exists() {
+        return Err(StoreError::Unavailable("the database file is gone".into()));
+    }
+    let mut connection = SqliteConnection::establish(text).map_err(|error| StoreError::Unavailable(error.into()))?;
+    // The order matters: switching to WAL can itself meet a busy database.
+    let mut setup = format!(
+        "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; \
+         PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
+        turn.as_millis()
+    );
+    if access == Access::Read {
+        setup.push_str(" PRAGMA query_only = ON;");
+    }
+    connection.batch_execute(&setup)?;
+    Ok(connection)
+}
+
+/// Makes an empty database file that only its owner can read; one that is there is closed to others.
+///
+/// # Errors
+///
+/// If the system refuses.
+pub fn create_private_file(path: &Path) -> std::io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => fs::set_permissions(path, Permissions::from_mode(0o600)),
+    }
+}
+
+/// Opens the file at `path` for a look, without making or changing anything. None: there is no such file.
+///
+/// # Errors
+///
+/// If what is there cannot be read.
+pub fn look(path: &Path, turn: Duration) -> Result<Option<SqliteConnection>, StoreError> {
+    // SQLite says of every file that it cannot open the same thing; the system says why.
+    match File::open(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoreError::Unavailable(error.into())),
+    }
+    let url = path.to_str().ok_or_else(|| StoreError::Unavailable("the database's path is not UTF-8".into()))?;
+    let mut sqlite = SqliteConnection::establish(url).map_err(|error| StoreError::Unavailable(error.into()))?;
+    sqlite.batch_execute(&format!("PRAGMA busy_timeout = {}; PRAGMA query_only = ON;", turn.as_millis()))?;
+    Ok(Some(sqlite))
+}
