@@ -6,7 +6,6 @@
     reason = "clippy's leave for tests does not reach the functions beside them"
 )]
 
-#[expect(dead_code, reason = "tests/service.rs uses the rest")]
 mod process;
 
 #[path = "commands/accounts.rs"]

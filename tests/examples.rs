@@ -17,7 +17,6 @@
 
 #[path = "examples/network.rs"]
 mod network;
-#[expect(dead_code, reason = "tests/service.rs uses the rest")]
 mod process;
 #[path = "examples/program.rs"]
 mod program;

@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
-#[expect(dead_code, reason = "each test program uses some of it")]
 mod process;
 
 use std::fs;

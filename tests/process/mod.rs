@@ -1,6 +1,8 @@
 //! The real binary in a working directory of its own, and a client that knows whether a request that
 //! got no answer had been sent.
 
+#![allow(dead_code, reason = "each test program uses some of it")]
+
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -37,6 +39,12 @@ impl Home {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = TestDatabase::new(folder.path().join("data/countersign.db"));
+        Self { database, migrated: OnceLock::new(), folder }
+    }
+
+    /// With a database on that PostgreSQL server, whatever this run is about.
+    pub fn on_postgres(admin: &str) -> Self {
+        let (database, folder) = (TestDatabase::on_postgres(admin), tempfile::tempdir().unwrap());
         Self { database, migrated: OnceLock::new(), folder }
     }
 
@@ -191,10 +199,8 @@ pub struct Connection {
 #[derive(Debug)]
 pub enum Lost {
     /// The request did not go out whole, so nobody can have promised to answer it.
-    #[expect(dead_code, reason = "read through Debug, in failures")]
     Unsent(io::Error),
     /// The request went out whole.
-    #[expect(dead_code, reason = "read through Debug, in failures")]
     Unanswered(io::Error),
 }
 
