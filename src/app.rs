@@ -23,7 +23,7 @@ use crate::sessions::offenders::Offenders;
 use crate::sessions::revocations::Revocations;
 use crate::sessions::rotation::Policy;
 use crate::sessions::{Lifetimes, Sessions};
-use crate::store::{Presence, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::tokens::configured::{self, NoKeys};
 use crate::tokens::key_files::{KeyFileError, KeyFiles, create_private_folder};
 use crate::tokens::keys::KeyError;
@@ -42,7 +42,7 @@ const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 #[non_exhaustive]
 pub enum BuildError {
     /// The database cannot be opened or brought up to date.
-    #[error("the database cannot be opened: {}; look whether database.url names it, and who may read it", chain(.0))]
+    #[error("the database cannot be opened: {}; look whether database.url names it, and who may read it", .0.chain())]
     Database(StoreError),
     /// A generated key cannot be used.
     #[error("a key file cannot be used: {0}")]
@@ -80,17 +80,6 @@ impl From<NoKeys> for BuildError {
             missing @ NoKeys::NotShared { .. } => Self::NoSharedKey(missing.to_string()),
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 /// What the start has made that was not there before.
@@ -133,14 +122,10 @@ impl Countersign {
     /// [`BuildError`].
     pub fn open_with_clock(config: &Config, clock: Clock) -> Result<Self, BuildError> {
         let mut first_start = FirstStart::default();
-        match config.database {
-            // Nobody else can have it, and nothing else may be done with it meanwhile.
-            Database::Sqlite(_) => {
-                create_private_folder(&config.data_dir)?;
-                first_start.migrations = Store::prepare(&config.database)?;
-            }
-            // Other nodes may be at work on it: whoever runs them says when it is to change.
-            Database::Postgres(_) => warn_unless_up_to_date(&config.database),
+        // One that other nodes may be at work on changes when whoever runs them says so.
+        if let Database::Sqlite(_) = config.database {
+            create_private_folder(&config.data_dir)?;
+            first_start.migrations = Store::prepare(&config.database)?;
         }
         let key_files = KeyFiles::below(&config.data_dir);
         let issuer = issuer(config, &key_files)?;
@@ -150,6 +135,9 @@ impl Countersign {
         first_start.keys = keys_made.then(|| key_files.folder().to_owned());
 
         let store = Store::open(&config.database)?;
+        if let Ok(true) = store.is_outdated_blocking() {
+            tracing::error!("the database is not up to date, so this node is not ready: run `countersign migrate`");
+        }
         let hasher = Hasher::start(
             config.passwords.bcrypt_cost,
             config.passwords.pepper.as_ref(),
@@ -338,16 +326,6 @@ async fn send_away(draining: &Draining) {
         if draining.requests() == before {
             return;
         }
-    }
-}
-
-fn warn_unless_up_to_date(database: &Database) {
-    match Store::look(database) {
-        Ok(Presence::Ready) => {}
-        Ok(Presence::Missing | Presence::Outdated) => {
-            tracing::error!("the database is not up to date, so this node is not ready: run `countersign migrate`");
-        }
-        Err(error) => tracing::error!(error = chain(&error), "the database cannot be asked yet"),
     }
 }
 

@@ -81,8 +81,7 @@ impl Rounds {
                 Ok(removed) => tracing::debug!(removed, "the janitor has made a round"),
                 Err(Cut::Dismissed) => return,
                 Err(Cut::Failed(error)) => {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::warn!(error, "the janitor could not finish a round, and will try again");
+                    tracing::warn!(error = error.chain(), "the janitor could not finish a round, and will try again");
                 }
             }
             if self.rest(ROUND).is_err() {

@@ -54,7 +54,7 @@ fn find(database: &Database) -> Result<(), Failure> {
             visible(&whole.display().to_string())
         }
         // Its URL could hold a password.
-        Database::Postgres(_) => "of database.url".to_owned(),
+        Database::Postgres(_) => "that database.url names".to_owned(),
     };
     Err(Failure(match Store::look(database) {
         Ok(Presence::Ready) => return Ok(()),

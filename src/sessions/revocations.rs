@@ -59,8 +59,10 @@ impl Revocations {
         let state = Arc::new(RwLock::new(nothing));
         match learn(&state, &store, &clock) {
             Err(error) if store.is_shared() => {
-                let error: &dyn std::error::Error = &error;
-                tracing::error!(error, "the database cannot be asked yet; this node is not ready until it can");
+                tracing::error!(
+                    error = error.chain(),
+                    "the database cannot be asked yet; this node is not ready until it can"
+                );
             }
             first => first?,
         }
@@ -125,8 +127,10 @@ fn watch(watched: &Weak<RwLock<State>>, store: &Store, clock: &Clock) {
             }
             Err(error) if !failing => {
                 failing = true;
-                let error: &dyn std::error::Error = &error;
-                tracing::error!(error, "revocations cannot be learnt; guards ask the database until they can");
+                tracing::error!(
+                    error = error.chain(),
+                    "revocations cannot be learnt; guards ask the database until they can"
+                );
             }
             Err(_) => {}
         }

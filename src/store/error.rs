@@ -18,6 +18,19 @@ pub enum StoreError {
     Broken(#[source] Box<dyn StdError + Send + Sync>),
 }
 
+impl StoreError {
+    /// What was wrong, and what caused it, in one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = self.source();
+        while let Some(cause) = next {
+            text = format!("{text}: {cause}");
+            next = cause.source();
+        }
+        text
+    }
+}
+
 impl From<DieselError> for StoreError {
     fn from(error: DieselError) -> Self {
         use DatabaseErrorKind as Kind;

@@ -298,6 +298,15 @@ impl Store {
         let pending = self.read(|connection| Ok(migrations::pending(connection))).await??;
         if pending.is_empty() { Ok(()) } else { Err(StoreError::Unavailable("migrations are pending".into())) }
     }
+
+    /// Whether the schema is older than this version needs it. On this thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`].
+    pub fn is_outdated_blocking(&self) -> Result<bool, StoreError> {
+        Ok(!self.read_blocking(|connection| Ok(migrations::pending(connection)))??.is_empty())
+    }
 }
 
 /// A failure of our own inside a transaction, which is undone by it.

@@ -117,11 +117,22 @@ pub fn is_loss(error: &DieselError) -> bool {
     )
 }
 
+/// Why there is no connection, in words: all that a pool passes on.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unconnected(String);
+
+impl From<StoreError> for Unconnected {
+    fn from(error: StoreError) -> Self {
+        Self(error.chain())
+    }
+}
+
 impl r2d2::ManageConnection for Manager {
     type Connection = Lease;
-    type Error = StoreError;
+    type Error = Unconnected;
 
-    fn connect(&self) -> Result<Lease, StoreError> {
+    fn connect(&self) -> Result<Lease, Unconnected> {
         match self {
             Self::Sqlite { path, access, turn } => Ok(Lease {
                 connection: AnyConnection::Sqlite(sqlite::connect(path, *access, *turn)?),
@@ -138,8 +149,8 @@ impl r2d2::ManageConnection for Manager {
     }
 
     /// Asked before each use, so it must cost nothing.
-    fn is_valid(&self, lease: &mut Lease) -> Result<(), StoreError> {
-        if lease.is_current() { Ok(()) } else { Err(StoreError::Unavailable("the server was lost".into())) }
+    fn is_valid(&self, lease: &mut Lease) -> Result<(), Unconnected> {
+        if lease.is_current() { Ok(()) } else { Err(Unconnected("the server was lost".to_owned())) }
     }
 
     fn has_broken(&self, lease: &mut Lease) -> bool {

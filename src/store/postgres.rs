@@ -86,7 +86,10 @@ impl Server {
     fn establish(&self) -> Result<PgConnection, StoreError> {
         PgConnection::establish(&self.url).map_err(|error| match error {
             // Where libpq cannot read the URL, it says it whole, password and all.
-            ConnectionError::BadConnection(text) if !text.contains("://") => StoreError::Unavailable(text.into()),
+            ConnectionError::BadConnection(text) if !text.contains("://") => {
+                // libpq writes for terminals.
+                StoreError::Unavailable(text.split_whitespace().collect::<Vec<_>>().join(" ").into())
+            }
             ConnectionError::BadConnection(_) | ConnectionError::InvalidConnectionUrl(_) => StoreError::Unavailable(
                 "database.url cannot be read as the URL of a PostgreSQL server (it is not shown: it could hold a password)"
                     .into(),

@@ -84,8 +84,7 @@ impl Users {
             store.write(keep).await
         };
         if let Ok(Err(error)) = tokio::spawn(keep.in_current_span()).await {
-            let error: &dyn std::error::Error = &error;
-            tracing::error!(error, "a failed log-in could not be kept");
+            tracing::error!(error = error.chain(), "a failed log-in could not be kept");
         }
     }
 

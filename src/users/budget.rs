@@ -173,8 +173,7 @@ impl Budget {
             pair.map_or(Ok(()), |pair| attempts::clear(conn, &pair.counted))
         });
         if let Err(error) = taken.await {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "an attempt could not be taken back");
+            tracing::warn!(error = error.chain(), "an attempt could not be taken back");
         }
     }
 }

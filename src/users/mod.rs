@@ -258,8 +258,7 @@ impl Users {
             Ok::<_, StoreError>(())
         };
         if let Ok(Err(error)) = tokio::spawn(forget.in_current_span()).await {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "some of a deleted account's events are left until they are too old");
+            tracing::warn!(error = error.chain(), "some of a deleted account's events are left until they are too old");
         }
     }
 }
