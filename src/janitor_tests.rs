@@ -69,7 +69,7 @@ impl House {
             count: i64,
         }
         let query = format!("SELECT count(*) AS count FROM {table}");
-        self.store.read_blocking(|conn| sql_query(query).get_result::<Count>(conn)).unwrap().count
+        self.store.read_blocking(|conn| sql_query(&query).get_result::<Count>(conn)).unwrap().count
     }
 
     fn round(&mut self) -> usize {

@@ -106,9 +106,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    trials.extend(again.into_iter().map(|(name, run)| {
-        Trial::test(name, move || run.finish()).with_ignored_flag(server.is_some())
-    }));
+    trials.extend(
+        again
+            .into_iter()
+            .map(|(name, run)| Trial::test(name, move || run.finish()).with_ignored_flag(server.is_some())),
+    );
     let _stopped = Stopped;
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -33,11 +33,8 @@ fn count(store: &Store) -> i64 {
         #[diesel(sql_type = diesel::sql_types::BigInt)]
         count: i64,
     }
-    let query = sql_query("SELECT count(*) AS count FROM numbers");
-    match store.read_blocking(|conn| match conn {
-        AnyConnection::Sqlite(conn) => query.get_result::<Count>(conn),
-        AnyConnection::Postgresql(conn) => query.get_result::<Count>(conn),
-    }) {
+    let query = || sql_query("SELECT count(*) AS count FROM numbers");
+    match store.read_blocking(|conn| query().get_result::<Count>(conn)) {
         Ok(row) => row.count,
         Err(error) => panic!("{error:?}"),
     }
@@ -146,7 +143,7 @@ fn a_panic_after_the_commit_costs_neither_the_answer_nor_the_writer() {
     let (store, _database) = store();
     run(async {
         make_table(&store).await;
-        store.write_and_then(|conn| insert(conn, 1), |()| panic!("on purpose")).await.unwrap();
+        store.write_and_then(|conn: &mut AnyConnection| insert(conn, 1), |()| panic!("on purpose")).await.unwrap();
         store.write(|conn| insert(conn, 2)).await.unwrap();
         assert_eq!(count(&store), 2);
     });

@@ -57,9 +57,9 @@ pub fn installed() -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let all = folders.into_iter().rev().map(|(_, folder)| folder).chain(std::env::split_paths(&path));
     let complete = |folder: &PathBuf| ["initdb", "postgres"].iter().all(|name| folder.join(name).is_file());
-    all.into_iter().find(complete).ok_or_else(|| {
-        format!("neither is {URL} set nor are initdb and postgres in PATH or /usr/lib/postgresql/*/bin")
-    })
+    all.into_iter()
+        .find(complete)
+        .ok_or_else(|| format!("neither is {URL} set nor are initdb and postgres in PATH or /usr/lib/postgresql/*/bin"))
 }
 
 /// A private server. Dropping it stops it and removes everything.

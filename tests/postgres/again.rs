@@ -54,7 +54,8 @@ pub fn programs() -> Result<Vec<(String, Run)>, String> {
         let listed = listed.map_err(|error| format!("{}: {error}", program.display()))?;
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
         let names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
-        let chosen = names.filter(|name| (suite.includes)(name) && !name.split("::").any(|module| module == "embedded"));
+        let chosen =
+            names.filter(|name| (suite.includes)(name) && !name.split("::").any(|module| module == "embedded"));
         let before = found.len();
         found.extend(chosen.map(|name| {
             let run = Run { program: program.clone(), name: name.to_owned() };

@@ -25,7 +25,10 @@ pub fn both_folders_of_migrations_make_the_same_schema() {
     assert!(migrations.len() >= 3, "{migrations:?}");
 
     let (embedded, postgres) = (of_sqlite(&mut embedded), of_postgres(&mut postgres));
-    assert!(["users", "sessions", "attempts", "events"].iter().all(|name| embedded.contains_key(*name)), "{embedded:#?}");
+    assert!(
+        ["users", "sessions", "attempts", "events"].iter().all(|name| embedded.contains_key(*name)),
+        "{embedded:#?}"
+    );
     assert_eq!(embedded.keys().collect::<Vec<_>>(), postgres.keys().collect::<Vec<_>>());
     for (name, table) in &embedded {
         assert!(table.0.len() >= 3, "{name}: {table:?}");
