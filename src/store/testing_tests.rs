@@ -54,6 +54,11 @@ impl TestDatabase {
         store
     }
 
+    /// How many writes the store does at a time.
+    pub fn writers(&self) -> usize {
+        if self.schema.is_none() { 1 } else { 2 }
+    }
+
     /// A connection beside the store's.
     pub fn connect(&self) -> AnyConnection {
         match &self.schema {

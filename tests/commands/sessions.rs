@@ -69,7 +69,7 @@ fn only_what_was_opened_since_is_ended_if_that_is_asked_for() {
     in_database(
         &home,
         &format!(
-            "UPDATE sessions SET created_at = created_at - 3 * 3600 * 1000000
+            "UPDATE sessions SET created_at = created_at - 10800000000
              WHERE user_id = (SELECT id FROM users WHERE email = '{ADA}')"
         ),
     );

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -35,11 +35,13 @@ pub struct TestApp {
     pub http: Client,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    /// For a test that keeps no folder: what a server has open stays until it stops.
+    _database: Option<Arc<TestDatabase>>,
 }
 
 /// A folder for one test's keys, and a database.
 pub struct Home {
-    database: OnceLock<TestDatabase>,
+    database: OnceLock<Arc<TestDatabase>>,
     folder: TempDir,
 }
 
@@ -54,11 +56,11 @@ impl Home {
     }
 
     /// The database, ready for a server.
-    pub fn database(&self) -> &TestDatabase {
+    pub fn database(&self) -> &Arc<TestDatabase> {
         self.database.get_or_init(|| {
             let database = TestDatabase::new(self.path().join("data/countersign.db"));
             database.migrate();
-            database
+            Arc::new(database)
         })
     }
 }
@@ -84,9 +86,11 @@ pub fn clock() -> Clock {
 }
 
 impl TestApp {
-    /// A server with a folder of its own; keep the folder as long as the server.
+    /// A server with a folder of its own.
     pub fn start(home: &Home) -> Self {
-        Self::start_with(config(home), clock())
+        let mut app = Self::start_with(config(home), clock());
+        app._database = Some(Arc::clone(home.database()));
+        app
     }
 
     /// A server with a configuration and a clock of the test's choosing.
@@ -109,7 +113,7 @@ impl TestApp {
         });
         let address = address.recv().expect("the server starts");
         let http = Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-        Self { address, clock, http, stop: Some(stop), thread: Some(thread) }
+        Self { address, clock, http, stop: Some(stop), thread: Some(thread), _database: None }
     }
 
     /// Moves the clock forward.
