@@ -11,8 +11,8 @@ use actix_web::web::{self, ServiceConfig};
 
 use crate::clock::Clock;
 use crate::config::{Config, Database};
-use crate::guard::Gate;
 use crate::guard::cross_site::Origins;
+use crate::guard::{Gate, Verified};
 use crate::http::client::TrustedProxies;
 use crate::http::connection::Bounds;
 use crate::http::cookies::Cookies;
@@ -212,7 +212,8 @@ impl Countersign {
     /// not found. How long and how many clients may keep the server busy is bounded in [`App`], not here: that is the
     /// business of whoever owns the socket.
     pub fn configure(&self, config: &mut ServiceConfig) {
-        config.app_data(self.api.clone()).app_data(self.gate.clone());
+        // Called once a worker: what that worker has verified is its own.
+        config.app_data(self.api.clone()).app_data(self.gate.clone()).app_data(Verified::default());
         http::mount(config, &self.allowed_origins);
     }
 

@@ -37,6 +37,7 @@
 //!    http/server.rs  http/connection.rs
 //!                         the socket; how long and how much one client may keep us busy
 //! F5 guard/mod.rs         Principal, CurrentUser, Role: who may
+//!    guard/verified.rs    the access tokens that a worker has verified lately
 //!    guard/credentials.rs where the access token is looked for
 //!    guard/cross_site.rs  whether another site may have sent a request
 //! F4 sessions/mod.rs      start, confirm, list, revoke
@@ -57,12 +58,18 @@
 //!    users/budget.rs      how many guesses at a password anybody has
 //!    janitor.rs           removes what is over, a little at a time
 //! F3 store/mod.rs         Store: read, write
-//!    store/connection.rs  both databases, transactions, migrations
-//!    store/writer.rs      the single writer, which commits together what arrives together
+//!    store/writer.rs  store/batch.rs
+//!                         the queue of writes; how those that arrive together are committed together
+//!    store/connection.rs  store/pool.rs
+//!                         a connection to either database and its transactions; many, shared
+//!    store/sqlite.rs  store/postgres.rs  store/migrations.rs
+//!                         how each database is reached; how it comes to have the schema
 //!    store/sessions/mod.rs  store/users.rs  store/events.rs  store/attempts.rs
 //!                         every query
 //!    store/sessions/rotation.rs
 //!                         what moves a session on: one conditional statement each
+//!    store/sessions/together.rs
+//!                         many rotations in one statement
 //!    store/sessions/everybody.rs
 //!                         live sessions whoever they belong to
 //!    store/sessions/expiry.rs

@@ -39,14 +39,14 @@ fn bearer(req: &HttpRequest) -> Result<Option<Cow<'_, str>>, Problem> {
     if headers.next().is_some() {
         return Err(Problem::new(Code::InvalidRequest).detail("There is more than one Authorization header."));
     }
-    let text = String::from_utf8_lossy(header.as_bytes());
-    let scheme_end = text.find(' ').unwrap_or(text.len());
-    let (scheme, rest) = text.split_at(scheme_end);
-    if !scheme.eq_ignore_ascii_case("bearer") {
+    let bytes = header.as_bytes();
+    let scheme_end = bytes.iter().position(|byte| *byte == b' ').unwrap_or(bytes.len());
+    let (scheme, rest) = bytes.split_at(scheme_end);
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Ok(None);
     }
-    let token = rest.trim_start_matches(' ').to_owned();
-    Ok(Some(token.into()))
+    let token_at = rest.iter().position(|byte| *byte != b' ').unwrap_or(rest.len());
+    Ok(Some(String::from_utf8_lossy(rest.split_at(token_at).1)))
 }
 
 /// The first cookie of that name (RFC 6265 section 5.4 puts the most specific first). Other cookies may

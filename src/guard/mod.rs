@@ -35,6 +35,7 @@
 
 mod credentials;
 pub(crate) mod cross_site;
+mod verified;
 
 use std::future::{Ready, ready};
 use std::marker::PhantomData;
@@ -46,6 +47,7 @@ use futures_util::future::{Either, LocalBoxFuture};
 
 pub(crate) use self::credentials::{access_token, cookie};
 use self::cross_site::Origins;
+pub(crate) use self::verified::Verified;
 use crate::clock::Clock;
 use crate::ids::{SessionId, UserId};
 use crate::problem::{Code, Problem};
@@ -112,16 +114,10 @@ impl FromRequest for Principal {
     type Future = Either<Ready<Result<Self, Problem>>, LocalBoxFuture<'static, Result<Self, Problem>>>;
 
     fn from_request(req: &HttpRequest, _payload: &mut Payload) -> Self::Future {
-        let (gate, bearer) = match authenticate(req) {
-            Ok(authenticated) => authenticated,
-            Err(problem) => return Either::Left(ready(Err(problem))),
-        };
-        let identity = Identity { user_id: bearer.user_id, session_id: bearer.session_id };
-        req.extensions_mut().insert(identity);
-        match gate.revocations.standing(bearer.session_id) {
-            Standing::Live => Either::Left(ready(Ok(Self { bearer }))),
-            Standing::Ended => Either::Left(ready(Err(Code::InvalidToken.into()))),
-            Standing::Unknown => Either::Right(Box::pin(ask(gate.store.clone(), bearer))),
+        match authenticate(req) {
+            Ok(Authenticated::Yes(bearer)) => Either::Left(ready(Ok(Self { bearer }))),
+            Ok(Authenticated::Perhaps(store, bearer)) => Either::Right(Box::pin(ask(store, bearer))),
+            Err(problem) => Either::Left(ready(Err(problem))),
         }
     }
 }
@@ -136,18 +132,33 @@ async fn ask(store: Store, bearer: Bearer) -> Result<Principal, Problem> {
     }
 }
 
+/// The credentials are good, and the session, as far as memory knows.
+enum Authenticated {
+    Yes(Bearer),
+    /// Memory is out of date: the database knows.
+    Perhaps(Store, Bearer),
+}
+
 /// Decides about the credentials themselves: synchronously, so that it comes before everything else.
-fn authenticate(req: &HttpRequest) -> Result<(&web::Data<Gate>, Bearer), Problem> {
-    let Some(gate) = req.app_data::<web::Data<Gate>>() else {
+fn authenticate(req: &HttpRequest) -> Result<Authenticated, Problem> {
+    let (Some(gate), Some(verified)) = (req.app_data::<web::Data<Gate>>(), req.app_data::<Verified>()) else {
         return Err(Problem::new(Code::Internal).caused_by(NotMounted));
     };
     let presented = access_token(req, &gate.access_cookie)?.ok_or(Code::MissingToken)?;
     if presented.by_cookie {
         gate.origins.check(req)?;
     }
-    match gate.access.verify(&presented.token, gate.clock.now()) {
-        Ok(bearer) => Ok((gate, bearer)),
-        Err(_) => Err(Code::InvalidToken.into()),
+    let Ok(bearer) = verified.verify(&gate.access, &presented.token, gate.clock.now()) else {
+        return Err(Code::InvalidToken.into());
+    };
+    req.extensions_mut().insert(Identity { user_id: bearer.user_id, session_id: bearer.session_id });
+    match gate.revocations.standing(bearer.session_id) {
+        Standing::Live => Ok(Authenticated::Yes(bearer)),
+        Standing::Ended => {
+            verified.forget(&presented.token);
+            Err(Code::InvalidToken.into())
+        }
+        Standing::Unknown => Ok(Authenticated::Perhaps(gate.store.clone(), bearer)),
     }
 }
 

@@ -106,9 +106,16 @@ fn learn(state: &RwLock<State>, store: &Store, clock: &Clock) -> Result<(), Stor
     // Whichever clock is behind, ours then or ours now, the window reaches back from there.
     let since = state.read().unwrap_or_else(PoisonError::into_inner).polled_at.min(now).minus(MARGIN);
     let news = store.read_blocking(|conn| sessions::ended_since(conn, since, now.minus(MARGIN)))?;
+    // Looked for beside the guards, who wait only while the few are removed.
+    let is_over = |access_expires_at: &Timestamp| access_expires_at.plus(MARGIN) <= now;
+    let known = state.read().unwrap_or_else(PoisonError::into_inner);
+    let over: Vec<SessionId> = known.ended.iter().filter(|(_, end)| is_over(end)).map(|(id, _)| *id).collect();
+    drop(known);
     let mut state = state.write().unwrap_or_else(PoisonError::into_inner);
+    for id in &over {
+        state.ended.remove(id);
+    }
     state.ended.extend(news.into_iter().map(|session| (session.id, session.access_expires_at)));
-    state.ended.retain(|_, access_expires_at| access_expires_at.plus(MARGIN) > now);
     state.learnt = Some(began);
     state.polled_at = now;
     Ok(())

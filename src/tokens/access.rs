@@ -144,23 +144,45 @@ impl AccessTokens {
     ///
     /// [`Rejected`], whatever was wrong.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Bearer, Rejected> {
+        let genuine = self.read(token)?;
+        if genuine.is_in_time(now) { Ok(genuine.bearer) } else { Err(Rejected) }
+    }
+
+    /// The same but for the times, which are another question at each moment: [`Genuine::is_in_time`].
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`], whatever was wrong.
+    pub fn read(&self, token: &str) -> Result<Genuine, Rejected> {
         let claims = jws::verify::<ReadClaims>(Kind::Access, &self.ring, token)?.claims;
-        let latest_start = now.plus(CLOCK_SKEW).as_seconds();
         let longest = i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX);
         let ours = self.accepted.iter().any(|(iss, aud)| *iss == claims.iss && *aud == claims.aud);
-        let in_time = now.as_seconds() < claims.exp
-            && claims.iat <= latest_start
-            && claims.nbf.is_none_or(|nbf| nbf <= latest_start)
-            && claims.exp.saturating_sub(claims.iat) <= longest;
-        if !ours || !in_time || claims.cnf.is_some() {
+        if !ours || claims.exp.saturating_sub(claims.iat) > longest || claims.cnf.is_some() {
             return Err(Rejected);
         }
-        Ok(Bearer {
+        let bearer = Bearer {
             user_id: claims.sub,
             session_id: claims.sid,
             place: Place { generation: claims.r#gen, branch: claims.br },
             roles: claims.roles,
             expires_at: Timestamp::from_seconds(claims.exp),
-        })
+        };
+        Ok(Genuine { bearer, starts_at: claims.nbf.map_or(claims.iat, |nbf| nbf.max(claims.iat)) })
+    }
+}
+
+/// A token of ours, whatever the time.
+#[derive(Clone, Debug)]
+pub struct Genuine {
+    /// What it says.
+    pub bearer: Bearer,
+    /// The later of `iat` and `nbf`.
+    starts_at: i64,
+}
+
+impl Genuine {
+    /// Whether it has begun, give or take a few seconds, and has not ended.
+    pub fn is_in_time(&self, now: Timestamp) -> bool {
+        now < self.bearer.expires_at && self.starts_at <= now.plus(CLOCK_SKEW).as_seconds()
     }
 }

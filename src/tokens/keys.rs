@@ -6,7 +6,10 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
+};
 use aws_lc_rs::{digest, hkdf};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -57,11 +60,20 @@ pub struct Key {
     kid: String,
     algorithm: Algorithm,
     algorithm_name: &'static str,
-    signing: EncodingKey,
+    signing: Signing,
     verifying: DecodingKey,
     access_header: String,
     refresh_header: String,
     public: Option<Value>,
+}
+
+/// What signs. jsonwebtoken would parse a private key anew for each signature, which takes longer than signing, so those
+/// are kept as its backend has parsed them.
+enum Signing {
+    Secret(EncodingKey),
+    Es256(EcdsaKeyPair),
+    EdDsa(Ed25519KeyPair),
+    Rs256(RsaKeyPair),
 }
 
 impl Key {
@@ -75,6 +87,7 @@ impl Key {
         derive(secret, b"countersign key id v1", &mut kid)?;
         let (signing, verifying) =
             (EncodingKey::from_secret(secret.expose()), DecodingKey::from_secret(secret.expose()));
+        let signing = Signing::Secret(signing);
         Ok(Self::new(URL_SAFE_NO_PAD.encode(kid), (Algorithm::HS256, "HS256"), signing, verifying, None))
     }
 
@@ -102,7 +115,7 @@ impl Key {
     fn new(
         kid: String,
         (algorithm, algorithm_name): (Algorithm, &'static str),
-        signing: EncodingKey,
+        signing: Signing,
         verifying: DecodingKey,
         public: Option<Value>,
     ) -> Self {
@@ -140,7 +153,20 @@ impl Key {
     }
 
     pub(super) fn sign(&self, message: &[u8]) -> Result<String, SignError> {
-        crypto::sign(message, &self.signing, self.algorithm).map_err(|error| SignError(error.into()))
+        let failed = |_| SignError("the cryptographic library failed".into());
+        let random = SystemRandom::new();
+        Ok(match &self.signing {
+            Signing::Secret(secret) => {
+                crypto::sign(message, secret, self.algorithm).map_err(|error| SignError(error.into()))?
+            }
+            Signing::Es256(pair) => URL_SAFE_NO_PAD.encode(pair.sign(&random, message).map_err(failed)?),
+            Signing::EdDsa(pair) => URL_SAFE_NO_PAD.encode(pair.sign(message)),
+            Signing::Rs256(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).map_err(failed)?;
+                URL_SAFE_NO_PAD.encode(signature)
+            }
+        })
     }
 
     pub(super) fn verifies(&self, message: &[u8], signature: &str) -> bool {
@@ -206,8 +232,8 @@ pub fn derive(secret: &Secret, purpose: &[u8], out: &mut [u8]) -> Result<(), Key
     }
 }
 
-/// A private key in both of jsonwebtoken's shapes, and the public members that the thumbprint covers.
-type Parts = (EncodingKey, DecodingKey, Value);
+/// What signs, what verifies, and the public members that the thumbprint covers.
+type Parts = (Signing, DecodingKey, Value);
 
 fn es256(text: &[u8]) -> Option<Parts> {
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pem::parse(text).ok()?.contents()).ok()?;
@@ -215,14 +241,16 @@ fn es256(text: &[u8]) -> Option<Parts> {
     let (x, y) = point.strip_prefix(&[4])?.split_at_checked(32)?;
     let members =
         json!({ "crv": "P-256", "kty": "EC", "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y) });
-    Some((EncodingKey::from_ec_pem(text).ok()?, DecodingKey::from_ec_der(point), members))
+    let verifying = DecodingKey::from_ec_der(point);
+    Some((Signing::Es256(pair), verifying, members))
 }
 
 fn eddsa(text: &[u8]) -> Option<Parts> {
     let pair = Ed25519KeyPair::from_pkcs8(pem::parse(text).ok()?.contents()).ok()?;
     let point = pair.public_key().as_ref();
     let members = json!({ "crv": "Ed25519", "kty": "OKP", "x": URL_SAFE_NO_PAD.encode(point) });
-    Some((EncodingKey::from_ed_pem(text).ok()?, DecodingKey::from_ed_der(point), members))
+    let verifying = DecodingKey::from_ed_der(point);
+    Some((Signing::EdDsa(pair), verifying, members))
 }
 
 fn rs256(text: &[u8]) -> Option<Parts> {
@@ -234,7 +262,8 @@ fn rs256(text: &[u8]) -> Option<Parts> {
     let (n, e) =
         (public.modulus().big_endian_without_leading_zero(), public.exponent().big_endian_without_leading_zero());
     let members = json!({ "e": URL_SAFE_NO_PAD.encode(e), "kty": "RSA", "n": URL_SAFE_NO_PAD.encode(n) });
-    Some((EncodingKey::from_rsa_pem(text).ok()?, DecodingKey::from_rsa_raw_components(n, e), members))
+    let verifying = DecodingKey::from_rsa_raw_components(n, e);
+    Some((Signing::Rs256(pair), verifying, members))
 }
 
 fn identity(kid: &str, algorithm: &str) -> Map<String, Value> {
