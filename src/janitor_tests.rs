@@ -1,14 +1,10 @@
-//! The janitor over a real database file, one round at a time.
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+//! The janitor over a real database, one round at a time.
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use tempfile::TempDir;
 
 use super::*;
-use crate::config::Database;
+use crate::store::testing::TestDatabase;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_000_000);
 const KEEP: Duration = Duration::from_secs(1_000);
@@ -19,18 +15,16 @@ struct House {
     store: Store,
     rounds: Rounds,
     employed: Option<SyncSender<()>>,
-    folder: TempDir,
+    database: TestDatabase,
 }
 
 impl House {
     fn new() -> Self {
-        Self::in_folder(tempfile::tempdir().unwrap())
+        Self::over(TestDatabase::new())
     }
 
-    fn in_folder(folder: TempDir) -> Self {
-        let database = Database::Sqlite(folder.path().join("test.db"));
-        Store::prepare(&database).unwrap();
-        let store = Store::open(&database).unwrap();
+    fn over(database: TestDatabase) -> Self {
+        let store = database.store();
         let (employed, dismissed) = sync_channel(0);
         let rounds = Rounds {
             store: store.clone(),
@@ -40,7 +34,7 @@ impl House {
             batch: BATCH.0,
             walked: None,
         };
-        Self { store, rounds, employed: Some(employed), folder }
+        Self { store, rounds, employed: Some(employed), database }
     }
 
     fn run(&self, statement: &str) {
@@ -75,7 +69,7 @@ impl House {
             count: i64,
         }
         let query = format!("SELECT count(*) AS count FROM {table}");
-        self.store.read_blocking(|conn| sql_query(query).get_result::<Count>(conn)).unwrap().count
+        self.store.read_blocking(|conn| sql_query(&query).get_result::<Count>(conn)).unwrap().count
     }
 
     fn round(&mut self) -> usize {
@@ -135,8 +129,12 @@ fn the_search_for_idle_sessions_goes_on_where_it_stopped_and_begins_anew_at_the_
     house.sessions(one_round + 1, OVER, i64::MAX, "NULL");
     assert_eq!(house.round(), 0);
     let stopped = house.rounds.walked.expect("one step more to go");
-    house.run(&format!("UPDATE sessions SET idle_expires_at = {OVER} - 1 WHERE id = (SELECT max(id) FROM sessions)"));
-    house.run(&format!("UPDATE sessions SET idle_expires_at = {OVER} - 1 WHERE id = (SELECT min(id) FROM sessions)"));
+    let expire = |order: &str| {
+        let chosen = format!("(SELECT id FROM sessions ORDER BY id {order} LIMIT 1)");
+        house.run(&format!("UPDATE sessions SET idle_expires_at = {OVER} - 1 WHERE id = {chosen}"));
+    };
+    expire("DESC");
+    expire("ASC");
     assert_eq!(house.round(), 1, "the last, beyond {stopped}");
     assert_eq!(house.rounds.walked, None);
     assert_eq!(house.round(), 1, "the first");
@@ -162,68 +160,75 @@ fn a_database_that_does_not_answer_ends_the_round_and_not_the_janitor() {
     assert_eq!(house.round(), 1);
 }
 
-/// Otherwise somebody's commit would find the log long enough, and have to wait until it is worked off.
-#[test]
-fn what_its_deletes_leave_in_the_log_is_in_the_file_before_the_next() {
-    let mut house = House::new();
-    house.sessions(200, i64::MAX, 0, "NULL");
-    house.store.checkpoint_blocking().unwrap();
-    assert_eq!(house.round(), 200);
-    // The file alone, without the log beside it.
-    let copy = tempfile::tempdir().unwrap();
-    let database = Database::Sqlite(copy.path().join("test.db"));
-    std::fs::copy(house.folder.path().join("test.db"), copy.path().join("test.db")).unwrap();
-    let store = Store::open(&database).unwrap();
-    let copy = House { store, rounds: house.rounds, employed: None, folder: copy };
-    assert_eq!(copy.count("sessions"), 0);
-}
+/// What an embedded database is made of.
+mod embedded {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
-/// In memory, if there is room for a million rows: tens of thousands of commits that wait for a disk would take minutes,
-/// and have nothing to do with what is tested.
-fn spacious_folder() -> TempDir {
-    let memory = std::path::Path::new("/dev/shm");
-    let room = rustix::fs::statvfs(memory).map(|it| it.f_bavail.saturating_mul(it.f_frsize));
-    match tempfile::tempdir_in(memory) {
-        Ok(folder) if room.is_ok_and(|bytes| bytes > 4 << 30) => folder,
-        _ => tempfile::tempdir().unwrap(),
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Otherwise somebody's commit would find the log long enough, and have to wait until it is worked off.
+    #[test]
+    fn what_its_deletes_leave_in_the_log_is_in_the_file_before_the_next() {
+        let mut house = House::new();
+        house.sessions(200, i64::MAX, 0, "NULL");
+        house.store.checkpoint_blocking().unwrap();
+        assert_eq!(house.round(), 200);
+        // The file alone, without the log beside it.
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::copy(house.database.file(), copy.path().join("test.db")).unwrap();
+        assert_eq!(House::over(TestDatabase::in_folder(copy)).count("sessions"), 0);
     }
-}
 
-/// While a million rows go, somebody else's writes are answered all along: between any two batches there is room.
-#[test]
-fn a_million_rows_go_in_batches_between_which_others_write() {
-    let mut house = House::in_folder(spacious_folder());
-    house.sessions(400_000, i64::MAX, 0, "NULL");
-    house.sessions(100_000, 0, i64::MAX, "NULL");
-    house.sessions(100, i64::MAX, i64::MAX, "NULL");
-    house.events(200_000, i64::MIN);
-    house.run(
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000)
-         INSERT INTO attempts SELECT randomblob(16), 1, 0 FROM n",
-    );
-    house.run("CREATE TABLE seen (changes INTEGER NOT NULL)");
-    let (store, done) = (house.store.clone(), Arc::new(AtomicBool::new(false)));
-    let over = Arc::clone(&done);
-    // Each of these writes notes how many rows have changed so far: what two neighbours differ by went between them.
-    let other = thread::spawn(move || {
-        let note = "INSERT INTO seen SELECT total_changes()";
-        while !over.load(Ordering::SeqCst) {
-            store.write_blocking(move |conn| sql_query(note).execute(conn)).unwrap();
+    /// In memory, if there is room for a million rows: tens of thousands of commits that wait for a disk would take minutes,
+    /// and have nothing to do with what is tested.
+    fn spacious_folder() -> TempDir {
+        let memory = std::path::Path::new("/dev/shm");
+        let room = rustix::fs::statvfs(memory).map(|it| it.f_bavail.saturating_mul(it.f_frsize));
+        match tempfile::tempdir_in(memory) {
+            Ok(folder) if room.is_ok_and(|bytes| bytes > 4 << 30) => folder,
+            _ => tempfile::tempdir().unwrap(),
         }
-    });
-    let mut removed = 0;
-    while removed < 1_000_000 {
-        let some = house.round();
-        assert!(some > 0, "{removed} of a million went, and then no more");
-        removed += some;
     }
-    done.store(true, Ordering::SeqCst);
-    other.join().unwrap();
-    assert_eq!(removed, 1_000_000);
-    assert_eq!(["sessions", "attempts", "events"].map(|table| house.count(table)), [100, 0, 0]);
-    // One batch and their own note, or, where the system let them sleep through the janitor's rest, two.
-    let steps = "(SELECT changes - lag(changes) OVER (ORDER BY changes) AS step FROM seen)";
-    let (wide, all) = (house.count(&format!("{steps} WHERE step > 513")), house.count(steps));
-    assert!(wide * 50 <= all, "{wide} of {all} had to wait for more than a batch");
-    assert!(all > 1_000_000 / BATCH.1, "others wrote all along: {all} times");
+
+    /// While a million rows go, somebody else's writes are answered all along: between any two batches there is room.
+    #[test]
+    fn a_million_rows_go_in_batches_between_which_others_write() {
+        let mut house = House::over(TestDatabase::in_folder(spacious_folder()));
+        house.sessions(400_000, i64::MAX, 0, "NULL");
+        house.sessions(100_000, 0, i64::MAX, "NULL");
+        house.sessions(100, i64::MAX, i64::MAX, "NULL");
+        house.events(200_000, i64::MIN);
+        house.run(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000)
+             INSERT INTO attempts SELECT randomblob(16), 1, 0 FROM n",
+        );
+        house.run("CREATE TABLE seen (changes INTEGER NOT NULL)");
+        let (store, done) = (house.store.clone(), Arc::new(AtomicBool::new(false)));
+        let over = Arc::clone(&done);
+        // Each of these writes notes how many rows have changed so far: what two neighbours differ by went between them.
+        let other = thread::spawn(move || {
+            let note = "INSERT INTO seen SELECT total_changes()";
+            while !over.load(Ordering::SeqCst) {
+                store.write_blocking(move |conn| sql_query(note).execute(conn)).unwrap();
+            }
+        });
+        let mut removed = 0;
+        while removed < 1_000_000 {
+            let some = house.round();
+            assert!(some > 0, "{removed} of a million went, and then no more");
+            removed += some;
+        }
+        done.store(true, Ordering::SeqCst);
+        other.join().unwrap();
+        assert_eq!(removed, 1_000_000);
+        assert_eq!(["sessions", "attempts", "events"].map(|table| house.count(table)), [100, 0, 0]);
+        // One batch and their own note, or, where the system let them sleep through the janitor's rest, two.
+        let steps = "(SELECT changes - lag(changes) OVER (ORDER BY changes) AS step FROM seen)";
+        let (wide, all) = (house.count(&format!("{steps} WHERE step > 513")), house.count(steps));
+        assert!(wide * 50 <= all, "{wide} of {all} had to wait for more than a batch");
+        assert!(all > 1_000_000 / BATCH.1, "others wrote all along: {all} times");
+    }
 }

@@ -6,7 +6,6 @@
     reason = "clippy's leave for tests does not reach the functions beside them"
 )]
 
-#[expect(dead_code, reason = "tests/service.rs uses the rest")]
 mod process;
 
 #[path = "commands/accounts.rs"]
@@ -27,8 +26,6 @@ mod usage;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use diesel::connection::SimpleConnection as _;
-use diesel::{Connection as _, SqliteConnection};
 use serde_json::Value;
 
 use process::{Connection, Home, Server};
@@ -124,13 +121,11 @@ fn members(value: &Value) -> Vec<&str> {
 
 /// Changes the database behind everybody's back.
 fn in_database(home: &Home, sql: &str) {
-    database(home).batch_execute(sql).unwrap();
+    home.database().connect().execute(sql);
 }
 
-fn database(home: &Home) -> SqliteConnection {
-    let mut connection = SqliteConnection::establish(home.path("data/countersign.db").to_str().unwrap()).unwrap();
-    connection.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
-    connection
+fn number_in_database(home: &Home, sql: &str) -> i64 {
+    home.database().connect().number(sql)
 }
 
 /// As many live sessions of Ada's, opened one after the other.
@@ -140,7 +135,7 @@ fn open_sessions(home: &Home, count: u32) {
         &format!(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
              INSERT INTO sessions SELECT unhex(printf('%032x', i)), (SELECT id FROM users WHERE email = '{ADA}'), 0, 0,
-               randomblob(32), NULL, zeroblob(16), 'k', 0, 0, NULL, 0, 1 << 60, 1 << 60, NULL, NULL, '[]', 'body', 0, 0,
+               randomblob(32), NULL, zeroblob(16), 'k', 0, 0, NULL, 0, 1152921504606846976, 1152921504606846976, NULL, NULL, '[]', 'body', 0, 0,
                NULL, NULL, NULL, 1, 1 FROM n"
         ),
     );

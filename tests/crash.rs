@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
-#[expect(dead_code, reason = "tests/service.rs uses the rest")]
 mod process;
 
 use std::net::SocketAddr;

@@ -17,7 +17,6 @@
 
 #[path = "examples/network.rs"]
 mod network;
-#[expect(dead_code, reason = "tests/service.rs uses the rest")]
 mod process;
 #[path = "examples/program.rs"]
 mod program;
@@ -32,8 +31,6 @@ use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use diesel::connection::SimpleConnection as _;
-use diesel::{Connection as _, SqliteConnection};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -101,8 +98,7 @@ fn own_app_is_guarded() -> Result<(), Failed> {
     assert_eq!(status, 403);
     assert!(told.contains("insufficient_role"), "{told}");
 
-    let mut database = SqliteConnection::establish(home.path("data/countersign.db").to_str().unwrap())?;
-    database.batch_execute("PRAGMA busy_timeout = 5000; UPDATE users SET roles = '[\"admin\"]'")?;
+    home.database().connect().execute("UPDATE users SET roles = '[\"admin\"]'");
     let pair = sign_in("/v1/auth/login")?;
     assert_eq!(get("/sales", &pair), (200, format!("all sales, for {id}")));
     assert_eq!(get("/elsewhere", &pair).0, 404);

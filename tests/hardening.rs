@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
-#[expect(dead_code, reason = "each test program uses some of it")]
 mod process;
 
 use std::fs;
@@ -80,6 +79,8 @@ fn connections_that_the_system_has_no_files_for_wait_and_are_served_in_turn() {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("ulimit -n {files}; exec {}", env!("CARGO_BIN_EXE_countersign"))]);
     command.current_dir(home.path("")).env_clear().envs([("PORT", "0"), ("COUNTERSIGN__PASSWORDS__BCRYPT_COST", "4")]);
+    home.migrate();
+    command.envs(home.database().environment());
     let server = Server::start(command);
 
     let ask = || {

@@ -22,54 +22,6 @@ use serde_json::{Value, json};
 const SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
 const OTHER_SECRET: &str = "ZYXWVUTSRQPONMLKJIHGFEDCBA987654";
 
-// First start and restart.
-
-#[test]
-fn the_first_start_makes_everything_it_needs_for_its_owner_alone_and_says_where() {
-    let home = Home::new();
-    let server = home.serve(&[]);
-    server.register("ada@example.com");
-
-    assert_eq!(mode(&home.path("data")), 0o700);
-    assert_eq!(mode(&home.path("data/keys")), 0o700);
-    let keys = names(&home.path("data/keys"));
-    assert_eq!(keys, ["access-0001-es256.pem", "issuer", "refresh-0001.key"]);
-    for name in keys {
-        assert_eq!(mode(&home.path("data/keys").join(&name)), 0o600, "{name}");
-    }
-    for name in ["countersign.db", "countersign.db-wal", "countersign.db-shm"] {
-        assert_eq!(mode(&home.path("data").join(name)), 0o600, "{name}");
-    }
-
-    let address = server.address;
-    let log = server.stop();
-    let line = log.lines().find(|line| line.contains("listening on")).expect("it says that it listens");
-    let entry: Value = serde_json::from_str(line).expect("the log is JSON where nobody watches");
-    assert_eq!(entry["url"], format!("http://{address}"));
-    assert_eq!(entry["data"].as_str().map(Path::new), Some(home.path("data").canonicalize().unwrap().as_path()));
-    let attempt = entry["try"].as_str().unwrap();
-    assert!(attempt.starts_with(&format!("curl -X POST http://{address}/v1/auth/register ")), "{attempt}");
-    assert!(log.contains("signing keys were made"), "{log}");
-}
-
-#[test]
-fn a_restart_makes_nothing_new_and_every_token_goes_on_working() {
-    let home = Home::new();
-    let server = home.serve(&[]);
-    let first = server.register("ada@example.com");
-    server.stop();
-    let keys = contents(&home.path("data/keys"));
-
-    let server = home.serve(&[]);
-    assert_eq!(status_of_me(&server, &first), 200, "the access token still verifies");
-    let refreshed = server.post("/v1/auth/refresh", &json!({ "refresh_token": first["refresh_token"] }));
-    assert_eq!(refreshed.status, 200, "{}", refreshed.body);
-    let log_in = server.post("/v1/auth/login", &json!({ "email": "ada@example.com", "password": PASSWORD }));
-    assert_eq!(log_in.status, 200, "{}", log_in.body);
-    assert!(!server.stop().contains("signing keys were made"));
-    assert_eq!(contents(&home.path("data/keys")), keys);
-}
-
 // Mistakes: exit 1, the key and its place on standard error, never a secret.
 
 #[test]
@@ -124,25 +76,6 @@ fn a_database_url_that_cannot_be_read_is_refused_and_not_shown() {
 }
 
 #[test]
-fn a_key_file_that_others_can_read_is_refused_and_not_shown() {
-    let home = Home::new();
-    home.serve(&[]).stop();
-    let key = home.path("data/keys/refresh-0001.key");
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
-    let told = refused(&home, &[]);
-    assert_tells(&told, &["data/keys/refresh-0001.key", "chmod 600"]);
-    assert!(!told.contains(fs::read_to_string(&key).unwrap().trim()), "{told}");
-}
-
-#[test]
-fn a_database_that_cannot_be_opened_is_refused() {
-    let home = Home::new();
-    home.write("data/countersign.db", "This is a text and not a database, although it has its name.");
-    let told = refused(&home, &[]);
-    assert!(told.contains("database"), "{told}");
-}
-
-#[test]
 fn a_port_that_is_taken_is_refused_and_nothing_is_made() {
     let home = Home::new();
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -183,7 +116,9 @@ fn check_config_prints_every_mistake_and_fails() {
 fn migrate_brings_the_database_up_to_date_and_then_says_that_it_is() {
     let home = Home::new();
     assert!(run(home.command(["migrate"], []), 0).contains("migrated "));
-    assert_eq!(mode(&home.path("data/countersign.db")), 0o600);
+    if home.database().is_embedded() {
+        assert_eq!(mode(home.database().file()), 0o600);
+    }
     assert_eq!(run(home.command(["migrate"], []), 0), "the database is up to date\n");
 }
 
@@ -241,30 +176,6 @@ fn later_places_win_from_file_to_dotenv_to_environment_to_credentials() {
     let credentials = home.path("credentials").display().to_string();
     let both = [("PORT", "1003"), ("CREDENTIALS_DIRECTORY", credentials.as_str())];
     assert_eq!(port(&both), expected("1004", "credential PORT"));
-}
-
-#[test]
-fn short_names_set_secrets_and_lifetimes() {
-    let home = Home::new();
-    home.write(".env", &format!("REFRESH_TOKEN_SECRET={OTHER_SECRET}\nREFRESH_TOKEN_EXPIRY=2h\n"));
-    let server = home.serve(&[("ACCESS_TOKEN_SECRET", SECRET), ("ACCESS_TOKEN_EXPIRY", "77")]);
-    assert_eq!(names(&home.path("data/keys")), ["issuer"], "configured secrets need no files");
-    let pair = server.register("ada@example.com");
-    assert_eq!((pair["expires_in"].as_u64(), pair["refresh_expires_in"].as_u64()), (Some(77), Some(7200)));
-    let jwks = Connection::open(server.address).unwrap().send("GET", "/.well-known/jwks.json", &[], "").unwrap();
-    assert_eq!(jwks.body, json!({ "keys": [] }), "HS256 has no public key");
-    server.stop();
-
-    let exchanged = [("ACCESS_TOKEN_SECRET", SECRET), ("REFRESH_TOKEN_SECRET", "another-secret-of-thirty-two-bytes!")];
-    let server = home.serve(&exchanged);
-    assert_eq!(status_of_me(&server, &pair), 200);
-    let refused = server.post("/v1/auth/refresh", &json!({ "refresh_token": pair["refresh_token"] }));
-    assert_eq!(refused.body["code"], "invalid_grant", "the environment's secret won over the one in .env");
-    server.stop();
-
-    let server = home.serve(&[("ACCESS_TOKEN_SECRET", SECRET)]);
-    let answer = server.post("/v1/auth/refresh", &json!({ "refresh_token": pair["refresh_token"] }));
-    assert_eq!(answer.status, 200, "nothing was revoked meanwhile: {}", answer.body);
 }
 
 // The end.
@@ -528,6 +439,101 @@ fn secrets_in_credentials_are_in_no_argument_no_environment_and_no_log() {
     let text = String::from_utf8_lossy(&process).into_owned() + &server.stop();
     for secret in [SECRET, OTHER_SECRET, "a-pepper-of", PASSWORD] {
         assert!(!text.contains(secret), "{secret}");
+    }
+}
+
+/// What is made beside an embedded database, and files that are none.
+mod embedded {
+    use super::*;
+
+    #[test]
+    fn the_first_start_makes_everything_it_needs_for_its_owner_alone_and_says_where() {
+        let home = Home::new();
+        let server = home.serve(&[]);
+        server.register("ada@example.com");
+
+        assert_eq!(mode(&home.path("data")), 0o700);
+        assert_eq!(mode(&home.path("data/keys")), 0o700);
+        let keys = names(&home.path("data/keys"));
+        assert_eq!(keys, ["access-0001-es256.pem", "issuer", "refresh-0001.key"]);
+        for name in keys {
+            assert_eq!(mode(&home.path("data/keys").join(&name)), 0o600, "{name}");
+        }
+        for name in ["countersign.db", "countersign.db-wal", "countersign.db-shm"] {
+            assert_eq!(mode(&home.path("data").join(name)), 0o600, "{name}");
+        }
+
+        let address = server.address;
+        let log = server.stop();
+        let line = log.lines().find(|line| line.contains("listening on")).expect("it says that it listens");
+        let entry: Value = serde_json::from_str(line).expect("the log is JSON where nobody watches");
+        assert_eq!(entry["url"], format!("http://{address}"));
+        assert_eq!(entry["data"].as_str().map(Path::new), Some(home.path("data").canonicalize().unwrap().as_path()));
+        let attempt = entry["try"].as_str().unwrap();
+        assert!(attempt.starts_with(&format!("curl -X POST http://{address}/v1/auth/register ")), "{attempt}");
+        assert!(log.contains("signing keys were made"), "{log}");
+    }
+
+    #[test]
+    fn a_restart_makes_nothing_new_and_every_token_goes_on_working() {
+        let home = Home::new();
+        let server = home.serve(&[]);
+        let first = server.register("ada@example.com");
+        server.stop();
+        let keys = contents(&home.path("data/keys"));
+
+        let server = home.serve(&[]);
+        assert_eq!(status_of_me(&server, &first), 200, "the access token still verifies");
+        let refreshed = server.post("/v1/auth/refresh", &json!({ "refresh_token": first["refresh_token"] }));
+        assert_eq!(refreshed.status, 200, "{}", refreshed.body);
+        let log_in = server.post("/v1/auth/login", &json!({ "email": "ada@example.com", "password": PASSWORD }));
+        assert_eq!(log_in.status, 200, "{}", log_in.body);
+        assert!(!server.stop().contains("signing keys were made"));
+        assert_eq!(contents(&home.path("data/keys")), keys);
+    }
+
+    #[test]
+    fn a_key_file_that_others_can_read_is_refused_and_not_shown() {
+        let home = Home::new();
+        home.serve(&[]).stop();
+        let key = home.path("data/keys/refresh-0001.key");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        let told = refused(&home, &[]);
+        assert_tells(&told, &["data/keys/refresh-0001.key", "chmod 600"]);
+        assert!(!told.contains(fs::read_to_string(&key).unwrap().trim()), "{told}");
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_opened_is_refused() {
+        let home = Home::new();
+        home.write("data/countersign.db", "This is a text and not a database, although it has its name.");
+        let told = refused(&home, &[]);
+        assert!(told.contains("database"), "{told}");
+    }
+
+    #[test]
+    fn short_names_set_secrets_and_lifetimes() {
+        let home = Home::new();
+        home.write(".env", &format!("REFRESH_TOKEN_SECRET={OTHER_SECRET}\nREFRESH_TOKEN_EXPIRY=2h\n"));
+        let server = home.serve(&[("ACCESS_TOKEN_SECRET", SECRET), ("ACCESS_TOKEN_EXPIRY", "77")]);
+        assert_eq!(names(&home.path("data/keys")), ["issuer"], "configured secrets need no files");
+        let pair = server.register("ada@example.com");
+        assert_eq!((pair["expires_in"].as_u64(), pair["refresh_expires_in"].as_u64()), (Some(77), Some(7200)));
+        let jwks = Connection::open(server.address).unwrap().send("GET", "/.well-known/jwks.json", &[], "").unwrap();
+        assert_eq!(jwks.body, json!({ "keys": [] }), "HS256 has no public key");
+        server.stop();
+
+        let exchanged =
+            [("ACCESS_TOKEN_SECRET", SECRET), ("REFRESH_TOKEN_SECRET", "another-secret-of-thirty-two-bytes!")];
+        let server = home.serve(&exchanged);
+        assert_eq!(status_of_me(&server, &pair), 200);
+        let refused = server.post("/v1/auth/refresh", &json!({ "refresh_token": pair["refresh_token"] }));
+        assert_eq!(refused.body["code"], "invalid_grant", "the environment's secret won over the one in .env");
+        server.stop();
+
+        let server = home.serve(&[("ACCESS_TOKEN_SECRET", SECRET)]);
+        let answer = server.post("/v1/auth/refresh", &json!({ "refresh_token": pair["refresh_token"] }));
+        assert_eq!(answer.status, 200, "nothing was revoked meanwhile: {}", answer.body);
     }
 }
 

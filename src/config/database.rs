@@ -228,7 +228,7 @@ mod tests {
             let Database::Postgres(url) = database else {
                 panic!("{text} is PostgreSQL");
             };
-            assert_eq!(url.expose(), text.as_bytes());
+            assert_eq!(url.url.expose(), text.as_bytes());
         }
         assert!(Database::parse("postgres://").is_err());
         assert!(Database::parse("postgres://a b/c").is_err());

@@ -16,6 +16,9 @@ mod postgres;
 pub mod schema;
 pub mod sessions;
 mod sqlite;
+#[cfg(test)]
+#[path = "testing_tests.rs"]
+pub mod testing;
 pub mod users;
 mod writer;
 

@@ -1,22 +1,19 @@
-//! The writer, with a real database file.
+//! The writer, with a real database.
 
 use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use diesel::sql_query;
 use futures_util::future::join_all;
-use tempfile::TempDir;
 
+use super::super::testing::TestDatabase;
 use super::super::{AnyConnection, Store, StoreError, fault};
-use crate::config::Database;
 
-fn store() -> (TempDir, Store) {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::Sqlite(folder.path().join("test.db"));
-    Store::prepare(&database).unwrap();
-    let store = Store::open(&database).unwrap();
-    store.read_blocking(|_| Ok(())).unwrap();
-    (folder, store)
+/// The store stands behind its database, so that it goes first.
+fn store() -> (TestDatabase, Store) {
+    let database = TestDatabase::new();
+    let store = database.store();
+    (database, store)
 }
 
 fn run<T>(work: impl Future<Output = T>) -> T {
@@ -37,14 +34,22 @@ fn count(store: &Store) -> i64 {
         #[diesel(sql_type = diesel::sql_types::BigInt)]
         count: i64,
     }
-    let query = sql_query("SELECT count(*) AS count FROM numbers");
-    match store.read_blocking(|conn| match conn {
-        AnyConnection::Sqlite(conn) => query.get_result::<Count>(conn),
-        AnyConnection::Postgresql(conn) => query.get_result::<Count>(conn),
-    }) {
+    let query = || sql_query("SELECT count(*) AS count FROM numbers");
+    match store.read_blocking(|conn| query().get_result::<Count>(conn)) {
         Ok(row) => row.count,
         Err(error) => panic!("{error:?}"),
     }
+}
+
+/// Keeps everybody who writes busy for a while, so that all other writes wait.
+async fn hold(store: &Store, database: &TestDatabase) {
+    let busy = (0..database.writers()).map(|_| {
+        store.write(|_| {
+            std::thread::sleep(Duration::from_millis(200));
+            Ok(())
+        })
+    });
+    join_all(busy).await.into_iter().for_each(Result::unwrap);
 }
 
 async fn make_table(store: &Store) {
@@ -54,14 +59,11 @@ async fn make_table(store: &Store) {
 
 #[test]
 fn a_write_that_fails_or_panics_in_a_batch_undoes_only_itself() {
-    let (_folder, store) = store();
+    let (database, store) = store();
     run(async {
         make_table(&store).await;
-        // Holds the writer until all the others wait, so that they become one batch.
-        let hold = store.write(|_| {
-            std::thread::sleep(Duration::from_millis(200));
-            Ok(())
-        });
+        // Until all the others wait, so that they become one batch.
+        let hold = hold(&store, &database);
         let writes = (0..30_i64).map(|key| {
             store.write(move |conn| {
                 insert(conn, key)?;
@@ -73,8 +75,7 @@ fn a_write_that_fails_or_panics_in_a_batch_undoes_only_itself() {
                 }
             })
         });
-        let (held, outcomes) = futures_util::future::join(hold, join_all(writes)).await;
-        held.unwrap();
+        let (_, outcomes) = futures_util::future::join(hold, join_all(writes)).await;
         for (key, outcome) in outcomes.iter().enumerate() {
             assert_eq!(outcome.is_err(), matches!(key % 10, 3 | 7 | 8), "{key}: {outcome:?}");
         }
@@ -84,35 +85,32 @@ fn a_write_that_fails_or_panics_in_a_batch_undoes_only_itself() {
 
 #[test]
 fn writes_that_wait_for_a_locked_database_fail_together_and_in_time() {
-    let (folder, store) = store();
+    let (database, store) = store();
     run(async {
         make_table(&store).await;
-        let path = folder.path().join("test.db");
-        let mut other = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
-        sql_query("BEGIN IMMEDIATE").execute(&mut other).unwrap();
+        let mut other = database.hold_writers_up("numbers");
         let began = Instant::now();
         let outcomes = join_all((0..30).map(|key| store.write(move |conn| insert(conn, key)))).await;
         assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(StoreError::Unavailable(_)))), "{outcomes:?}");
         assert!(began.elapsed() < Duration::from_secs(10), "each waited for itself: {:?}", began.elapsed());
         sql_query("ROLLBACK").execute(&mut other).unwrap();
         store.write(|conn| insert(conn, 1000)).await.unwrap();
-        assert_eq!(count(&store), 1, "what was refused must not come true later");
+        // What was refused must not come true later, but for what was under way when its time was over.
+        let under_way = if database.writers() == 1 { 0 } else { 2 };
+        assert!((1..=1 + under_way).contains(&count(&store)), "{}", count(&store));
     });
 }
 
 #[test]
 fn a_write_nobody_waits_for_any_more_is_not_begun() {
-    let (_folder, store) = store();
+    let (database, store) = store();
     run(async {
         make_table(&store).await;
-        let hold = store.write(|_| {
-            std::thread::sleep(Duration::from_millis(200));
-            Ok(())
-        });
+        let hold = hold(&store, &database);
         let abandoned = async {
             let _ = tokio::time::timeout(Duration::from_millis(50), store.write(|conn| insert(conn, 1))).await;
         };
-        futures_util::future::join(hold, abandoned).await.0.unwrap();
+        futures_util::future::join(hold, abandoned).await;
         store.write(|conn| insert(conn, 2)).await.unwrap();
         assert_eq!(count(&store), 1);
     });
@@ -120,14 +118,11 @@ fn a_write_nobody_waits_for_any_more_is_not_begun() {
 
 #[test]
 fn what_follows_a_commit_follows_it_once_even_if_nobody_waits_and_never_a_rollback() {
-    let (_folder, store) = store();
+    let (database, store) = store();
     run(async {
         make_table(&store).await;
         let (told, heard) = std::sync::mpsc::channel();
-        let hold = store.write(|_| {
-            std::thread::sleep(Duration::from_millis(200));
-            Ok(())
-        });
+        let hold = hold(&store, &database);
         // One batch: a write that stands, one that fails, and one that whoever asked for it leaves when it has begun.
         let writes = (0..3_i64).map(|key| {
             let told = told.clone();
@@ -141,7 +136,8 @@ fn what_follows_a_commit_follows_it_once_even_if_nobody_waits_and_never_a_rollba
         let writes = async { tokio::time::timeout(Duration::from_millis(350), join_all(writes)).await };
         let (_, left) = futures_util::future::join(hold, writes).await;
         assert!(left.is_err(), "nobody waited to the end");
-        store.write(|_| Ok(())).await.unwrap();
+        // Whoever does that last write does nothing else meanwhile.
+        self::hold(&store, &database).await;
         assert_eq!(heard.try_iter().collect::<Vec<_>>(), [0, 2]);
         assert_eq!(count(&store), 2);
     });
@@ -149,10 +145,10 @@ fn what_follows_a_commit_follows_it_once_even_if_nobody_waits_and_never_a_rollba
 
 #[test]
 fn a_panic_after_the_commit_costs_neither_the_answer_nor_the_writer() {
-    let (_folder, store) = store();
+    let (_database, store) = store();
     run(async {
         make_table(&store).await;
-        store.write_and_then(|conn| insert(conn, 1), |()| panic!("on purpose")).await.unwrap();
+        store.write_and_then(|conn: &mut AnyConnection| insert(conn, 1), |()| panic!("on purpose")).await.unwrap();
         store.write(|conn| insert(conn, 2)).await.unwrap();
         assert_eq!(count(&store), 2);
     });

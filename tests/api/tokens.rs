@@ -5,7 +5,6 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use diesel::connection::SimpleConnection as _;
 use reqwest::Method;
 use serde_json::json;
 
@@ -34,7 +33,7 @@ fn a_log_out_whose_client_hangs_up_at_once_ends_the_session() {
     let pair = app.sign_up("ada@example.com");
     let other = app.sign_up("bob@example.com");
     let mut connection = connect(&home);
-    connection.batch_execute("BEGIN IMMEDIATE").unwrap();
+    connection.hold_writers_up();
     thread::scope(|scope| {
         // Somebody else's write waits for the database, and the log-out behind it.
         let rename =
@@ -47,7 +46,7 @@ fn a_log_out_whose_client_hangs_up_at_once_ends_the_session() {
             .unwrap();
         drop(client);
         thread::sleep(Duration::from_millis(200));
-        connection.batch_execute("ROLLBACK").unwrap();
+        connection.let_writers_go();
         waiting.join().unwrap().expect(200);
     });
     // Any write that comes later is done later.

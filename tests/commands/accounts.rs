@@ -200,16 +200,30 @@ fn deleting_asks_for_yes() {
     create(&home, ADA);
 }
 
+/// From now on sessions refuse a change of that column, and of no other.
+fn refuse_changes(home: &Home, column: &str) {
+    let trigger = format!("CREATE TRIGGER refuse BEFORE UPDATE OF {column} ON sessions");
+    in_database(
+        home,
+        &if home.database().is_embedded() {
+            format!("DROP TRIGGER IF EXISTS refuse; {trigger} BEGIN SELECT RAISE(ABORT, 'not now'); END")
+        } else {
+            format!(
+                "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                   $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
+                 DROP TRIGGER IF EXISTS refuse ON sessions; {trigger} FOR EACH ROW EXECUTE FUNCTION refuse()"
+            )
+        },
+    );
+}
+
 /// Whatever fails midway has not happened: here a session refuses to end.
 #[test]
 fn a_command_that_fails_midway_changes_nothing() {
     let home = Home::new();
     let server = home.serve(&[]);
     let pair = server.register(ADA);
-    in_database(
-        &home,
-        "CREATE TRIGGER refuse BEFORE UPDATE OF revoked_at ON sessions BEGIN SELECT RAISE(ABORT, 'not now'); END",
-    );
+    refuse_changes(&home, "revoked_at");
     let before = json(&home, &["user", "show", ADA]);
     for arguments in [
         &["user", "disable", ADA][..],
@@ -223,11 +237,7 @@ fn a_command_that_fails_midway_changes_nothing() {
         assert!(told.contains("not now"), "{arguments:?}: {told}");
         assert_eq!(json(&home, &["user", "show", ADA]), before, "{arguments:?}");
     }
-    in_database(&home, "DROP TRIGGER refuse");
-    in_database(
-        &home,
-        "CREATE TRIGGER refuse BEFORE UPDATE OF roles ON sessions BEGIN SELECT RAISE(ABORT, 'not now'); END",
-    );
+    refuse_changes(&home, "roles");
     assert!(run(&home, &["user", "grant", ADA, "admin"]).refused().contains("not now"));
     assert_eq!(json(&home, &["user", "show", ADA]), before);
 

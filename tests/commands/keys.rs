@@ -28,56 +28,6 @@ fn summary(entry: &Value) -> [&str; 4] {
 }
 
 #[test]
-fn where_there_are_no_keys_it_says_so_and_makes_none() {
-    let home = Home::new();
-    let told = list(&home, &[], &[]);
-    assert!(told.contains("no keys yet") && told.contains("countersign serve"), "{told}");
-    assert_eq!(list(&home, &[], &["--json"]), "[]\n");
-    run(&home, &["migrate"]).done();
-    list(&home, &[], &[]);
-    assert!(!home.path("data/keys").exists());
-}
-
-#[test]
-fn generated_keys_are_listed_with_their_files_and_not_shown() {
-    let home = Home::new();
-    let server = home.serve(&[]);
-    let pair = server.register(ADA);
-    let listed = entries(&home, &[]);
-    assert_eq!(members(&listed[0]), ["algorithm", "created_at", "kid", "source", "state", "use"]);
-    let (access, refresh) = ("data/keys/access-0001-es256.pem", "data/keys/refresh-0001.key");
-    assert_eq!(
-        listed.iter().map(summary).collect::<Vec<_>>(),
-        [["access", "ES256", "active", access], ["refresh", "HS256", "active", refresh],]
-    );
-    for (entry, token) in listed.iter().zip(["access_token", "refresh_token"]) {
-        assert_eq!(entry["kid"], part(text(&pair, token), 0)["kid"]);
-        assert_eq!(text(entry, "created_at").len(), "2026-11-24T06:30:09Z".len());
-    }
-    server.stop();
-
-    // Another algorithm: the key of the first one still verifies.
-    let other = [("COUNTERSIGN__TOKENS__ALGORITHM", "EdDSA")];
-    home.serve(&other).stop();
-    let listed = entries(&home, &other);
-    assert_eq!(
-        listed.iter().map(summary).collect::<Vec<_>>(),
-        [
-            ["access", "EdDSA", "active", "data/keys/access-0001-eddsa.pem"],
-            ["access", "ES256", "verify_only", access],
-            ["refresh", "HS256", "active", refresh],
-        ]
-    );
-    let told = list(&home, &other, &[]) + &list(&home, &other, &["--json"]);
-    assert!(told.contains("verifies only"), "{told}");
-    for file in fs::read_dir(home.path("data/keys")).unwrap().map(|entry| entry.unwrap().path()) {
-        for line in fs::read_to_string(&file).unwrap().lines().filter(|line| line.len() > 30 && !line.contains("://")) {
-            assert!(!told.contains(line), "{} is shown: {told}", file.display());
-        }
-    }
-}
-
-#[test]
 fn configured_keys_are_listed_by_name_alone() {
     let home = Home::new();
     let environment = [
@@ -100,4 +50,61 @@ fn configured_keys_are_listed_by_name_alone() {
     let told = list(&home, &environment, &[]) + &list(&home, &environment, &["--json"]);
     assert!(SECRETS.iter().all(|secret| !told.contains(secret)), "{told}");
     assert!(!home.path("data").exists());
+}
+
+/// Keys are made beside an embedded database only.
+mod embedded {
+    use super::*;
+
+    #[test]
+    fn where_there_are_no_keys_it_says_so_and_makes_none() {
+        let home = Home::new();
+        let told = list(&home, &[], &[]);
+        assert!(told.contains("no keys yet") && told.contains("countersign serve"), "{told}");
+        assert_eq!(list(&home, &[], &["--json"]), "[]\n");
+        run(&home, &["migrate"]).done();
+        list(&home, &[], &[]);
+        assert!(!home.path("data/keys").exists());
+    }
+
+    #[test]
+    fn generated_keys_are_listed_with_their_files_and_not_shown() {
+        let home = Home::new();
+        let server = home.serve(&[]);
+        let pair = server.register(ADA);
+        let listed = entries(&home, &[]);
+        assert_eq!(members(&listed[0]), ["algorithm", "created_at", "kid", "source", "state", "use"]);
+        let (access, refresh) = ("data/keys/access-0001-es256.pem", "data/keys/refresh-0001.key");
+        assert_eq!(
+            listed.iter().map(summary).collect::<Vec<_>>(),
+            [["access", "ES256", "active", access], ["refresh", "HS256", "active", refresh],]
+        );
+        for (entry, token) in listed.iter().zip(["access_token", "refresh_token"]) {
+            assert_eq!(entry["kid"], part(text(&pair, token), 0)["kid"]);
+            assert_eq!(text(entry, "created_at").len(), "2026-11-24T06:30:09Z".len());
+        }
+        server.stop();
+
+        // Another algorithm: the key of the first one still verifies.
+        let other = [("COUNTERSIGN__TOKENS__ALGORITHM", "EdDSA")];
+        home.serve(&other).stop();
+        let listed = entries(&home, &other);
+        assert_eq!(
+            listed.iter().map(summary).collect::<Vec<_>>(),
+            [
+                ["access", "EdDSA", "active", "data/keys/access-0001-eddsa.pem"],
+                ["access", "ES256", "verify_only", access],
+                ["refresh", "HS256", "active", refresh],
+            ]
+        );
+        let told = list(&home, &other, &[]) + &list(&home, &other, &["--json"]);
+        assert!(told.contains("verifies only"), "{told}");
+        for file in fs::read_dir(home.path("data/keys")).unwrap().map(|entry| entry.unwrap().path()) {
+            for line in
+                fs::read_to_string(&file).unwrap().lines().filter(|line| line.len() > 30 && !line.contains("://"))
+            {
+                assert!(!told.contains(line), "{} is shown: {told}", file.display());
+            }
+        }
+    }
 }

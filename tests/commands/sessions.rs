@@ -19,7 +19,10 @@ fn live_sessions_are_listed_with_whose_they_are() {
     let over = log_in(&server, BOB, PASSWORD).1;
     server.post("/v1/auth/logout", &json!({ "refresh_token": over["refresh_token"] }));
     log_in(&server, BOB, PASSWORD);
-    in_database(&home, "UPDATE sessions SET idle_expires_at = 1 WHERE id = (SELECT max(id) FROM sessions)");
+    in_database(
+        &home,
+        "UPDATE sessions SET idle_expires_at = 1 WHERE id = (SELECT id FROM sessions ORDER BY id DESC LIMIT 1)",
+    );
 
     let ids = |list: &Value| -> Vec<String> {
         list.as_array().unwrap().iter().map(|session| text(session, "id").to_owned()).collect()
@@ -66,7 +69,7 @@ fn only_what_was_opened_since_is_ended_if_that_is_asked_for() {
     in_database(
         &home,
         &format!(
-            "UPDATE sessions SET created_at = created_at - 3 * 3600 * 1000000
+            "UPDATE sessions SET created_at = created_at - 10800000000
              WHERE user_id = (SELECT id FROM users WHERE email = '{ADA}')"
         ),
     );

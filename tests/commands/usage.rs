@@ -27,56 +27,6 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn where_there_is_no_database_nothing_is_made_and_it_says_what_makes_one() {
-    let home = Home::new();
-    for arguments in NEEDY {
-        let told = run_with(&home, arguments, process::PASSWORD).refused();
-        assert!(told.contains("data/countersign.db") && told.contains("countersign migrate"), "{told}");
-        assert!(!home.path("data").exists(), "{arguments:?}");
-    }
-}
-
-#[test]
-fn a_database_that_was_never_brought_up_to_date_is_refused_and_not_touched() {
-    let home = Home::new();
-    home.write("data/countersign.db", "");
-    for arguments in NEEDY {
-        let told = run_with(&home, arguments, process::PASSWORD).refused();
-        assert!(told.contains("not up to date") && told.contains("countersign migrate"), "{told}");
-        assert_eq!(fs::read(home.path("data/countersign.db")).unwrap(), b"", "{arguments:?}");
-        assert_eq!(names(&home.path("data")), ["countersign.db"]);
-    }
-    run(&home, &["migrate"]).done();
-    in_database(
-        &home,
-        "DELETE FROM __diesel_schema_migrations WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)",
-    );
-    assert!(run(&home, &["user", "list"]).refused().contains("countersign migrate"));
-}
-
-#[test]
-fn what_is_no_database_is_refused_by_name() {
-    let home = Home::new();
-    home.write("data/countersign.db", &"This is a text, although it has the name of a database. ".repeat(30));
-    let told = run(&home, &["user", "list"]).refused();
-    assert!(told.contains("data/countersign.db") && told.contains("not a database"), "{told}");
-    let told = finish(
-        home.command(
-            ["user", "list"],
-            [
-                ("DATABASE_URL", "postgres://db/app"),
-                ("ACCESS_TOKEN_SECRET", "0123456789abcdefghijklmnopqrstuv"),
-                ("REFRESH_TOKEN_SECRET", "ZYXWVUTSRQPONMLKJIHGFEDCBA987654"),
-                ("COUNTERSIGN__TOKENS__ISSUER", "https://id.example.com"),
-            ],
-        ),
-        b"",
-    )
-    .refused();
-    assert!(told.contains("database.url"), "{told}");
-}
-
-#[test]
 fn commands_make_no_key_and_need_no_port() {
     let home = Home::new();
     let server = home.serve(&[]);
@@ -88,19 +38,6 @@ fn commands_make_no_key_and_need_no_port() {
     create(&home, ADA);
     run(&home, &["session", "revoke", "--all"]).done();
     assert!(!home.path("data/keys").exists());
-}
-
-#[test]
-fn the_configuration_can_be_named_before_and_behind_the_command() {
-    let home = Home::new();
-    home.write("other.toml", "[database]\nurl = \"sqlite:elsewhere/other.db\"\n[passwords]\nmin_length = 20\n");
-    run(&home, &["migrate", "--config", "other.toml"]).done();
-    let told = run_with(&home, &["--config", "other.toml", "user", "create", ADA], "nineteen characters").refused();
-    assert!(told.contains("at least 20 characters"), "{told}");
-    run_with(&home, &["user", "create", ADA, "--config", "other.toml"], "twenty-one characters").done();
-    assert!(run(&home, &["user", "--config", "other.toml", "list"]).done().contains(ADA));
-    assert!(run(&home, &["user", "list", "--config", "none.toml"]).refused().contains("none.toml"));
-    assert!(!home.path("data").exists());
 }
 
 #[test]
@@ -155,4 +92,80 @@ fn every_command_has_a_help_text() {
         assert!(told.contains("Usage: countersign") && told.contains("--config"), "{told}");
     }
     assert!(run(&home, &["session", "revoke", "--help"]).done().contains("opened then or later"));
+}
+
+#[test]
+fn a_database_that_lacks_a_migration_is_refused() {
+    let home = empty();
+    run(&home, &["user", "list"]).done();
+    in_database(
+        &home,
+        "DELETE FROM __diesel_schema_migrations WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)",
+    );
+    for arguments in NEEDY {
+        let told = run_with(&home, arguments, process::PASSWORD).refused();
+        assert!(told.contains("not up to date") && told.contains("countersign migrate"), "{told}");
+    }
+}
+
+/// What a file in the way, or none, comes to.
+mod embedded {
+    use super::*;
+
+    #[test]
+    fn where_there_is_no_database_nothing_is_made_and_it_says_what_makes_one() {
+        let home = Home::new();
+        for arguments in NEEDY {
+            let told = run_with(&home, arguments, process::PASSWORD).refused();
+            assert!(told.contains("data/countersign.db") && told.contains("countersign migrate"), "{told}");
+            assert!(!home.path("data").exists(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_database_that_was_never_brought_up_to_date_is_refused_and_not_touched() {
+        let home = Home::new();
+        home.write("data/countersign.db", "");
+        for arguments in NEEDY {
+            let told = run_with(&home, arguments, process::PASSWORD).refused();
+            assert!(told.contains("not up to date") && told.contains("countersign migrate"), "{told}");
+            assert_eq!(fs::read(home.path("data/countersign.db")).unwrap(), b"", "{arguments:?}");
+            assert_eq!(names(&home.path("data")), ["countersign.db"]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_database_is_refused_by_name() {
+        let home = Home::new();
+        home.write("data/countersign.db", &"This is a text, although it has the name of a database. ".repeat(30));
+        let told = run(&home, &["user", "list"]).refused();
+        assert!(told.contains("data/countersign.db") && told.contains("not a database"), "{told}");
+        let told = finish(
+            home.command(
+                ["user", "list"],
+                [
+                    ("DATABASE_URL", "postgres://db/app"),
+                    ("ACCESS_TOKEN_SECRET", "0123456789abcdefghijklmnopqrstuv"),
+                    ("REFRESH_TOKEN_SECRET", "ZYXWVUTSRQPONMLKJIHGFEDCBA987654"),
+                    ("COUNTERSIGN__TOKENS__ISSUER", "https://id.example.com"),
+                ],
+            ),
+            b"",
+        )
+        .refused();
+        assert!(told.contains("database.url"), "{told}");
+    }
+
+    #[test]
+    fn the_configuration_can_be_named_before_and_behind_the_command() {
+        let home = Home::new();
+        home.write("other.toml", "[database]\nurl = \"sqlite:elsewhere/other.db\"\n[passwords]\nmin_length = 20\n");
+        run(&home, &["migrate", "--config", "other.toml"]).done();
+        let told = run_with(&home, &["--config", "other.toml", "user", "create", ADA], "nineteen characters").refused();
+        assert!(told.contains("at least 20 characters"), "{told}");
+        run_with(&home, &["user", "create", ADA, "--config", "other.toml"], "twenty-one characters").done();
+        assert!(run(&home, &["user", "--config", "other.toml", "list"]).done().contains(ADA));
+        assert!(run(&home, &["user", "list", "--config", "none.toml"]).refused().contains("none.toml"));
+        assert!(!home.path("data").exists());
+    }
 }

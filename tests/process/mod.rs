@@ -1,11 +1,14 @@
 //! The real binary in a working directory of its own, and a client that knows whether a request that
 //! got no answer had been sent.
 
+#![allow(dead_code, reason = "each test program uses some of it")]
+
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -14,22 +17,44 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+#[path = "../database/mod.rs"]
+pub mod database;
+
+use self::database::TestDatabase;
+
 /// A password that every test may use; not the one of the example that the server prints.
 pub const PASSWORD: &str = "an inimitable turnip";
 
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// A working directory, in which the server makes what it needs.
-pub struct Home(TempDir);
+/// A working directory, in which the server makes what it needs, and a database.
+pub struct Home {
+    database: TestDatabase,
+    migrated: OnceLock<()>,
+    folder: TempDir,
+}
 
 impl Home {
     pub fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        let folder = tempfile::tempdir().unwrap();
+        let database = TestDatabase::new(folder.path().join("data/countersign.db"));
+        Self { database, migrated: OnceLock::new(), folder }
+    }
+
+    /// With a database on that PostgreSQL server, whatever this run is about.
+    pub fn on_postgres(admin: &str) -> Self {
+        let (database, folder) = (TestDatabase::on_postgres(admin), tempfile::tempdir().unwrap());
+        Self { database, migrated: OnceLock::new(), folder }
     }
 
     pub fn path(&self, below: impl AsRef<Path>) -> PathBuf {
-        self.0.path().join(below)
+        self.folder.path().join(below)
+    }
+
+    /// The database, which a server or `countersign migrate` has brought up to date, or nobody yet.
+    pub fn database(&self) -> &TestDatabase {
+        &self.database
     }
 
     /// Writes a file, with the folders above it, for its owner's eyes only.
@@ -41,20 +66,31 @@ impl Home {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// The binary, in this directory, with an environment that holds nothing else.
+    /// The binary, in this directory, with an environment that holds nothing else, but for where the database is if
+    /// that is not in this directory.
     pub fn command<'a>(
         &self,
         arguments: impl IntoIterator<Item = &'a str>,
         environment: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-        command.args(arguments).current_dir(self.0.path()).stdin(Stdio::null());
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(environment);
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        if !self.database.is_embedded() {
+            command.envs(self.database.environment());
+        }
+        command.envs(environment);
         command
+    }
+
+    /// Brings a database up to date that no server would.
+    pub fn migrate(&self) {
+        self.migrated.get_or_init(|| self.database.migrate());
     }
 
     /// A server on any free port, with cheap passwords, and with `environment` above that.
     pub fn serve(&self, environment: &[(&str, &str)]) -> Server {
+        self.migrate();
         let usual = [("PORT", "0"), ("COUNTERSIGN__PASSWORDS__BCRYPT_COST", "4"), ("COUNTERSIGN__METRICS__BIND", "")];
         Server::start(self.command([], usual.into_iter().chain(environment.iter().copied())))
     }
@@ -163,10 +199,8 @@ pub struct Connection {
 #[derive(Debug)]
 pub enum Lost {
     /// The request did not go out whole, so nobody can have promised to answer it.
-    #[expect(dead_code, reason = "read through Debug, in failures")]
     Unsent(io::Error),
     /// The request went out whole.
-    #[expect(dead_code, reason = "read through Debug, in failures")]
     Unanswered(io::Error),
 }
 

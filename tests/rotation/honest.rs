@@ -4,8 +4,6 @@
 use std::sync::Barrier;
 use std::time::Duration;
 
-use diesel::connection::SimpleConnection as _;
-
 use crate::harness::{Pair, TestApp};
 use crate::world::*;
 
@@ -296,10 +294,10 @@ fn h11_the_database_is_away_during_the_refresh_and_back_later() {
     let world = World::new();
     let first = world.somebody();
     let mut other = world.database();
-    other.batch_execute("BEGIN IMMEDIATE").unwrap();
+    other.hold_writers_up();
     let away = world.refresh(&first.refresh).expect_error(503, "unavailable");
     assert_eq!(away.header("Retry-After"), Some("1"));
-    other.batch_execute("ROLLBACK").unwrap();
+    other.let_writers_go();
     let second = world.rotate(&first.refresh);
     assert_eq!((generation(&second.refresh), branch(&second.refresh)), (1, 0), "nothing was written before");
     world.goes_on(&second);
@@ -310,13 +308,13 @@ fn h11_many_refreshes_while_the_database_is_away_are_all_told_to_come_back() {
     let world = World::new();
     let first = world.somebody();
     let mut other = world.database();
-    other.batch_execute("BEGIN IMMEDIATE").unwrap();
+    other.hold_writers_up();
     std::thread::scope(|scope| {
         for _ in 0..6 {
             scope.spawn(|| world.refresh(&first.refresh).expect_error(503, "unavailable"));
         }
     });
-    other.batch_execute("ROLLBACK").unwrap();
+    other.let_writers_go();
     let second = world.rotate(&first.refresh);
     world.goes_on(&second);
 }

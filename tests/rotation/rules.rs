@@ -1,6 +1,5 @@
 //! What the rules say beside the scenarios: confirmations, ends, edges, and what never matters.
 
-use diesel::connection::SimpleConnection as _;
 use serde_json::json;
 
 use crate::world::*;
@@ -36,7 +35,7 @@ fn a_repeat_that_would_give_a_token_the_row_does_not_know_gives_another_successo
     let world = World::new();
     let first = world.somebody();
     let lost = world.rotate(&first.refresh);
-    world.database().batch_execute("UPDATE sessions SET salt = zeroblob(16)").unwrap();
+    world.database().execute("UPDATE sessions SET salt = zeroblob(16)");
     let again = world.rotate(&first.refresh);
     assert_ne!(again.refresh, lost.refresh);
     assert_eq!((generation(&again.refresh), branch(&again.refresh)), (1, 1));
@@ -355,10 +354,10 @@ fn access_tokens_of_a_session_that_reuse_has_ended_stop_at_once() {
         world.refresh(&first.refresh).expect_refused("reused");
         // While nothing can be written, a confirmation that got past the guard would be a 503.
         let mut other = world.database();
-        other.batch_execute("BEGIN IMMEDIATE").unwrap();
+        other.hold_writers_up();
         world.confirm(&third.access).expect_error(401, "invalid_token");
         world.confirm(&second.access).expect_error(401, "invalid_token");
-        other.batch_execute("ROLLBACK").unwrap();
+        other.let_writers_go();
         assert!(!world.works(&third.access) && !world.works(&second.access));
     }
 }

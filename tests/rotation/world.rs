@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once};
 use std::time::Duration;
 
@@ -10,10 +9,9 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign::config::RawConfig;
-use diesel::connection::SimpleConnection as _;
-use diesel::{Connection as _, SqliteConnection};
 use serde_json::Value;
 
+use crate::harness::database::Connection;
 use crate::harness::{Home, Pair, TestApp, clock, config};
 
 pub const SECRET_A: &str = "the-first-refresh-secret-of-this-server-0123";
@@ -74,31 +72,25 @@ impl World {
         Self { app: TestApp::start_with(configured(&home, settings), clock), home }
     }
 
-    /// Copies the database as it is now.
-    pub fn back_up(&self) -> PathBuf {
-        let copy = self.home.database().with_file_name("backup.db");
-        self.database().batch_execute(&format!("VACUUM INTO '{}'", copy.display())).unwrap();
-        copy
+    /// Copies the database as it is now: the URL of the copy.
+    pub fn back_up(&self) -> String {
+        self.home.database().copy()
     }
 
     /// The server stopped, and started again over that copy. The keys stay.
-    pub fn restore(self, copy: &Path, settings: &[(&str, &str)]) -> Self {
-        let url = format!("sqlite:{}", copy.display());
-        let settings: Vec<_> = settings.iter().copied().chain([("database.url", url.as_str())]).collect();
+    pub fn restore(self, copy: &str, settings: &[(&str, &str)]) -> Self {
+        let settings: Vec<_> = settings.iter().copied().chain([("database.url", copy)]).collect();
         self.restart(&settings)
     }
 
     /// Beside the server.
-    pub fn database(&self) -> SqliteConnection {
-        SqliteConnection::establish(self.home.database().to_str().unwrap()).unwrap()
+    pub fn database(&self) -> Connection {
+        self.home.database().connect()
     }
 
     /// Everything that a thief of the database gets.
     pub fn dump(&self) -> Vec<u8> {
-        let database = self.home.database();
-        let mut bytes = std::fs::read(&database).unwrap();
-        bytes.extend(std::fs::read(database.with_extension("db-wal")).unwrap_or_default());
-        bytes
+        self.home.database().dump()
     }
 
     pub fn step_back(&self, time: Duration) {

@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::Database;
-use crate::store::Store;
-use crate::store::connection::{Access, SqliteManager};
+use crate::store::testing::TestDatabase;
 use crate::tokens::refresh::TokenDigest;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_000_000);
@@ -37,18 +35,15 @@ struct Table {
     id: SessionId,
     user: UserId,
     bystander: SessionId,
-    _folder: tempfile::TempDir,
+    _database: TestDatabase,
 }
 
 impl Table {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("test.db");
-        Store::prepare(&Database::Sqlite(path.clone())).unwrap();
-        let connection =
-            r2d2::ManageConnection::connect(&SqliteManager::new(&path, Access::Write, Duration::from_secs(2))).unwrap();
+        let database = TestDatabase::new();
+        let connection = database.connect();
         let (id, user, bystander) = (SessionId::generate(), UserId::generate(), SessionId::generate());
-        let mut table = Self { connection, id, user, bystander, _folder: folder };
+        let mut table = Self { connection, id, user, bystander, _database: database };
         for (id, user_id) in [(id, user), (bystander, UserId::generate())] {
             let new = NewSession {
                 id,
@@ -105,32 +100,49 @@ fn changed(statement: impl FnOnce(&mut Table) -> bool) {
 const REVOKED: &str = "revoked_at = 1, revoked_reason = 'test'";
 const CONFIRMED: &str = "confirmed_at = 1";
 
-fn advance_from(from: Place, presented: TokenDigest) -> impl FnOnce(&mut Table) -> bool {
-    move |table| advance(&mut table.connection, table.id, from, presented, &next()).unwrap().is_some()
+/// By itself or, where the database has that, in a statement that carries another rotation, of a session that is not
+/// there.
+fn advance_from(together: bool, from: Place, presented: TokenDigest) -> impl FnOnce(&mut Table) -> bool {
+    move |table| {
+        let rotation = Rotation { id: table.id, from, presented, next: next() };
+        if !together || matches!(table.connection, AnyConnection::Sqlite(_)) {
+            return advance(&mut table.connection, &rotation).unwrap().is_some();
+        }
+        let elsewhere = Rotation { id: SessionId::generate(), ..rotation.clone() };
+        let rotated = advance_all(&mut table.connection, &[&elsewhere, &rotation]).unwrap();
+        assert!(rotated.iter().all(|(id, _)| *id == table.id));
+        !rotated.is_empty()
+    }
 }
 
 #[test]
 fn a_rotation_needs_the_place_the_token_and_a_session_that_has_not_ended() {
-    changed(advance_from(HERE, CURRENT));
-    unchanged("", advance_from(place(4, 1), CURRENT));
-    unchanged("", advance_from(place(6, 1), CURRENT));
-    unchanged("", advance_from(place(5, 0), CURRENT));
-    unchanged("", advance_from(place(5, 2), CURRENT));
-    unchanged("", advance_from(HERE, NEXT));
-    unchanged(REVOKED, advance_from(HERE, CURRENT));
-    unchanged(&format!("idle_expires_at = {}", NOW.as_micros()), advance_from(HERE, CURRENT));
-    unchanged(&format!("expires_at = {}", NOW.as_micros()), advance_from(HERE, CURRENT));
+    for together in [false, true] {
+        let advance_from = |from, presented| advance_from(together, from, presented);
+        changed(advance_from(HERE, CURRENT));
+        unchanged("", advance_from(place(4, 1), CURRENT));
+        unchanged("", advance_from(place(6, 1), CURRENT));
+        unchanged("", advance_from(place(5, 0), CURRENT));
+        unchanged("", advance_from(place(5, 2), CURRENT));
+        unchanged("", advance_from(HERE, NEXT));
+        unchanged(REVOKED, advance_from(HERE, CURRENT));
+        unchanged(&format!("idle_expires_at = {}", NOW.as_micros()), advance_from(HERE, CURRENT));
+        unchanged(&format!("expires_at = {}", NOW.as_micros()), advance_from(HERE, CURRENT));
+    }
 }
 
 #[test]
 fn a_rotation_keeps_what_it_replaces_and_forgets_the_confirmation() {
-    let mut table = Table::new();
-    table.edit(CONFIRMED);
-    assert!(advance_from(HERE, CURRENT)(&mut table));
-    let row = find(&mut table.connection, table.id).unwrap().unwrap();
-    assert_eq!((row.place, row.token_hash, row.previous_hash), (place(6, 0), NEXT, Some(CURRENT)));
-    assert_eq!((row.salt, row.key_id.as_str(), row.confirmed_at), ([9; 16], "next", None));
-    assert_eq!((row.rotated_at, row.branched_at), (NOW, NOW));
+    for together in [false, true] {
+        let mut table = Table::new();
+        table.edit(CONFIRMED);
+        assert!(advance_from(together, HERE, CURRENT)(&mut table));
+        let row = find(&mut table.connection, table.id).unwrap().unwrap();
+        assert_eq!((row.place, row.token_hash, row.previous_hash), (place(6, 0), NEXT, Some(CURRENT)));
+        assert_eq!((row.salt, row.key_id.as_str(), row.confirmed_at), ([9; 16], "next", None));
+        assert_eq!((row.rotated_at, row.branched_at), (NOW, NOW));
+        assert_eq!((row.access_expires_at, row.idle_expires_at), (next().access_expires_at, next().idle_expires_at));
+    }
 }
 
 fn recover_from(from: Place) -> impl FnOnce(&mut Table) -> bool {

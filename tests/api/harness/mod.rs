@@ -2,22 +2,25 @@
 //! test decides; and clients that speak to it over HTTP.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use countersign::clock::Timestamp;
 use countersign::config::RawConfig;
 use countersign::{App, Bounds, Clock};
-use diesel::connection::SimpleConnection as _;
-use diesel::sql_types::{BigInt, Text};
-use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection};
 use reqwest::Method;
 use reqwest::blocking::{Client, RequestBuilder};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
+
+#[path = "../../database/mod.rs"]
+pub mod database;
+
+use self::database::{Connection, TestDatabase};
 
 /// A password that every test may use.
 pub const PASSWORD: &str = "correct horse battery";
@@ -32,31 +35,46 @@ pub struct TestApp {
     pub http: Client,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    /// For a test that keeps no folder: what a server has open stays until it stops.
+    _database: Option<Arc<TestDatabase>>,
 }
 
-/// A folder for one test's database and keys.
-pub struct Home(TempDir);
+/// A folder for one test's keys, and a database.
+pub struct Home {
+    database: OnceLock<Arc<TestDatabase>>,
+    folder: TempDir,
+}
 
 impl Home {
     pub fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self { database: OnceLock::new(), folder: tempfile::tempdir().unwrap() }
     }
 
-    /// A folder below, whose keys and database do not exist yet.
+    /// A folder below, whose keys and embedded database do not exist yet.
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
     }
 
-    pub fn database(&self) -> PathBuf {
-        self.path().join("data/countersign.db")
+    /// The database, ready for a server.
+    pub fn database(&self) -> &Arc<TestDatabase> {
+        self.database.get_or_init(|| {
+            let database = TestDatabase::new(self.path().join("data/countersign.db"));
+            database.migrate();
+            Arc::new(database)
+        })
     }
+}
+
+/// The least that a server must be told: its own database, and what goes with it.
+pub fn bare_config(home: &Home) -> RawConfig {
+    let database = home.database();
+    let config = RawConfig::default().with("database.url", database.url()).with("server.port", "0");
+    database.settings().iter().fold(config, |config, (key, _, value)| config.with(key, *value))
 }
 
 /// A configuration for tests: its own database, cheap passwords, any free port.
 pub fn config(home: &Home) -> RawConfig {
-    RawConfig::default()
-        .with("database.url", format!("sqlite:{}", home.database().display()))
-        .with("server.port", "0")
+    bare_config(home)
         .with("tokens.issuer", "http://issuer.test")
         .with("passwords.bcrypt_cost", "4")
         .with("limits.enabled", "false")
@@ -68,9 +86,11 @@ pub fn clock() -> Clock {
 }
 
 impl TestApp {
-    /// A server with a folder of its own; keep the folder as long as the server.
+    /// A server with a folder of its own.
     pub fn start(home: &Home) -> Self {
-        Self::start_with(config(home), clock())
+        let mut app = Self::start_with(config(home), clock());
+        app._database = Some(Arc::clone(home.database()));
+        app
     }
 
     /// A server with a configuration and a clock of the test's choosing.
@@ -93,7 +113,7 @@ impl TestApp {
         });
         let address = address.recv().expect("the server starts");
         let http = Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-        Self { address, clock, http, stop: Some(stop), thread: Some(thread) }
+        Self { address, clock, http, stop: Some(stop), thread: Some(thread), _database: None }
     }
 
     /// Moves the clock forward.
@@ -241,23 +261,24 @@ impl Answer {
 }
 
 /// Changes the database behind the server's back.
+#[track_caller]
 pub fn in_database(home: &Home, sql: &str) {
-    connect(home).batch_execute(sql).unwrap();
+    connect(home).execute(sql);
 }
 
 /// Asks the database behind the server's back for one number.
+#[track_caller]
 pub fn number_in_database(home: &Home, sql: &str) -> i64 {
-    diesel::select(diesel::dsl::sql::<BigInt>(&format!("({sql})"))).get_result(&mut connect(home)).unwrap()
+    connect(home).number(sql)
 }
 
 /// Asks the database behind the server's back for one text.
+#[track_caller]
 pub fn text_in_database(home: &Home, sql: &str) -> String {
-    diesel::select(diesel::dsl::sql::<Text>(&format!("({sql})"))).get_result(&mut connect(home)).unwrap()
+    connect(home).text(sql)
 }
 
 /// A connection to the database beside the server's.
-pub fn connect(home: &Home) -> SqliteConnection {
-    let mut connection = SqliteConnection::establish(home.database().to_str().unwrap()).unwrap();
-    connection.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
-    connection
+pub fn connect(home: &Home) -> Connection {
+    home.database().connect()
 }

@@ -1,0 +1,130 @@
+//! A database for one test: a file in a folder of its own or, with `TEST_DATABASE_URL` in the environment, a schema of
+//! its own on that PostgreSQL server. It goes when the test ends. On PostgreSQL, functions that only SQLite has stand
+//! beside the tables, so that a test is written once.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, PgConnection, SqliteConnection};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::{AnyConnection, Store};
+use crate::config::{Database, RawConfig};
+
+/// A database that is up to date.
+pub struct TestDatabase {
+    pub database: Database,
+    folder: TempDir,
+    schema: Option<Schema>,
+}
+
+/// Where the schema is, and what it is called.
+struct Schema {
+    admin: String,
+    name: String,
+}
+
+impl TestDatabase {
+    pub fn new() -> Self {
+        Self::in_folder(tempfile::tempdir().unwrap())
+    }
+
+    /// In this folder, if it is a file.
+    pub fn in_folder(folder: TempDir) -> Self {
+        let schema = std::env::var("TEST_DATABASE_URL").ok().map(Schema::make);
+        let database = match &schema {
+            None => Database::Sqlite(folder.path().join("test.db")),
+            Some(schema) => configured(&schema.url()),
+        };
+        Store::prepare(&database).unwrap();
+        Self { database, folder, schema }
+    }
+
+    /// The file of an embedded one.
+    pub fn file(&self) -> PathBuf {
+        assert!(self.schema.is_none(), "a test about files belongs into a module `embedded`");
+        self.folder.path().join("test.db")
+    }
+
+    pub fn store(&self) -> Store {
+        let store = Store::open(&self.database).unwrap();
+        store.read_blocking(|_| Ok(())).unwrap();
+        store
+    }
+
+    /// How many writes the store does at a time.
+    pub fn writers(&self) -> usize {
+        if self.schema.is_none() { 1 } else { 2 }
+    }
+
+    /// A connection beside the store's.
+    pub fn connect(&self) -> AnyConnection {
+        match &self.schema {
+            None => {
+                let mut connection = SqliteConnection::establish(self.file().to_str().unwrap()).unwrap();
+                connection.batch_execute("PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON").unwrap();
+                AnyConnection::Sqlite(connection)
+            }
+            Some(schema) => AnyConnection::Postgresql(PgConnection::establish(&schema.url()).unwrap()),
+        }
+    }
+
+    /// Begins a transaction during which nobody else can write to that table.
+    pub fn hold_writers_up(&self, table: &str) -> AnyConnection {
+        let mut connection = self.connect();
+        let begin = match connection {
+            AnyConnection::Sqlite(_) => "BEGIN IMMEDIATE".to_owned(),
+            AnyConnection::Postgresql(_) => format!("BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE"),
+        };
+        connection.batch_execute(&begin).unwrap();
+        connection
+    }
+}
+
+/// As a configuration says it.
+fn configured(url: &str) -> Database {
+    let settings = [
+        ("tokens.issuer", "http://issuer.test"),
+        ("tokens.access_secret", "the-access-secret-that-all-nodes-share-012345"),
+        ("tokens.refresh_secret", "the-refresh-secret-that-all-nodes-share-67890"),
+    ];
+    let config = RawConfig::default().with("database.url", url);
+    let config = settings.iter().fold(config, |config, (key, value)| config.with(key, *value));
+    config.resolve().unwrap_or_else(|mistakes| panic!("{mistakes}")).database
+}
+
+impl Schema {
+    fn make(admin: String) -> Self {
+        let schema = Self { admin, name: format!("t_{}", Uuid::now_v7().simple()) };
+        let functions = "
+            CREATE FUNCTION randomblob(integer) RETURNS bytea LANGUAGE sql VOLATILE AS
+              $$ SELECT substring(sha256(convert_to(random()::text || clock_timestamp()::text, 'UTF8')) FROM 1 FOR $1) $$;
+            CREATE FUNCTION zeroblob(integer) RETURNS bytea LANGUAGE sql IMMUTABLE AS
+              $$ SELECT decode(repeat('00', $1), 'hex') $$;
+            CREATE FUNCTION unhex(text) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$ SELECT decode($1, 'hex') $$;
+            CREATE FUNCTION printf(text, bigint) RETURNS text LANGUAGE sql IMMUTABLE AS
+              $$ SELECT CASE $1 WHEN '%032x' THEN lpad(to_hex($2), 32, '0') END $$;";
+        let mut connection = PgConnection::establish(&schema.admin).unwrap();
+        let make = format!("CREATE SCHEMA {0}; SET search_path TO {0}; {functions}", schema.name);
+        connection.batch_execute(&make).unwrap();
+        schema
+    }
+
+    fn url(&self) -> String {
+        let mark = if self.admin.contains('?') { '&' } else { '?' };
+        format!("{}{mark}options=-csearch_path%3D{}", self.admin, self.name)
+    }
+}
+
+impl Drop for Schema {
+    fn drop(&mut self) {
+        // What a store that is still there keeps from going is swept by a later run.
+        if let Ok(mut connection) = PgConnection::establish(&self.admin) {
+            let patience = Duration::from_secs(3).as_millis();
+            let _ = connection
+                .batch_execute(&format!("SET lock_timeout = {patience}; DROP SCHEMA IF EXISTS {} CASCADE", self.name));
+        }
+    }
+}

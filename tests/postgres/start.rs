@@ -1,0 +1,145 @@
+//! The first moments of a node, and what its operator is told.
+
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::database::SHARED;
+use super::process::{Connection, Home, Server};
+
+/// How long a command may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const PORT: (&str, &str) = ("PORT", "0");
+
+/// Runs a command to its end, which must come: exit code, standard output, standard error.
+#[track_caller]
+fn finish(mut command: Command) -> (Option<i32>, String, String) {
+    end(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+#[track_caller]
+fn end(mut child: Child) -> (Option<i32>, String, String) {
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if began.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            let output = child.wait_with_output().unwrap();
+            panic!("it goes on and on: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn get(server: &Server, path: &str) -> (u16, String) {
+    let answer = Connection::open(server.address).unwrap().send("GET", path, &[], "").unwrap();
+    (answer.status, answer.body["code"].as_str().unwrap_or_default().to_owned())
+}
+
+pub fn processes_that_migrate_at_once_do_not_trip_over_each_other() {
+    for _ in 0..3 {
+        let home = Home::new();
+        let start = || home.command(["migrate"], []).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let children: Vec<Child> = (0..8).map(|_| start()).collect();
+        let ends: Vec<_> = children.into_iter().map(end).collect();
+        assert!(ends.iter().all(|(code, _, errors)| (*code, errors.as_str()) == (Some(0), "")), "{ends:?}");
+        let (first, rest): (Vec<_>, Vec<_>) = ends.iter().partition(|(_, told, _)| told.contains("migrated "));
+        assert_eq!((first.len(), rest.len()), (1, 7), "one did it all: {ends:?}");
+        assert!(rest.iter().all(|(_, told, _)| told == "the database is up to date\n"), "{ends:?}");
+        let mut database = home.database().connect();
+        let migrations = database.number("SELECT count(*) FROM __diesel_schema_migrations");
+        assert_eq!(i64::try_from(first[0].1.matches("migrated ").count()).unwrap(), migrations);
+        home.serve(&[]).register("ada@example.com");
+    }
+}
+
+pub fn without_what_all_nodes_share_it_does_not_start_and_names_the_key() {
+    let home = Home::new();
+    home.migrate();
+    for (key, name, _) in SHARED {
+        // An empty value counts as unset.
+        let (code, _, told) = finish(home.command(["serve"], [PORT, (name, "")]));
+        assert_eq!(code, Some(1), "without {name}: {told}");
+        assert!((told.contains(key) || told.contains(name)) && told.contains("PostgreSQL"), "without {name}: {told}");
+        for (_, other, value) in SHARED.iter().filter(|(_, other, _)| other.ends_with("_SECRET")) {
+            assert!(!told.contains(value), "{other} is shown: {told}");
+        }
+        assert!(!home.path("data/keys").exists(), "no node makes keys of its own");
+    }
+    let server = home.serve(&[]);
+    server.register("ada@example.com");
+    server.stop();
+}
+
+pub fn with_migrations_pending_it_lives_and_is_not_ready_until_they_are_done() {
+    let home = Home::new();
+    let server = Server::start(home.command(["serve"], [PORT, ("COUNTERSIGN__PASSWORDS__BCRYPT_COST", "4")]));
+    assert_eq!(get(&server, "/health/live").0, 200);
+    assert_eq!(get(&server, "/health/ready"), (503, "unavailable".to_owned()));
+    let told = "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()";
+    assert_eq!(home.database().connect().number(told), 0, "a node migrates nothing");
+    let (code, _, told) = finish(home.command(["user", "list"], []));
+    assert!(code == Some(1) && told.contains("countersign migrate"), "{told}");
+
+    let (code, _, told) = finish(home.command(["migrate"], []));
+    assert_eq!(code, Some(0), "{told}");
+    let began = Instant::now();
+    while get(&server, "/health/ready").0 != 200 {
+        assert!(began.elapsed() < Duration::from_secs(3), "it is ready without a restart");
+        thread::sleep(Duration::from_millis(20));
+    }
+    server.register("ada@example.com");
+    // One migration that this version has and the database has not is enough.
+    let mut database = home.database().connect();
+    database.execute(
+        "CREATE TABLE kept AS SELECT * FROM __diesel_schema_migrations;
+         DELETE FROM __diesel_schema_migrations WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)",
+    );
+    assert_eq!(get(&server, "/health/ready"), (503, "unavailable".to_owned()));
+    database.execute("DELETE FROM __diesel_schema_migrations; INSERT INTO __diesel_schema_migrations TABLE kept");
+    assert_eq!(get(&server, "/health/ready").0, 200);
+}
+
+/// The URL with this password, which a server that trusts everybody does not look at.
+fn with_password(url: &str, password: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let (user, place) = rest.split_once('@').unwrap();
+    // That of a server that does not, is the one to look for.
+    if user.contains(':') { url.to_owned() } else { format!("{scheme}://{user}:{password}@{place}") }
+}
+
+pub fn the_password_of_the_database_is_told_nobody() {
+    let home = Home::new();
+    home.migrate();
+    let url = with_password(&home.database().url(), "canary-of-thirty-characters-xyz");
+    let password = url.split('@').next().unwrap().rsplit(':').next().unwrap().to_owned();
+    let trace = ("COUNTERSIGN__LOG__LEVEL", "trace");
+    let server = home.serve(&[("DATABASE_URL", &url), trace]);
+    server.register("ada@example.com");
+    let log = server.stop();
+    assert!(log.len() > 1000 && !log.contains(&password), "{log}");
+
+    let (code, shown, _) = finish(home.command(["check-config"], [("DATABASE_URL", url.as_str())]));
+    assert_eq!(code, Some(0));
+    assert!(shown.contains("database.url") && !shown.contains(&password), "{shown}");
+    // Nobody there, no such database, and what libpq cannot read.
+    let base = format!("postgres://postgres:{password}@");
+    let elsewhere = [
+        format!("{base}127.0.0.1:1/postgres?connect_timeout=2"),
+        url.replace("/postgres?", "/no_such_database?"),
+        format!("{base}127.0.0.1:1/postgres?no_such_parameter=1"),
+        format!("{base}127.0.0.1:99999/postgres"),
+    ];
+    for url in &elsewhere {
+        for arguments in [&["migrate"][..], &["user", "list"], &["session", "revoke", "--all"]] {
+            let (code, out, told) =
+                finish(home.command(arguments.iter().copied(), [("DATABASE_URL", url.as_str()), trace]));
+            assert_eq!(code, Some(1), "{arguments:?}: {out}{told}");
+            assert!(!out.contains(&password) && !told.contains(&password), "{arguments:?}: {out}{told}");
+            assert!(!told.is_empty() && !told.contains("panicked"), "{arguments:?}: {told}");
+        }
+    }
+}
