@@ -134,7 +134,8 @@ pub fn of_live_session(
         .filter(sessions::revoked_at.is_null())
         .filter(sessions::expires_at.gt(now))
         .select(USER_COLUMNS);
-    prepared!(conn, conn => theirs.first(conn)).optional()
+    // Not `first`: its LIMIT is a parameter, for whose value SQLite plans anew.
+    prepared!(conn, conn => theirs.get_result(conn)).optional()
 }
 
 /// Marks a log-in, if the account is still as it was when its password was verified, and returns its

@@ -181,6 +181,6 @@ pub fn find(conn: &mut AnyConnection, id: SessionId) -> QueryResult<Option<Sessi
             sessions::ip_address,
         ),
     ));
-    let row: Option<RawRow> = prepared!(conn, conn => session.first(conn)).optional()?;
+    let row: Option<RawRow> = prepared!(conn, conn => session.get_result(conn)).optional()?;
     row.map(SessionRow::try_from).transpose()
 }
