@@ -11,7 +11,7 @@ use crate::telemetry;
 
 /// Serves until SIGTERM or SIGINT, then finishes the requests in flight.
 pub fn run(config: &Config) -> Result<(), Failure> {
-    telemetry::start(&config.log)?;
+    let _last_lines = telemetry::start(&config.log)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::connection::Turn;
 use super::{Api, body, head};
+use crate::events::Kind;
 use crate::guard::Identity;
 use crate::problem::{Code, Problem};
 
@@ -172,6 +173,8 @@ fn decorate(response: &mut HttpResponse, id: &str, tls: bool, last: bool) {
 fn log(response: &ServiceResponse<BoxBody>, address: Option<IpAddr>, began: Instant) {
     let request = response.request();
     let identity = request.extensions().get::<Identity>().copied();
+    // What is told by this line alone.
+    let event = request.extensions().get::<Kind>().copied().map(Kind::as_str);
     tracing::info!(
         target: "countersign::access",
         method = request.method().as_str(),
@@ -181,6 +184,7 @@ fn log(response: &ServiceResponse<BoxBody>, address: Option<IpAddr>, began: Inst
         user_id = identity.map(|identity| tracing::field::display(identity.user_id)),
         session_id = identity.map(|identity| tracing::field::display(identity.session_id)),
         ip_address = address.map(tracing::field::display),
+        event,
         "request"
     );
 }

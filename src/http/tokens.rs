@@ -82,6 +82,9 @@ pub(crate) async fn refresh(api: web::Data<Api>, req: HttpRequest, mut body: Mem
     match api.sessions.refresh(&token, api.proxies.device(&req)).await {
         Ok(pair) => {
             identify(&req, &pair);
+            if let Some(kind) = pair.untold {
+                req.extensions_mut().insert(kind);
+            }
             Ok(answer(&api, HttpResponse::Ok(), &pair, None))
         }
         Err(error) => {

@@ -70,6 +70,8 @@ pub struct TokenPair {
     pub user_id: UserId,
     /// How they are to be handed out.
     pub transport: Transport,
+    /// What is still to be told: a plain rotation is not worth a line of its own.
+    pub untold: Option<Kind>,
 }
 
 /// Who is let in.
@@ -316,6 +318,7 @@ impl Sessions {
             session_id: bearer.session_id,
             user_id: bearer.user_id,
             transport,
+            untold: None,
         })
     }
 }

@@ -130,10 +130,11 @@ impl Sessions {
             }
         };
         let outcome = inner.store.write_and_then(attempt, announce).await?;
-        if !outcome.is_kept() {
-            outcome.tell(&event, |event| event.record());
-        }
-        if !matches!(&outcome, Outcome::Granted(grant) if grant.kind == Kind::Rotated) {
+        let is_plain = matches!(&outcome, Outcome::Granted(grant) if grant.kind == Kind::Rotated);
+        if !is_plain {
+            if !outcome.is_kept() {
+                outcome.tell(&event, |event| event.record());
+            }
             self.offended(Some(session), now);
         }
         match outcome {
@@ -212,7 +213,9 @@ impl Sessions {
             roles: grant.handover.roles.into_names(),
             expires_at: grant.access_expires_at,
         };
-        Ok(self.pair(&bearer, now, grant.issued_at, grant.minted.token, grant.idle_expires_at, transport)?)
+        let untold = Some(grant.kind).filter(|kind| *kind == Kind::Rotated);
+        let pair = self.pair(&bearer, now, grant.issued_at, grant.minted.token, grant.idle_expires_at, transport)?;
+        Ok(TokenPair { untold, ..pair })
     }
 }
 

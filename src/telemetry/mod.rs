@@ -4,6 +4,7 @@
 //! whole requests. So whatever `log.level` asks for, other crates are heard from `INFO` up only.
 
 mod json;
+mod sink;
 
 use std::io::IsTerminal as _;
 
@@ -14,6 +15,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, fmt, registry};
 
+pub use self::sink::LastLines;
+use self::sink::Sink;
 use crate::config::{Log, LogFormat};
 
 /// Why there is no log.
@@ -22,17 +25,21 @@ pub enum LogError {
     /// `log.level` is neither a level nor a filter.
     #[error("log.level is neither a level nor a tracing filter: {0}")]
     Filter(#[from] ParseError),
+    /// No thread to write it.
+    #[error("the system has no threads to give: {0}")]
+    Threads(#[from] std::io::Error),
     /// Something in this process logs already.
     #[error("the log was started twice")]
     Started(#[from] TryInitError),
 }
 
-/// Sends the log to standard error: text on a terminal, JSON otherwise, unless configured.
+/// Sends the log to standard error: text on a terminal, JSON otherwise, unless configured. Keep what is returned until
+/// the end.
 ///
 /// # Errors
 ///
 /// [`LogError`].
-pub fn start(log: &Log) -> Result<(), LogError> {
+pub fn start(log: &Log) -> Result<LastLines, LogError> {
     // A bare level is about us; the crates below are heard when they warn, but for the HTTP parser, to
     // which everything that is not HTTP is an error.
     let directives = match log.level.parse::<LevelFilter>() {
@@ -50,7 +57,8 @@ pub fn start(log: &Log) -> Result<(), LogError> {
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
-    let layer = fmt::layer().with_writer(std::io::stderr);
+    let (sink, last) = Sink::start(std::io::stderr())?;
+    let layer = fmt::layer().with_writer(sink);
     let layer = if text {
         layer.with_ansi(std::io::stderr().is_terminal()).boxed()
     } else {
@@ -62,5 +70,5 @@ pub fn start(log: &Log) -> Result<(), LogError> {
         let location = panic.location().map(tracing::field::display);
         tracing::error!(location, "panic");
     }));
-    Ok(())
+    Ok(last)
 }
