@@ -46,7 +46,8 @@ fn bearer(req: &HttpRequest) -> Result<Option<Cow<'_, str>>, Problem> {
         return Ok(None);
     }
     let token_at = rest.iter().position(|byte| *byte != b' ').unwrap_or(rest.len());
-    Ok(Some(String::from_utf8_lossy(rest.split_at(token_at).1)))
+    let token = rest.split_at(token_at).1;
+    Ok(Some(str::from_utf8(token).map_or_else(|_not_text| String::from_utf8_lossy(token), Cow::Borrowed)))
 }
 
 /// The first cookie of that name (RFC 6265 section 5.4 puts the most specific first). Other cookies may

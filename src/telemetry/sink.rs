@@ -10,6 +10,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// So many bytes may wait. Whoever logs more while nobody takes them waits, too.
 const MOST: usize = 1024 * 1024;
+/// Between two writes, so that they are few when lines are many.
+const REST: Duration = Duration::from_millis(2);
 /// How long the end waits for a reader that takes nothing.
 const LAST: Duration = Duration::from_secs(2);
 
@@ -76,6 +78,7 @@ fn write(shared: &Shared, mut out: impl Write) {
         drop(state);
         // Nobody left to read it is no reason to stop.
         let _unread = out.write_all(&lines);
+        thread::sleep(REST);
     }
 }
 
