@@ -25,6 +25,9 @@ use crate::config::Postgres;
 /// How often a pooler is looked for at each start: other users of one can hide it from a single look.
 const LOOKS: usize = 4;
 
+/// Whatever the server's default is: conditional statements decide on rows as they are when their turn comes.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
 /// One server, or several of which one takes writes.
 pub struct Server {
     url: String,
@@ -77,9 +80,9 @@ impl Server {
     /// What begins a transaction.
     pub fn begin(&self) -> String {
         if self.sessions_last.get() == Some(&false) {
-            format!("BEGIN; SET LOCAL statement_timeout = {0}; SET LOCAL lock_timeout = {0}", self.patience.as_millis())
+            format!("{BEGIN}; SET LOCAL statement_timeout = {0}; SET LOCAL lock_timeout = {0}", self.patience.as_millis())
         } else {
-            "BEGIN".to_owned()
+            BEGIN.to_owned()
         }
     }
 

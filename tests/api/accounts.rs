@@ -199,6 +199,7 @@ fn wrong_credentials_are_one_answer_whatever_is_wrong() {
         ("nobody@example.com", PASSWORD),
         ("nobody@example.com", ""),
         ("nobody@example.com", &long),
+        ("nobody\0@example.com", PASSWORD),
         ("not an address", PASSWORD),
         ("", ""),
         (ADA, ""),
