@@ -40,10 +40,10 @@ const FLOOR: &str = "
 /// One rotation as the database sees it, without anybody around it.
 const ROTATION: &str = "\\set id random(1, 10000)
 \\set now random(1, 1000000000)
-UPDATE floor SET generation = generation + 1, previous_hash = token_hash, token_hash = sha256(int8send(:now)), \
-salt = decode(md5(int8send(:now)), 'hex'), rotated_at = :now, branched_at = :now, access_expires_at = :now, \
+UPDATE floor SET generation = generation + 1, previous_hash = token_hash, token_hash = sha256(int8send(:now::bigint)), \
+salt = decode(md5(int8send(:now::bigint)), 'hex'), rotated_at = :now, branched_at = :now, access_expires_at = :now, \
 idle_expires_at = :now, last_used_at = :now \
-WHERE id = decode(lpad(to_hex(:id), 32, '0'), 'hex') AND generation >= 0 AND revoked_at IS NULL;
+WHERE id = decode(lpad(to_hex(:id::bigint), 32, '0'), 'hex') AND generation >= 0 AND revoked_at IS NULL;
 ";
 
 /// A running PostgreSQL.

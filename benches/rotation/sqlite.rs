@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::sql_types::{BigInt, Binary, Text};
+use diesel::sqlite::Sqlite;
 
 use crate::Outcome;
 use crate::stats::{Latencies, float};
@@ -13,20 +16,44 @@ const SCHEMA: &str = include_str!("../../migrations/sqlite/2026-11-23-000001_acc
 /// Rows of the floor's table.
 const ROWS: i64 = 10_000;
 
-diesel::table! {
-    sessions (id) {
-        id -> Binary,
-        generation -> BigInt,
-        token_hash -> Binary,
-        previous_hash -> Nullable<Binary>,
-        salt -> Binary,
-        rotated_at -> BigInt,
-        access_expires_at -> BigInt,
-        idle_expires_at -> BigInt,
-        revoked_at -> Nullable<BigInt>,
-        last_used_at -> BigInt,
+/// The conditional update of a refresh. Written out, because diesel prepares an update that it composed anew each time.
+struct Rotation {
+    id: String,
+    round: i64,
+    from: Vec<u8>,
+    to: Vec<u8>,
+    now: i64,
+}
+
+impl QueryFragment<Sqlite> for Rotation {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql("UPDATE sessions SET previous_hash = token_hash, generation = generation + 1, token_hash = ");
+        out.push_bind_param::<Binary, _>(&self.to)?;
+        out.push_sql(", salt = CAST(");
+        out.push_bind_param::<Text, _>(&self.id)?;
+        for column in ["rotated_at", "branched_at", "access_expires_at", "idle_expires_at", "last_used_at"] {
+            out.push_sql(if column == "rotated_at" { " AS BLOB), " } else { ", " });
+            out.push_sql(column);
+            out.push_sql(" = ");
+            out.push_bind_param::<BigInt, _>(&self.now)?;
+        }
+        out.push_sql(" WHERE id = CAST(");
+        out.push_bind_param::<Text, _>(&self.id)?;
+        out.push_sql(" AS BLOB) AND generation = ");
+        out.push_bind_param::<BigInt, _>(&self.round)?;
+        out.push_sql(" AND token_hash = ");
+        out.push_bind_param::<Binary, _>(&self.from)?;
+        out.push_sql(" AND revoked_at IS NULL");
+        Ok(())
     }
 }
+
+impl QueryId for Rotation {
+    type QueryId = Self;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl RunQueryDsl<SqliteConnection> for Rotation {}
 
 /// A database of floors.
 pub struct Floor {
@@ -76,31 +103,14 @@ impl Floor {
         Ok((float(latencies.count() * batch) / began.elapsed().as_secs_f64(), latencies))
     }
 
-    /// The conditional update of a refresh, in one statement, which diesel keeps prepared.
     fn rotate(&mut self) -> Outcome<()> {
         self.turn += 1;
         // A stride without a common factor visits every row before any again.
         let (row, round) = ((self.turn * 7_919) % ROWS, (self.turn - 1) / ROWS);
-        let id = format!("{row:016}");
         let hash = |round: i64| if round == 0 { vec![0; 32] } else { format!("{round:032}").into_bytes() };
-        let changed = diesel::update(
-            sessions::table
-                .filter(sessions::id.eq(id.as_bytes()))
-                .filter(sessions::generation.eq(round))
-                .filter(sessions::token_hash.eq(hash(round)))
-                .filter(sessions::revoked_at.is_null()),
-        )
-        .set((
-            sessions::generation.eq(round + 1),
-            sessions::previous_hash.eq(sessions::token_hash.nullable()),
-            sessions::token_hash.eq(hash(round + 1)),
-            sessions::salt.eq(id.as_bytes()),
-            sessions::rotated_at.eq(self.turn),
-            sessions::access_expires_at.eq(self.turn),
-            sessions::idle_expires_at.eq(self.turn),
-            sessions::last_used_at.eq(self.turn),
-        ))
-        .execute(&mut self.connection)?;
+        let rotation =
+            Rotation { id: format!("{row:016}"), round, from: hash(round), to: hash(round + 1), now: self.turn };
+        let changed = rotation.execute(&mut self.connection)?;
         if changed == 1 { Ok(()) } else { Err(format!("{changed} rows changed").into()) }
     }
 }
@@ -118,7 +128,7 @@ pub fn fill(database: &Path, rows: u32) -> Outcome<()> {
          CREATE TEMP TABLE seeds AS SELECT * FROM sessions;
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n
              WHERE i <= ({rows} - (SELECT count(*) FROM seeds)) / (SELECT count(*) FROM seeds))
-         INSERT INTO sessions SELECT substr(s.id, 1, 6) || randomblob(10), {} FROM seeds s, n;
+         INSERT INTO sessions SELECT CAST(substr(s.id, 1, 6) || randomblob(10) AS BLOB), {} FROM seeds s, n;
          PRAGMA wal_checkpoint(TRUNCATE);",
         OTHER_COLUMNS.map(|column| format!("s.{column}")).join(", ")
     ))?;
@@ -133,7 +143,7 @@ pub fn fill(database: &Path, rows: u32) -> Outcome<()> {
 pub fn count_rows(database: &Path) -> Outcome<i64> {
     let mut connection = connect(database)?;
     let count = "(SELECT count(*) FROM sessions) + (SELECT count(*) FROM users) + (SELECT count(*) FROM events)";
-    Ok(diesel::select(diesel::dsl::sql::<diesel::sql_types::BigInt>(count)).get_result(&mut connection)?)
+    Ok(diesel::select(diesel::dsl::sql::<BigInt>(count)).get_result(&mut connection)?)
 }
 
 /// Every column of `sessions` behind the id, in the order of the table.

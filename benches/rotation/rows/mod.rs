@@ -97,7 +97,8 @@ struct Rounds {
 impl Rounds {
     /// A row about rates.
     fn tell(&self, table: &mut Table, what: &str, floor: &str, goal: Goal) {
-        let measured = format!("{}/s, {:.0} µs of CPU", grouped(self.measured), self.cpu);
+        let cpu = if self.cpu < 1e4 { format!("{:.0} µs", self.cpu) } else { format!("{:.0} ms", self.cpu / 1e3) };
+        let measured = format!("{}/s, {cpu} of CPU", grouped(self.measured));
         table.add(what, format!("{floor} {}/s", grouped(self.floor)), measured, self.ratio, goal);
     }
 }
