@@ -10,6 +10,11 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, ParsedPublicKey,
+};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 use crate::clock::Timestamp;
@@ -138,6 +143,23 @@ fn access(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// What the cryptography alone takes, with keys that were read once.
+fn alone(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>> {
+    let (random, message) = (SystemRandom::new(), [b'a'; 450]);
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
+    let signature = pair.sign(&random, &message)?;
+    let public = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key().as_ref())?;
+    criterion.bench_function("alone/ES256/sign", |bencher| {
+        bencher.iter(|| pair.sign(&random, black_box(&message)).is_ok());
+    });
+    criterion.bench_function("alone/ES256/verify", |bencher| {
+        bencher.iter(|| public.verify_sig(black_box(&message), signature.as_ref()).is_ok());
+    });
+    let secret = hmac::Key::new(hmac::HMAC_SHA256, &[8; 32]);
+    criterion.bench_function("alone/HS256/sign", |bencher| bencher.iter(|| hmac::sign(&secret, black_box(&message))));
+    Ok(())
+}
+
 /// A key of each algorithm, as a first start makes it.
 fn keys() -> Result<Vec<Key>, Box<dyn std::error::Error>> {
     let mut keys = vec![Key::from_secret(&Secret::new([8; 32]))?];
@@ -152,7 +174,7 @@ fn keys() -> Result<Vec<Key>, Box<dyn std::error::Error>> {
 }
 
 fn all(criterion: &mut Criterion) {
-    if let Err(fault) = refresh(criterion).and_then(|()| access(criterion)) {
+    if let Err(fault) = refresh(criterion).and_then(|()| access(criterion)).and_then(|()| alone(criterion)) {
         panic!("{fault}");
     }
 }

@@ -13,9 +13,6 @@ use crate::stats::float;
 /// The path of the floor's GET and POST.
 pub const PATH: &str = "/floor";
 
-/// How long the processes here keep an idle connection: as long as the server does, for rounds take turns.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
-
 const PASSWORD: &str = "an inimitable turnip";
 const ANSWER_LENGTH: usize = 500;
 
@@ -35,7 +32,7 @@ pub fn serve_http() -> Outcome<()> {
             App::new()
                 .service(web::resource(PATH).route(web::get().to(small)).route(web::post().to(five_hundred_bytes)))
         };
-        let server = HttpServer::new(app).keep_alive(KEEP_ALIVE).disable_signals().bind(("127.0.0.1", 0))?;
+        let server = HttpServer::new(app).disable_signals().bind(("127.0.0.1", 0))?;
         announce(&server.addrs())?;
         Ok(server.run().await?)
     })

@@ -9,7 +9,7 @@ use countersign::guard::Principal;
 use countersign::{Config, Countersign};
 
 use crate::Outcome;
-use crate::floors::{KEEP_ALIVE, announce};
+use crate::floors::announce;
 
 /// The guarded path.
 pub const PATH: &str = "/guarded";
@@ -24,7 +24,7 @@ pub fn serve() -> Outcome<()> {
         let countersign = Countersign::open(&Config::load()?)?;
         let app =
             move || App::new().configure(|routes| countersign.configure(routes)).route(PATH, web::get().to(small));
-        let server = HttpServer::new(app).keep_alive(KEEP_ALIVE).disable_signals().bind(("127.0.0.1", 0))?;
+        let server = HttpServer::new(app).disable_signals().bind(("127.0.0.1", 0))?;
         announce(&server.addrs())?;
         Ok(server.run().await?)
     })

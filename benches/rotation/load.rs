@@ -156,35 +156,16 @@ impl Crowd {
         Ok(Self { clients: crowd })
     }
 
-    /// Clients who have an account, whatever they then do with it.
-    ///
-    /// # Errors
-    ///
-    /// If a client does not get in.
-    pub async fn register_only(address: SocketAddr, clients: usize) -> Outcome<Self> {
-        Self::open(address, What::Login, clients, 1).await
-    }
-
-    /// Connects everybody anew: connections belong to a runtime.
-    ///
-    /// # Errors
-    ///
-    /// If the server is gone.
-    pub async fn reconnect(&mut self) -> Outcome<()> {
+    async fn reconnect(&mut self) -> Outcome<()> {
         for client in &mut self.clients {
             client.reconnect().await?;
         }
         Ok(())
     }
 
-    /// Connects everybody to another server, which must know the same sessions.
-    ///
-    /// # Errors
-    ///
-    /// If it is not there.
-    pub async fn move_to(&mut self, address: SocketAddr) -> Outcome<()> {
+    /// Everybody goes to another server from now on, which must know the same sessions.
+    pub fn move_to(&mut self, address: SocketAddr) {
         self.clients.iter_mut().for_each(|client| client.move_to(address));
-        self.reconnect().await
     }
 
     /// Both together.
@@ -199,6 +180,8 @@ impl Crowd {
     ///
     /// If a client is lost in a panic.
     pub async fn run(&mut self, what: What, path: &str, span: Duration, rate: Option<f64>) -> Outcome<Report> {
+        // Rounds take turns, and a server may have closed what was silent meanwhile.
+        self.reconnect().await?;
         let began = Instant::now();
         let count = self.clients.len();
         let mut working = JoinSet::new();

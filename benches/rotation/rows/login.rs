@@ -60,7 +60,7 @@ fn dear(bench: Bench) -> Outcome<Bench> {
     let Bench { server, mut crowd, runtime, _home: home } = bench;
     server.stop()?;
     let server = Server::start(home.path(), COST)?;
-    runtime.block_on(crowd.move_to(server.address))?;
+    crowd.move_to(server.address);
     Ok(Bench { server, crowd, runtime, _home: home })
 }
 
@@ -71,11 +71,10 @@ fn p99(bench: &mut Bench, span: Duration) -> Outcome<f64> {
 /// The storm has a thread of its own, which mostly waits.
 fn amid(bench: &mut Bench, span: Duration) -> Outcome<f64> {
     let address = bench.server.address;
-    let mut crowd = runtime()?.block_on(Crowd::register_only(address, 8))?;
+    let mut crowd = runtime()?.block_on(Crowd::open(address, What::Login, 8, 1))?;
     let second = Duration::from_secs(1);
     let storm = thread::spawn(move || -> Outcome<f64> {
         let runtime = runtime()?;
-        runtime.block_on(crowd.reconnect())?;
         Ok(runtime.block_on(crowd.run(What::Login, "", span + second, None))?.sound()?.rate())
     });
     thread::sleep(second / 2);

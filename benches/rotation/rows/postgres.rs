@@ -116,7 +116,7 @@ fn written(options: &Options, table: &mut Table, database: &Database<'_>, home: 
     let before = counts()?;
 
     let server = start(database, home)?;
-    runtime.block_on(crowd.move_to(server.address))?;
+    crowd.move_to(server.address);
     let mut bench = Bench { server, crowd, runtime, _home: unused };
     let refreshes = float(bench.run(What::Refresh, "", options.longer(3), None)?.report.latencies.count());
     bench.server.stop()?;
