@@ -102,6 +102,11 @@ impl Server {
         if server.address.port() == 0 { Err(format!("{argument} does not start").into()) } else { Ok(server) }
     }
 
+    /// Whether it runs no longer, though nobody here has asked it to stop.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// The CPU time it has used.
     ///
     /// # Errors

@@ -80,7 +80,11 @@ impl Bench {
 
     fn run(&mut self, what: What, path: &str, span: Duration, rate: Option<f64>) -> Outcome<Measured> {
         let before = self.server.cpu()?;
-        let report = self.runtime.block_on(self.crowd.run(what, path, span, rate))?.sound()?;
+        let report = self.runtime.block_on(self.crowd.run(what, path, span, rate))?;
+        if self.server.has_ended() {
+            return Err("somebody has ended the server".into());
+        }
+        let report = report.sound()?;
         let cpu = self.server.cpu()?.saturating_sub(before).as_secs_f64() * 1e6;
         Ok(Measured { cpu: cpu / float(report.latencies.count()), report })
     }
