@@ -57,11 +57,11 @@ pub fn storm(options: &Options, table: &mut Table) -> Outcome<()> {
 }
 
 fn dear(bench: Bench) -> Outcome<Bench> {
-    let Bench { server, mut crowd, runtime, _home: home } = bench;
+    let Bench { server, mut crowd, runtime, home } = bench;
     server.stop()?;
     let server = Server::start(home.path(), COST)?;
     crowd.move_to(server.address);
-    Ok(Bench { server, crowd, runtime, _home: home })
+    Ok(Bench { server, crowd, runtime, home })
 }
 
 fn p99(bench: &mut Bench, span: Duration) -> Outcome<f64> {

@@ -41,7 +41,7 @@ fn start(options: &Options, table: &mut Table) -> Outcome<()> {
 
 /// Half of the clients refresh, half ask who they are.
 fn load(options: &Options, table: &mut Table) -> Outcome<()> {
-    let Bench { server, mut crowd, runtime, _home: home } = refresh::crowded(SESSIONS)?;
+    let Bench { server, mut crowd, runtime, home } = refresh::crowded(SESSIONS)?;
     let count = runtime.block_on(async {
         let mut others = Crowd::open(server.address, What::Me, 32, 1).await?;
         let refreshes = crowd.run(What::Refresh, "", options.long, None);

@@ -41,7 +41,7 @@ struct Bench {
     crowd: Crowd,
     runtime: Runtime,
     /// Outlives the server.
-    _home: TempDir,
+    home: TempDir,
 }
 
 /// One measurement.
@@ -75,7 +75,7 @@ impl Bench {
     fn with(server: Server, home: TempDir, what: What, clients: usize, sessions: usize) -> Outcome<Self> {
         let runtime = runtime()?;
         let crowd = runtime.block_on(Crowd::open(server.address, what, clients, sessions))?;
-        Ok(Self { server, crowd, runtime, _home: home })
+        Ok(Self { server, crowd, runtime, home })
     }
 
     fn run(&mut self, what: What, path: &str, span: Duration, rate: Option<f64>) -> Outcome<Measured> {

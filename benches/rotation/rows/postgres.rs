@@ -111,13 +111,13 @@ fn written(options: &Options, table: &mut Table, database: &Database<'_>, home: 
     };
     let mut bench = bench(database, home, 64, 16)?;
     bench.run(What::Refresh, "", options.longer(3), None)?;
-    let Bench { server, mut crowd, runtime, _home: unused } = bench;
+    let Bench { server, mut crowd, runtime, home: unused } = bench;
     server.stop()?;
     let before = counts()?;
 
     let server = start(database, home)?;
     crowd.move_to(server.address);
-    let mut bench = Bench { server, crowd, runtime, _home: unused };
+    let mut bench = Bench { server, crowd, runtime, home: unused };
     let refreshes = float(bench.run(What::Refresh, "", options.longer(3), None)?.report.latencies.count());
     bench.server.stop()?;
     let after = counts()?;

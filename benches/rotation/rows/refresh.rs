@@ -98,18 +98,18 @@ pub fn many_sessions(options: &Options, table: &mut Table) -> Outcome<()> {
 pub fn crowded(rows: u32) -> Outcome<Bench> {
     let home = folder()?;
     let server = Server::start(home.path(), &SHARED)?;
-    let Bench { server, mut crowd, runtime, _home: home } = Bench::with(server, home, What::Refresh, 64, 16)?;
+    let Bench { server, mut crowd, runtime, home } = Bench::with(server, home, What::Refresh, 64, 16)?;
     server.stop()?;
     sqlite::fill(&home.path().join("data/countersign.db"), rows)?;
     let server = Server::start(home.path(), &SHARED)?;
     crowd.move_to(server.address);
-    Ok(Bench { server, crowd, runtime, _home: home })
+    Ok(Bench { server, crowd, runtime, home })
 }
 
 /// What a refresh leaves behind in the embedded database: rows, and bytes of its file.
 pub fn growth(options: &Options, table: &mut Table) -> Outcome<()> {
     let mut bench = Bench::sqlite(&[], What::Refresh, 64)?;
-    let database = bench._home.path().join("data/countersign.db");
+    let database = bench.home.path().join("data/countersign.db");
     let (rows, bytes) = (sqlite::count_rows(&database)?, fs::metadata(&database)?.len());
     let refreshes = bench.run(What::Refresh, "", options.span, None)?.report.latencies.count();
     let more = sqlite::count_rows(&database)? - rows;
