@@ -80,7 +80,10 @@ impl Server {
     /// What begins a transaction.
     pub fn begin(&self) -> String {
         if self.sessions_last.get() == Some(&false) {
-            format!("{BEGIN}; SET LOCAL statement_timeout = {0}; SET LOCAL lock_timeout = {0}", self.patience.as_millis())
+            format!(
+                "{BEGIN}; SET LOCAL statement_timeout = {0}; SET LOCAL lock_timeout = {0}",
+                self.patience.as_millis()
+            )
         } else {
             BEGIN.to_owned()
         }

@@ -10,10 +10,10 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
 };
-use aws_lc_rs::{digest, hkdf};
+use aws_lc_rs::{digest, hkdf, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
+use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde_json::{Map, Value, json};
 
 use super::{Kind, SignError};
@@ -67,10 +67,10 @@ pub struct Key {
     public: Option<Value>,
 }
 
-/// What signs. jsonwebtoken would parse a private key anew for each signature, which takes longer than signing, so those
-/// are kept as its backend has parsed them.
+/// What signs. jsonwebtoken would prepare a key anew for each signature, which takes longer than signing, so keys are kept
+/// as its backend has prepared them. What is checked is checked by jsonwebtoken.
 enum Signing {
-    Secret(EncodingKey),
+    Hs256(hmac::Key),
     Es256(EcdsaKeyPair),
     EdDsa(Ed25519KeyPair),
     Rs256(RsaKeyPair),
@@ -85,9 +85,8 @@ impl Key {
     pub fn from_secret(secret: &Secret) -> Result<Self, KeyError> {
         let mut kid = [0; 16];
         derive(secret, b"countersign key id v1", &mut kid)?;
-        let (signing, verifying) =
-            (EncodingKey::from_secret(secret.expose()), DecodingKey::from_secret(secret.expose()));
-        let signing = Signing::Secret(signing);
+        let signing = Signing::Hs256(hmac::Key::new(hmac::HMAC_SHA256, secret.expose()));
+        let verifying = DecodingKey::from_secret(secret.expose());
         Ok(Self::new(URL_SAFE_NO_PAD.encode(kid), (Algorithm::HS256, "HS256"), signing, verifying, None))
     }
 
@@ -156,9 +155,7 @@ impl Key {
         let failed = |_| SignError("the cryptographic library failed".into());
         let random = SystemRandom::new();
         Ok(match &self.signing {
-            Signing::Secret(secret) => {
-                crypto::sign(message, secret, self.algorithm).map_err(|error| SignError(error.into()))?
-            }
+            Signing::Hs256(key) => URL_SAFE_NO_PAD.encode(hmac::sign(key, message)),
             Signing::Es256(pair) => URL_SAFE_NO_PAD.encode(pair.sign(&random, message).map_err(failed)?),
             Signing::EdDsa(pair) => URL_SAFE_NO_PAD.encode(pair.sign(message)),
             Signing::Rs256(pair) => {
