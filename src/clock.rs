@@ -84,6 +84,20 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// RFC 3339 in UTC, to the microsecond, for the log: `2026-11-23T09:30:00.000250Z`.
+    pub(crate) fn to_rfc3339_micros(self) -> String {
+        let mut text = self.to_rfc3339();
+        text.truncate(text.len().saturating_sub(1));
+        text + &format!(".{:06}Z", self.0.rem_euclid(MICROS_PER_SECOND))
+    }
+
+    /// What the machine's clock says, for the log, in which nothing is decided.
+    pub(crate) fn of_the_machine() -> Self {
+        SystemTime::now().into()
+    }
+}
+
 impl From<SystemTime> for Timestamp {
     /// Before 1970 is 1970.
     fn from(moment: SystemTime) -> Self {
@@ -221,6 +235,13 @@ mod tests {
     #[test]
     fn times_read_as_rfc_3339() {
         assert_eq!(Timestamp::from_seconds(1_795_426_200).to_rfc3339(), "2026-11-23T09:30:00Z");
+    }
+
+    #[test]
+    fn the_log_tells_the_microsecond() {
+        let moment = Timestamp::from_micros(1_795_426_200_000_250);
+        assert_eq!(moment.to_rfc3339_micros(), "2026-11-23T09:30:00.000250Z");
+        assert_eq!(Timestamp::from_micros(-1).to_rfc3339_micros(), "1969-12-31T23:59:59.999999Z");
     }
 
     #[test]

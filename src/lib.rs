@@ -21,7 +21,7 @@
 //! F8 main.rs              hand over, exit code
 //!    cli/                 serve, migrate, check-config, user, session, keys, healthcheck, openapi
 //! F7 app.rs               Countersign::open, App::build, App::run: keys, services, socket, drain
-//!    telemetry.rs         the log: form, filter, what is never recorded
+//!    telemetry/           the log: form, filter, what is never recorded
 //! F6 http/mod.rs          the route table
 //!    http/envelope.rs     request id, security headers, error bodies, panics, the access line
 //!    http/error.rs        From<each service error> for Problem
@@ -66,10 +66,10 @@
 //!                         how each database is reached; how it comes to have the schema
 //!    store/sessions/mod.rs  store/users.rs  store/events.rs  store/attempts.rs
 //!                         every query
+//!    store/sessions/advance.rs
+//!                         the rotation: one conditional statement for one, or for many
 //!    store/sessions/rotation.rs
-//!                         what moves a session on: one conditional statement each
-//!    store/sessions/together.rs
-//!                         many rotations in one statement
+//!                         what else moves a session on: one conditional statement each
 //!    store/sessions/everybody.rs
 //!                         live sessions whoever they belong to
 //!    store/sessions/expiry.rs

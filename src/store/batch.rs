@@ -16,9 +16,6 @@ use crate::ids::SessionId;
 /// How often a write is tried anew where the server was lost before anything was committed.
 const TRIES: u32 = 2;
 
-/// A way to commit a batch.
-pub(super) type Commit = fn(&Pool, Vec<Box<dyn Work>>);
-
 /// All of them in one transaction, each behind a savepoint of its own, or, where that fails, one by one.
 pub(super) fn in_one_transaction(pool: &Pool, mut batch: Vec<Box<dyn Work>>) {
     if batch.len() < 2 {
@@ -61,9 +58,9 @@ fn member(connection: &mut AnyConnection, work: &mut dyn Work) -> QueryResult<()
     }
 }
 
-/// Refreshes: one statement rotates all of them. Those that it did not take, and all of them where it fails, are tried
-/// one by one. Of several refreshes of one session the first is in the statement.
-pub(super) fn in_one_statement(pool: &Pool, batch: Vec<Box<dyn Work>>) {
+/// Refreshes: one statement rotates all of them. Those that it did not take, and all of them where it fails, are left, to
+/// be tried one by one. Of several refreshes of one session the first is in the statement.
+pub(super) fn in_one_statement(pool: &Pool, batch: Vec<Box<dyn Work>>) -> Vec<Box<dyn Work>> {
     let mut firsts: HashMap<SessionId, usize> = HashMap::with_capacity(batch.len());
     for (index, work) in batch.iter().enumerate() {
         if let Some(rotation) = work.rotation() {
@@ -77,7 +74,10 @@ pub(super) fn in_one_statement(pool: &Pool, batch: Vec<Box<dyn Work>>) {
         .collect();
     let rotated = match pool.get() {
         Ok(mut lease) => lease.run(|connection| sessions::advance_all(connection, &rotations)),
-        Err(error) => return fail_all(batch, &error),
+        Err(error) => {
+            fail_all(batch, &error);
+            return Vec::new();
+        }
     };
     let mut rotated: HashMap<SessionId, _> = match rotated {
         Ok(rotated) => rotated.into_iter().collect(),
@@ -98,7 +98,7 @@ pub(super) fn in_one_statement(pool: &Pool, batch: Vec<Box<dyn Work>>) {
             None => left.push(work),
         }
     }
-    one_by_one(pool, left);
+    left
 }
 
 /// Each in a transaction of its own.

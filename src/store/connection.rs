@@ -15,6 +15,18 @@ pub enum AnyConnection {
     Sqlite(SqliteConnection),
 }
 
+/// Runs a query of diesel's on the connection itself. Through [`AnyConnection`] its text is put together and parsed each
+/// time; so, it is prepared once, which the hot paths are worth.
+macro_rules! prepared {
+    ($conn:expr, $inner:ident => $query:expr) => {
+        match $conn {
+            AnyConnection::Sqlite($inner) => $query,
+            AnyConnection::Postgresql($inner) => $query,
+        }
+    };
+}
+pub(super) use prepared;
+
 /// What a connection may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {

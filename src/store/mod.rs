@@ -22,7 +22,9 @@ pub mod testing;
 pub mod users;
 mod writer;
 
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 pub use diesel::QueryResult;
@@ -76,6 +78,8 @@ pub enum Presence {
 /// The database, shared by everything in the process.
 #[derive(Clone)]
 pub struct Store {
+    /// Of the embedded database: for reads that are carried out where they are asked for.
+    at_once: Option<Pool>,
     readers: Pool,
     /// One permit a reader: who waits, waits here, and not on a thread.
     reader_permits: Arc<Semaphore>,
@@ -116,14 +120,16 @@ impl Store {
     }
 
     fn embedded(path: &std::path::Path, readers: u32, patience: Patience) -> Result<Self, StoreError> {
-        let pool = |access, size| {
-            let pool = pool::build(Manager::sqlite(path, access, patience.turn), size, CONNECTING);
+        let pool = |access, turn, size| {
+            let pool = pool::build(Manager::sqlite(path, access, turn), size, CONNECTING);
             // Whether it can be opened at all is told at once, and not by the first query.
             pool.get().map(|_| pool.clone()).map_err(|error| StoreError::Unavailable(error.into()))
         };
-        let writer = Writer::single(&pool(Access::Write, 1)?).map_err(|error| StoreError::Unavailable(error.into()))?;
-        let readers = (pool(Access::Read, readers + HOUSEKEEPERS)?, readers);
-        Ok(Self { shared: false, ..Self::of(readers, CONNECTING, writer, patience) })
+        let writer = Writer::single(&pool(Access::Write, patience.turn, 1)?)
+            .map_err(|error| StoreError::Unavailable(error.into()))?;
+        let at_once = pool(Access::Read, Duration::ZERO, threads())?;
+        let readers = (pool(Access::Read, patience.turn, readers + HOUSEKEEPERS)?, readers);
+        Ok(Self { at_once: Some(at_once), shared: false, ..Self::of(readers, CONNECTING, writer, patience) })
     }
 
     /// `connections`: at least five. One carries refreshes, a quarter of them all other writes, two are the
@@ -140,7 +146,15 @@ impl Store {
 
     fn of((readers, permits): (Pool, u32), reader_wait: Duration, writer: Writer, patience: Patience) -> Self {
         let permits = usize::try_from(permits).unwrap_or(1);
-        Self { readers, reader_permits: Arc::new(Semaphore::new(permits)), reader_wait, writer, patience, shared: true }
+        Self {
+            at_once: None,
+            readers,
+            reader_permits: Arc::new(Semaphore::new(permits)),
+            reader_wait,
+            writer,
+            patience,
+            shared: true,
+        }
     }
 
     /// What there is of the database. Nothing is made or changed by looking.
@@ -180,7 +194,8 @@ impl Store {
         migrations::run(&mut connection)
     }
 
-    /// Runs a query on a reader, off the async threads.
+    /// Runs a query on a reader. On the embedded database, most are over sooner than another thread could begin with them,
+    /// and carried out at once; what would have to wait for anything is handed to a thread that may.
     ///
     /// # Errors
     ///
@@ -190,6 +205,11 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
     {
+        if let Some(mut lease) = self.at_once.as_ref().and_then(Pool::try_get)
+            && let Ok(value) = lease.run(&query)
+        {
+            return Ok(value);
+        }
         let permit = match timeout(self.reader_wait, Arc::clone(&self.reader_permits).acquire_owned()).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) | Err(_) => return Err(StoreError::Busy),
@@ -318,6 +338,14 @@ pub fn fault(error: impl std::error::Error + Send + Sync + 'static) -> diesel::r
 pub fn outrun() -> diesel::result::Error {
     let lost = Box::new("lost too many races".to_owned());
     diesel::result::Error::DatabaseError(diesel::result::DatabaseErrorKind::SerializationFailure, lost)
+}
+
+/// As many as work at a time.
+fn threads() -> u32 {
+    thread::available_parallelism()
+        .ok()
+        .and_then(|threads| NonZero::<u32>::try_from(threads).ok())
+        .map_or(1, NonZero::get)
 }
 
 fn read_from<T>(readers: &Pool, query: impl Fn(&mut AnyConnection) -> QueryResult<T>) -> Result<T, StoreError> {

@@ -158,13 +158,13 @@ impl r2d2::ManageConnection for Manager {
     }
 }
 
-/// A pool of at most `size` connections, for one of which anybody waits as long as `wait`. None is made before it is
-/// needed.
+/// A pool of at most `size` connections, for one of which anybody waits as long as `wait`. Those to a server are made when
+/// they are needed, those to a file at once.
 pub fn build(manager: Manager, size: u32, wait: Duration) -> Pool {
     let remote = matches!(manager, Manager::Postgresql(_));
     r2d2::Pool::builder()
         .max_size(size)
-        .min_idle(Some(0))
+        .min_idle(remote.then_some(0))
         .connection_timeout(wait)
         .test_on_check_out(remote)
         .idle_timeout(None)

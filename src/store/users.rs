@@ -5,7 +5,7 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use super::AnyConnection;
 use super::columns::Roles;
-use super::connection::in_savepoint;
+use super::connection::{in_savepoint, prepared};
 use super::schema::{sessions, users};
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
@@ -126,16 +126,16 @@ pub fn of_live_session(
     session: SessionId,
     now: Timestamp,
 ) -> QueryResult<Option<UserRow>> {
-    users::table
+    let theirs = users::table
         .inner_join(sessions::table.on(sessions::user_id.eq(users::id)))
         .filter(users::id.eq(user))
         .filter(users::disabled_at.is_null())
         .filter(sessions::id.eq(session))
         .filter(sessions::revoked_at.is_null())
         .filter(sessions::expires_at.gt(now))
-        .select(USER_COLUMNS)
-        .first(conn)
-        .optional()
+        .select(USER_COLUMNS);
+    // Not `first`: its LIMIT is a parameter, for whose value SQLite plans anew.
+    prepared!(conn, conn => theirs.get_result(conn)).optional()
 }
 
 /// Marks a log-in, if the account is still as it was when its password was verified, and returns its

@@ -8,13 +8,13 @@
 //! - **SQLite** has one writer at a time whatever one does, so here all writes, whatever they do, wait in one lane before
 //!   one thread, which commits up to [`BATCH`] of them in one transaction, each behind a savepoint of its own.
 //! - **PostgreSQL** has many. Refreshes have a lane of their own: one thread carries up to [`BATCH`] of them in one
-//!   statement ([`sessions::advance_all`]), and those that it did not rotate, each in a transaction of its own, where they
-//!   are judged. All other writes wait in a second lane before a few threads, a transaction each.
+//!   statement ([`sessions::advance_all`]). Those that it did not rotate go over to a second lane, where they are judged, and
+//!   where all other writes wait: before a few threads, a transaction each.
 //!
 //! [`sessions::advance_all`]: super::sessions::advance_all
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -23,7 +23,7 @@ use diesel::result::Error as DieselError;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::batch::{self, Commit};
+use super::batch;
 use super::connection::AnyConnection;
 use super::error::StoreError;
 use super::pool::{Pool, is_loss};
@@ -159,10 +159,16 @@ impl Writer {
     ///
     /// If the system has no thread to give.
     pub fn parallel(pool: &Pool, threads: u32) -> std::io::Result<Self> {
-        Ok(Self {
-            rotations: lane(pool, 1, BATCH, batch::in_one_statement)?,
-            others: lane(pool, threads, 1, batch::one_by_one)?,
-        })
+        let others = lane(pool, threads, 1, batch::one_by_one)?;
+        let left = others.clone();
+        let rotations = lane(pool, 1, BATCH, move |pool, works| {
+            for work in batch::in_one_statement(pool, works) {
+                if let Err(TrySendError::Full(work) | TrySendError::Disconnected(work)) = left.try_send(work) {
+                    work.fail(StoreError::Busy);
+                }
+            }
+        })?;
+        Ok(Self { rotations, others })
     }
 
     /// Queues a write and returns where its answer will come. Dropping that end abandons the write if
@@ -186,11 +192,16 @@ impl Writer {
     }
 }
 
-fn lane(pool: &Pool, threads: u32, batch: usize, commit: Commit) -> std::io::Result<Lane> {
+fn lane(
+    pool: &Pool,
+    threads: u32,
+    batch: usize,
+    commit: impl Fn(&Pool, Vec<Box<dyn Work>>) + Send + Sync + 'static,
+) -> std::io::Result<Lane> {
     let (lane, waiting) = sync_channel(QUEUE);
-    let waiting = Arc::new(Mutex::new(waiting));
+    let (waiting, commit) = (Arc::new(Mutex::new(waiting)), Arc::new(commit));
     for _ in 0..threads {
-        let (pool, waiting) = (pool.clone(), Arc::clone(&waiting));
+        let (pool, waiting, commit) = (pool.clone(), Arc::clone(&waiting), Arc::clone(&commit));
         thread::Builder::new().name("store-writer".into()).spawn(move || {
             while let Some(works) = next(&waiting, batch) {
                 commit(&pool, works);

@@ -1,24 +1,25 @@
 //! Queries on sessions. [`rotation`] holds the statements that move a session on, [`rows`] what goes in
 //! and comes out.
 
+mod advance;
 mod everybody;
 mod expiry;
 mod rotation;
 mod rows;
-mod together;
 
 use diesel::prelude::*;
 
+pub use self::advance::{advance, advance_all};
 pub use self::everybody::{count_live, end, live_page, opened_since, set_roles};
 pub use self::expiry::{idle_among, purge_expired, purge_idle};
-pub use self::rotation::{adopt, advance, confirm, count_streak, find, recover, revoke_at};
+pub use self::rotation::{adopt, confirm, count_streak, find, recover, revoke_at};
 pub use self::rows::{
     Device, Ended, Handover, NewSession, OwnedSession, Rotation, Scope, SessionRow, SessionSummary, Successor,
     Transport,
 };
-pub use self::together::advance_all;
 use super::AnyConnection;
 use super::columns::Roles;
+use super::connection::prepared;
 use super::schema::sessions;
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
@@ -135,17 +136,17 @@ pub fn live_of_user(conn: &mut AnyConnection, user: UserId, now: Timestamp) -> Q
 
 /// Sessions ended since `since` whose access tokens may be alive after `now`.
 pub fn ended_since(conn: &mut AnyConnection, since: Timestamp, alive_after: Timestamp) -> QueryResult<Vec<Ended>> {
-    sessions::table
+    let ended = sessions::table
         .filter(sessions::revoked_at.ge(since))
         .filter(sessions::access_expires_at.gt(alive_after))
-        .select(ENDED)
-        .load(conn)
+        .select(ENDED);
+    prepared!(conn, conn => ended.load(conn))
 }
 
 /// Whether the session exists and has not been ended.
 pub fn is_live(conn: &mut AnyConnection, id: SessionId) -> QueryResult<bool> {
     let live = sessions::table.filter(sessions::id.eq(id)).filter(sessions::revoked_at.is_null());
-    diesel::select(diesel::dsl::exists(live)).get_result(conn)
+    prepared!(conn, conn => diesel::select(diesel::dsl::exists(live)).get_result(conn))
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@
 
 use diesel::prelude::*;
 
-use super::rows::{Handover, RawRow, Rotation, SessionRow, Successor};
+use super::rows::{RawRow, SessionRow, Successor};
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 use crate::store::AnyConnection;
+use crate::store::connection::prepared;
 use crate::store::schema::sessions;
 use crate::tokens::Place;
 use crate::tokens::refresh::TokenDigest;
@@ -49,25 +50,6 @@ impl<'a> From<&'a Successor> for Generation<'a> {
             ip_address: next.device.ip_address.as_deref(),
         }
     }
-}
-
-/// Rotates. `None`: what was presented is not the current token of a live session.
-pub fn advance(conn: &mut AnyConnection, rotation: &Rotation) -> QueryResult<Option<Handover>> {
-    let Rotation { id, from, presented, next } = rotation;
-    diesel::update(
-        sessions::table
-            .filter(sessions::id.eq(*id))
-            .filter(sessions::generation.eq(i64::from(from.generation)))
-            .filter(sessions::branch.eq(i64::from(from.branch)))
-            .filter(sessions::token_hash.eq(*presented))
-            .filter(sessions::revoked_at.is_null())
-            .filter(sessions::idle_expires_at.gt(next.now))
-            .filter(sessions::expires_at.gt(next.now)),
-    )
-    .set((sessions::previous_hash.eq(sessions::token_hash.nullable()), Generation::from(next)))
-    .returning((sessions::roles, sessions::transport))
-    .get_result(conn)
-    .optional()
 }
 
 /// Recovers: the successor at `from` was lost on its way, and `next`, a branch beside it, takes its place.
@@ -174,34 +156,31 @@ pub fn count_streak(conn: &mut AnyConnection, id: SessionId, generation: u32, st
 
 /// The session with this id, live or not.
 pub fn find(conn: &mut AnyConnection, id: SessionId) -> QueryResult<Option<SessionRow>> {
-    let row: Option<RawRow> = sessions::table
-        .filter(sessions::id.eq(id))
-        .select((
-            (
-                sessions::user_id,
-                sessions::generation,
-                sessions::branch,
-                sessions::token_hash,
-                sessions::previous_hash,
-                sessions::salt,
-                sessions::key_id,
-                sessions::rotated_at,
-                sessions::branched_at,
-                sessions::confirmed_at,
-            ),
-            (
-                sessions::access_expires_at,
-                sessions::idle_expires_at,
-                sessions::expires_at,
-                sessions::revoked_at,
-                sessions::roles,
-                sessions::transport,
-                sessions::repeat_streak,
-                sessions::streak_generation,
-                sessions::ip_address,
-            ),
-        ))
-        .first(conn)
-        .optional()?;
+    let session = sessions::table.filter(sessions::id.eq(id)).select((
+        (
+            sessions::user_id,
+            sessions::generation,
+            sessions::branch,
+            sessions::token_hash,
+            sessions::previous_hash,
+            sessions::salt,
+            sessions::key_id,
+            sessions::rotated_at,
+            sessions::branched_at,
+            sessions::confirmed_at,
+        ),
+        (
+            sessions::access_expires_at,
+            sessions::idle_expires_at,
+            sessions::expires_at,
+            sessions::revoked_at,
+            sessions::roles,
+            sessions::transport,
+            sessions::repeat_streak,
+            sessions::streak_generation,
+            sessions::ip_address,
+        ),
+    ));
+    let row: Option<RawRow> = prepared!(conn, conn => session.get_result(conn)).optional()?;
     row.map(SessionRow::try_from).transpose()
 }

@@ -1,15 +1,117 @@
-//! Many rotations in one statement, which only PostgreSQL has. Its counterpart on SQLite is
-//! [`advance`](super::advance), once for each, in one transaction.
+//! Rotations as text: the statements that everything else waits for. Built by diesel, an UPDATE is put together and parsed
+//! anew each time, which takes SQLite longer than carrying it out; written out, it is prepared once.
+//!
+//! One rotation is one statement on either database. Many are one statement on PostgreSQL; on SQLite, where nothing
+//! is sent anywhere, they are one each, in one transaction.
 
+use diesel::backend::Backend;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::serialize::ToSql;
 use diesel::sql_types::{Array, BigInt, Binary, Nullable, Text};
 
-use super::advance;
 use super::rows::{Handover, Rotation};
 use crate::ids::SessionId;
 use crate::store::AnyConnection;
+use crate::tokens::refresh::TokenDigest;
+
+/// Rotates. `None`: what was presented is not the current token of a live session.
+pub fn advance(conn: &mut AnyConnection, rotation: &Rotation) -> QueryResult<Option<Handover>> {
+    match conn {
+        AnyConnection::Sqlite(sqlite) => Advance::of(rotation).get_result(sqlite).optional(),
+        AnyConnection::Postgresql(postgresql) => Advance::of(rotation).get_result(postgresql).optional(),
+    }
+}
+
+/// One rotation.
+struct Advance<'a> {
+    id: SessionId,
+    generation: i64,
+    branch: i64,
+    at: i64,
+    access_end: i64,
+    idle_end: i64,
+    rotation: &'a Rotation,
+}
+
+impl<'a> Advance<'a> {
+    fn of(rotation: &'a Rotation) -> Self {
+        let next = &rotation.next;
+        Self {
+            id: rotation.id,
+            generation: rotation.from.generation.into(),
+            branch: rotation.from.branch.into(),
+            at: next.now.as_micros(),
+            access_end: next.access_expires_at.as_micros(),
+            idle_end: next.idle_expires_at.as_micros(),
+            rotation,
+        }
+    }
+}
+
+impl<DB> QueryFragment<DB> for Advance<'_>
+where
+    DB: Backend,
+    i64: ToSql<BigInt, DB>,
+    SessionId: ToSql<Binary, DB>,
+    TokenDigest: ToSql<Binary, DB>,
+    [u8]: ToSql<Binary, DB>,
+    str: ToSql<Text, DB>,
+    Option<String>: ToSql<Nullable<Text>, DB>,
+    String: ToSql<Text, DB>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        let Rotation { presented, next, .. } = self.rotation;
+        out.push_sql(
+            "UPDATE sessions SET generation = generation + 1, branch = 0, previous_hash = token_hash, token_hash = ",
+        );
+        out.push_bind_param::<Binary, _>(&next.token_hash)?;
+        out.push_sql(", salt = ");
+        out.push_bind_param::<Binary, [u8]>(next.salt.as_slice())?;
+        out.push_sql(", key_id = ");
+        out.push_bind_param::<Text, _>(&next.key_id)?;
+        out.push_sql(", rotated_at = ");
+        out.push_bind_param::<BigInt, _>(&self.at)?;
+        out.push_sql(", branched_at = ");
+        out.push_bind_param::<BigInt, _>(&self.at)?;
+        out.push_sql(", confirmed_at = NULL, access_expires_at = ");
+        out.push_bind_param::<BigInt, _>(&self.access_end)?;
+        out.push_sql(", idle_expires_at = ");
+        out.push_bind_param::<BigInt, _>(&self.idle_end)?;
+        out.push_sql(", last_used_at = ");
+        out.push_bind_param::<BigInt, _>(&self.at)?;
+        out.push_sql(", user_agent = ");
+        out.push_bind_param::<Nullable<Text>, _>(&next.device.user_agent)?;
+        out.push_sql(", ip_address = ");
+        out.push_bind_param::<Nullable<Text>, _>(&next.device.ip_address)?;
+        out.push_sql(" WHERE id = ");
+        out.push_bind_param::<Binary, _>(&self.id)?;
+        out.push_sql(" AND generation = ");
+        out.push_bind_param::<BigInt, _>(&self.generation)?;
+        out.push_sql(" AND branch = ");
+        out.push_bind_param::<BigInt, _>(&self.branch)?;
+        out.push_sql(" AND token_hash = ");
+        out.push_bind_param::<Binary, _>(presented)?;
+        out.push_sql(" AND revoked_at IS NULL AND idle_expires_at > ");
+        out.push_bind_param::<BigInt, _>(&self.at)?;
+        out.push_sql(" AND expires_at > ");
+        out.push_bind_param::<BigInt, _>(&self.at)?;
+        out.push_sql(" RETURNING roles, transport");
+        Ok(())
+    }
+}
+
+impl QueryId for Advance<'_> {
+    type QueryId = Advance<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for Advance<'_> {
+    type SqlType = (Text, Text);
+}
+
+impl<C: diesel::Connection> RunQueryDsl<C> for Advance<'_> {}
 
 /// Does for each of `rotations`, of as many sessions, what [`advance`] does for one. Those that it rotated are returned, in
 /// no order.

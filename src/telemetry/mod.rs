@@ -3,10 +3,13 @@
 //! Our own targets say nothing secret at any level. Others might: below `INFO` the HTTP stack prints
 //! whole requests. So whatever `log.level` asks for, other crates are heard from `INFO` up only.
 
+mod json;
+
 use std::io::IsTerminal as _;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{EnvFilter, ParseError, filter_fn};
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, fmt, registry};
@@ -51,7 +54,7 @@ pub fn start(log: &Log) -> Result<(), LogError> {
     let layer = if text {
         layer.with_ansi(std::io::stderr().is_terminal()).boxed()
     } else {
-        layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+        layer.fmt_fields(JsonFields::new()).event_format(json::Json).boxed()
     };
     registry().with(layer.with_filter(harmless)).with(wanted).try_init()?;
     // Where it happened is enough to find it; what it says might quote a request.
