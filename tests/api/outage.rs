@@ -132,21 +132,37 @@ mod embedded {
         }
     }
 
+    /// What a log begins with (sqlite.org/walformat.html), with numbers that no log before had: an index that is made of it
+    /// is like none that there was, not even the one of an empty log.
+    fn head_of_another_log() -> Vec<u8> {
+        let words: [u32; 6] = [0x377f_0683, 3_007_000, 4096, 1, 0x0bad_cafe, 0x0bad_f00d];
+        let (mut one, mut other) = (0_u32, 0_u32);
+        for pair in words.chunks(2) {
+            one = one.wrapping_add(pair[0]).wrapping_add(other);
+            other = other.wrapping_add(pair[1]).wrapping_add(one);
+        }
+        words.into_iter().chain([one, other]).flat_map(u32::to_be_bytes).collect()
+    }
+
     #[test]
     fn a_database_of_garbage_is_an_outage_and_no_ones_fault() {
         let home = Home::new();
         let app = TestApp::start(&home);
         let pair = app.sign_up(ADA);
         empty_the_log(&home);
-        // The index of the log comes last: whoever has pages of the database in memory believes them for as long as it
-        // says that nothing was written. It is mapped by the server and must keep its length.
-        for file in ["countersign.db", "countersign.db-wal", "countersign.db-shm"] {
+        // The index of the log comes last, and is made anew of the log by whoever reads next: whoever has pages of the
+        // database in memory believes them for as long as the index is the one of then. The server has mapped it, so it
+        // keeps its length.
+        let spoil = |file: &str, garbage: &dyn Fn(u64) -> Vec<u8>| {
             let path = home.database().file().with_file_name(file);
             let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
             let length = file.metadata().unwrap().len();
-            let length = if path.ends_with("countersign.db-shm") { length } else { length.max(65_536) };
-            file.write_all(&vec![0x5a; usize::try_from(length).unwrap()]).unwrap();
-        }
+            file.write_all(&garbage(length)).unwrap();
+        };
+        let garbage = |length: u64| vec![0x5a; usize::try_from(length).unwrap()];
+        spoil("countersign.db", &|length| garbage(length.max(65_536)));
+        spoil("countersign.db-wal", &|_| [head_of_another_log(), garbage(65_536)].concat());
+        spoil("countersign.db-shm", &garbage);
         std::thread::sleep(Duration::from_millis(1_600));
         for answer in reads(&app, &pair).into_iter().chain([app.refresh(&pair.refresh), app.confirm(&pair.access)]) {
             assert_unavailable(answer);

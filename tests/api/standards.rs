@@ -38,7 +38,9 @@ fn a_refresh_token_that_cannot_be_used_is_an_invalid_grant_that_says_no_more_tha
     };
     let first = app.sign_up(ADA);
     let (message, signature) = first.refresh.rsplit_once('.').unwrap();
-    let other_server = TestApp::start(&Home::new());
+    let elsewhere = Home::new();
+    let other_secret = "a-secret-that-no-other-server-has-0123456789";
+    let other_server = TestApp::start_with(config(&elsewhere).with("tokens.refresh_secret", other_secret), clock());
     let foreign = other_server.sign_up(ADA);
     let worthless = [
         "x",

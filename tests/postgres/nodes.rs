@@ -15,6 +15,9 @@ const ADA: &str = "ada@example.com";
 /// How soon a revocation is felt by another node.
 const SOON: Duration = Duration::from_secs(1);
 
+/// How a session ends, and what ends it.
+type Way<'a> = (&'a str, &'a dyn Fn(&Value));
+
 fn two_nodes() -> (Home, Server, Server) {
     let home = Home::new();
     let (one, other) = (home.serve(&[]), home.serve(&[]));
@@ -82,7 +85,7 @@ pub fn what_one_node_ends_is_over_on_all_within_a_second() {
     let (_home, one, other) = two_nodes();
     let stays = one.register(ADA);
     let me = json!({ "current_password": PASSWORD, "new_password": "another inimitable turnip" });
-    let by: [(&str, &dyn Fn(&Value)); 4] = [
+    let by: [Way; 4] = [
         ("logging out", &|pair| {
             let body = json!({ "refresh_token": pair["refresh_token"] });
             assert_eq!(one.post("/v1/auth/logout", &body).status, 204);

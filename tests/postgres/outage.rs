@@ -42,12 +42,12 @@ impl Told {
 }
 
 /// Somebody who is signed in, and the node that they ask.
-struct Asker {
+struct Somebody {
     http: Client,
     url: String,
 }
 
-impl Asker {
+impl Somebody {
     fn of(server: &Server) -> Self {
         let http = Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
         Self { http, url: format!("http://{}", server.address) }
@@ -62,7 +62,7 @@ impl Asker {
             request = request.json(body);
         }
         let began = Instant::now();
-        let answer = request.send().expect("an answer");
+        let answer = request.send().unwrap();
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let retry_after = headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
         let body = answer.json().unwrap_or(Value::Null);
@@ -131,9 +131,9 @@ fn cluster() -> Cluster {
 }
 
 /// A node, and somebody who has signed in there.
-fn node(home: &Home, environment: &[(&str, &str)]) -> (Server, Asker, Value) {
+fn node(home: &Home, environment: &[(&str, &str)]) -> (Server, Somebody, Value) {
     let server = home.serve(environment);
-    let client = Asker::of(&server);
+    let client = Somebody::of(&server);
     let pair = server.register(ADA);
     (server, client, pair)
 }
@@ -271,7 +271,7 @@ pub fn a_server_without_a_free_connection_is_an_outage_and_then_none() {
     home.migrate();
     let taken = fill(&cluster.url());
     let server = home.serve(&[]);
-    let client = Asker::of(&server);
+    let client = Somebody::of(&server);
     assert_eq!(client.ask(Method::GET, "/health/live", None, None).status, 200);
     client.ready().is_an_outage();
     let crowd: Vec<Told> = thread::scope(|scope| {
@@ -304,7 +304,7 @@ pub fn a_node_may_start_before_its_database() {
     home.migrate();
     cluster.halt();
     let server = home.serve(&[]);
-    let client = Asker::of(&server);
+    let client = Somebody::of(&server);
     assert_eq!(client.ask(Method::GET, "/health/live", None, None).status, 200);
     client.ready().is_an_outage();
     client.register(ADA).is_an_outage();
@@ -336,7 +336,7 @@ pub fn of_several_hosts_the_one_that_takes_writes_is_found() {
     for ports in [[standby.port(), primary.port()], [nobody, primary.port()], [primary.port(), nobody]] {
         let url = through(&home, primary.port(), &ports);
         let server = home.serve(&[("DATABASE_URL", &url)]);
-        let client = Asker::of(&server);
+        let client = Somebody::of(&server);
         let email = format!("user{}@example.com", ports[0]);
         let pair = server.register(&email);
         assert_eq!(client.refresh(&pair).status, 200);
