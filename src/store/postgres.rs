@@ -123,7 +123,7 @@ impl Server {
 fn do_sessions_last(connection: &mut PgConnection, other: &mut PgConnection) -> Result<bool, StoreError> {
     let setting = || sql::<Nullable<Text>>("current_setting('countersign.probe', true)");
     let mut token = [0; 12];
-    rand::fill(&mut token).map_err(|_| StoreError::Broken("no randomness to be had".into()))?;
+    rand::fill(&mut token).map_err(|error| StoreError::Broken(error.to_string().into()))?;
     let left = Some(URL_SAFE_NO_PAD.encode(token));
     connection.batch_execute(&format!("SET countersign.probe = '{}'", left.as_deref().unwrap_or_default()))?;
     let mut last = true;

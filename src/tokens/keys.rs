@@ -70,7 +70,7 @@ pub struct Key {
 /// What signs. jsonwebtoken would prepare a key anew for each signature, which takes longer than signing, so keys are kept
 /// as its backend has prepared them. What is checked is checked by jsonwebtoken.
 enum Signing {
-    Hs256(hmac::Key),
+    Hs256(Box<hmac::Key>),
     Es256(EcdsaKeyPair),
     EdDsa(Ed25519KeyPair),
     Rs256(RsaKeyPair),
@@ -85,7 +85,7 @@ impl Key {
     pub fn from_secret(secret: &Secret) -> Result<Self, KeyError> {
         let mut kid = [0; 16];
         derive(secret, b"countersign key id v1", &mut kid)?;
-        let signing = Signing::Hs256(hmac::Key::new(hmac::HMAC_SHA256, secret.expose()));
+        let signing = Signing::Hs256(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret.expose())));
         let verifying = DecodingKey::from_secret(secret.expose());
         Ok(Self::new(URL_SAFE_NO_PAD.encode(kid), (Algorithm::HS256, "HS256"), signing, verifying, None))
     }
