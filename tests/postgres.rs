@@ -1,5 +1,5 @@
 //! What touches the database, once more on PostgreSQL: the tests of the other programs, each in a process of its own with
-//! a schema of its own, and beside them what only PostgreSQL has (`nodes`, `outage`, `schema`, `start`).
+//! a schema of its own, and beside them what only PostgreSQL has (`nodes`, `outage`, `pooler`, `schema`, `start`).
 //!
 //! The server is the one that `TEST_POSTGRES_URL` names, else a private one of the binaries on this machine. Where there
 //! is neither, these tests are reported as ignored; with `CI` in the environment they fail instead. Tests about the files
@@ -16,6 +16,8 @@ mod again;
 mod nodes;
 #[path = "postgres/outage.rs"]
 mod outage;
+#[path = "postgres/pooler.rs"]
+mod pooler;
 #[path = "postgres/schema.rs"]
 mod schema;
 #[path = "postgres/start.rs"]
@@ -67,6 +69,12 @@ const WITH_PROGRAMS: &[Test] = tests! {
         a_promoted_standby_is_found_without_a_restart;
 };
 
+/// Those that also start a pooler.
+const WITH_A_POOLER: &[Test] = tests! {
+    pooler: everything_works_through_a_pooler_in_transaction_mode,
+        everything_works_through_a_pooler_in_session_mode;
+};
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     if std::env::var_os(TOLD).is_some() {
@@ -77,14 +85,15 @@ fn main() -> ExitCode {
                 Ok(())
             })
         };
-        let trials = WITH_A_SERVER.iter().chain(WITH_PROGRAMS).map(trial).collect();
+        let trials = WITH_A_SERVER.iter().chain(WITH_PROGRAMS).chain(WITH_A_POOLER).map(trial).collect();
         return libtest_mimic::run(&arguments, trials).exit_code();
     }
 
     let programs = cluster::installed().err();
     let server = if std::env::var_os(cluster::URL).is_some() { None } else { programs.clone() };
-    if let Some(missing) = programs.as_ref().or(server.as_ref()) {
-        eprintln!("postgres: {missing} (Debian: postgresql)");
+    let pooler = programs.clone().or(pooler::installed().err());
+    if let Some(missing) = programs.as_ref().or(server.as_ref()).or(pooler.as_ref()) {
+        eprintln!("postgres: {missing} (Debian: postgresql, pgbouncer)");
         if std::env::var_os("CI").is_some() {
             return ExitCode::FAILURE;
         }
@@ -97,8 +106,10 @@ fn main() -> ExitCode {
             Trial::test(*name, move || run.finish()).with_ignored_flag(missing)
         })
     };
-    let mut trials: Vec<Trial> =
-        own(WITH_A_SERVER, server.is_some()).chain(own(WITH_PROGRAMS, programs.is_some())).collect();
+    let mut trials: Vec<Trial> = own(WITH_A_SERVER, server.is_some())
+        .chain(own(WITH_PROGRAMS, programs.is_some()))
+        .chain(own(WITH_A_POOLER, pooler.is_some()))
+        .collect();
     let again = match again::programs() {
         Ok(programs) => programs,
         Err(error) => {

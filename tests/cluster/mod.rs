@@ -182,6 +182,11 @@ impl Cluster {
         Ok(standby)
     }
 
+    /// Where it keeps what it has, and goes when it goes.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
@@ -191,7 +196,7 @@ impl Cluster {
     }
 
     /// As somebody who is not root, which PostgreSQL insists on.
-    fn as_the_server_runs(&self, program: impl AsRef<Path>) -> Command {
+    pub fn as_the_server_runs(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         command.env("LC_ALL", "C").current_dir(self.folder.path()).stdin(Stdio::null());
         if let Some((user, group)) = unprivileged() {
