@@ -159,6 +159,20 @@ impl Cluster {
         Ok(())
     }
 
+    /// What the server is told from its next start on, as `name=value`.
+    pub fn set(&mut self, settings: &[&str]) {
+        self.settings.extend(settings.iter().map(|setting| (*setting).to_owned()));
+    }
+
+    /// Makes a file the server's own.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn give(&self, file: &Path) -> Result<(), String> {
+        unprivileged().map_or(Ok(()), |(user, group)| chown(file, Some(user), Some(group)).map_err(told))
+    }
+
     /// Makes another cluster of a running one, that follows it and lets nobody write.
     ///
     /// # Errors
