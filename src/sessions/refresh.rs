@@ -351,3 +351,7 @@ impl Attempt {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "refresh_tests.rs"]
+mod tests;
