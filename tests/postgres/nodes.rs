@@ -199,6 +199,10 @@ pub fn many_sessions_refresh_on_two_nodes_at_once() {
     let exact = "SELECT count(*) FROM sessions WHERE generation = 2 AND branch = 0 AND revoked_at IS NULL";
     assert_eq!(database.number(exact), i64::try_from(SESSIONS).unwrap());
     assert_eq!(database.number("SELECT count(*) FROM sessions"), i64::try_from(SESSIONS).unwrap());
+    for node in [one, other] {
+        let log = node.stop();
+        assert!(!log.contains("a batch of refreshes failed"), "they stood in each other's way: {log}");
+    }
 }
 
 pub fn a_refresh_on_one_node_and_a_log_out_on_the_other_leave_no_live_session() {

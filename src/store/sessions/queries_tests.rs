@@ -131,6 +131,35 @@ fn a_rotation_needs_the_place_the_token_and_a_session_that_has_not_ended() {
     }
 }
 
+/// Otherwise two nodes, each with the same sessions in another order, would wait for each other.
+#[test]
+fn of_many_rotations_rows_are_taken_in_the_order_of_their_ids() {
+    let table = Table::new();
+    let mut holder = table._database.connect();
+    // On SQLite nobody holds a row.
+    if matches!(holder, AnyConnection::Sqlite(_)) {
+        return;
+    }
+    let mut ids = [table.id, table.bystander];
+    ids.sort_by_key(|id| *id.as_bytes());
+    let hold = |holder: &mut AnyConnection, id: SessionId, how: &str| {
+        let row = diesel::sql_query(format!("SELECT 1 FROM sessions WHERE id = $1 FOR UPDATE {how}"));
+        row.bind::<diesel::sql_types::Binary, _>(id).execute(holder).unwrap();
+    };
+    let [low, high] = ids.map(|id| Rotation { id, from: HERE, presented: CURRENT, next: next() });
+    // As the store's connections are set up, since the order is that of the plan.
+    let store = table._database.store();
+    std::thread::scope(|scope| {
+        diesel::sql_query("BEGIN").execute(&mut holder).unwrap();
+        hold(&mut holder, low.id, "");
+        let rotated = scope.spawn(|| store.read_blocking(|conn| advance_all(conn, &[&high, &low])).unwrap().len());
+        std::thread::sleep(Duration::from_millis(300));
+        hold(&mut holder, high.id, "NOWAIT");
+        diesel::sql_query("COMMIT").execute(&mut holder).unwrap();
+        assert_eq!(rotated.join().unwrap(), 2);
+    });
+}
+
 #[test]
 fn a_rotation_keeps_what_it_replaces_and_forgets_the_confirmation() {
     for together in [false, true] {
