@@ -18,6 +18,9 @@ use crate::store::{Store, StoreError, sessions};
 const POLL: Duration = Duration::from_millis(250);
 /// From this age on, what is in memory is not believed: a revocation is felt everywhere within a second.
 const STALE: Duration = Duration::from_secs(1);
+/// From this age on, the node is not ready. Longer than [`STALE`], in which guards ask for themselves: a busy machine
+/// should not lose its nodes to a poll that came a little late.
+const UNINFORMED: Duration = Duration::from_secs(5);
 /// How far back a poll looks, so that a commit that came late is not missed, and how long an ended
 /// session is remembered after its last access token, for clocks that differ.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -86,9 +89,10 @@ impl Revocations {
         }
     }
 
-    /// Whether the database has been heard of at all, and so what time it is for all nodes.
-    pub fn has_learnt(&self) -> bool {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).learnt.is_some()
+    /// Whether the database was heard of lately: what time it is for all nodes, and who is signed out.
+    pub fn is_informed(&self) -> bool {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.learnt.is_some_and(|learnt| learnt.elapsed() <= UNINFORMED)
     }
 
     /// Remembers sessions that this process has just ended.
