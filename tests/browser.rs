@@ -119,7 +119,6 @@ impl Page {
         area.paste(&body.to_string());
     }
 
-    /// Puts the call at the top of the window.
     /// What is to be seen with this operation at the top.
     fn showing(&self, operation: &str) -> Vec<u8> {
         self.browser.run(&format!("document.getElementById('operations-{operation}').scrollIntoView()"));
