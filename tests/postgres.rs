@@ -1,5 +1,6 @@
 //! What touches the database, once more on PostgreSQL: the tests of the other programs, each in a process of its own with
-//! a schema of its own, and beside them what only PostgreSQL has (`nodes`, `outage`, `schema`, `start`).
+//! a schema of its own, and beside them what only PostgreSQL has (`clocks`, `hot`, `nodes`, `outage`,
+//! `pooler`, `schema`, `start`, `tls`).
 //!
 //! The server is the one that `TEST_POSTGRES_URL` names, else a private one of the binaries on this machine. Where there
 //! is neither, these tests are reported as ignored; with `CI` in the environment they fail instead. Tests about the files
@@ -12,14 +13,22 @@ mod process;
 
 #[path = "postgres/again.rs"]
 mod again;
+#[path = "postgres/clocks.rs"]
+mod clocks;
+#[path = "postgres/hot.rs"]
+mod hot;
 #[path = "postgres/nodes.rs"]
 mod nodes;
 #[path = "postgres/outage.rs"]
 mod outage;
+#[path = "postgres/pooler.rs"]
+mod pooler;
 #[path = "postgres/schema.rs"]
 mod schema;
 #[path = "postgres/start.rs"]
 mod start;
+#[path = "postgres/tls.rs"]
+mod tls;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
@@ -53,6 +62,7 @@ const WITH_A_SERVER: &[Test] = tests! {
         identical_refreshes_on_two_nodes_at_once_are_one_rotation_with_one_successor,
         many_sessions_refresh_on_two_nodes_at_once,
         a_refresh_on_one_node_and_a_log_out_on_the_other_leave_no_live_session;
+    clocks: nodes_whose_clocks_are_an_hour_wrong_agree_with_all_others;
     outage: a_table_that_somebody_holds_is_an_outage_with_an_end,
         a_database_that_answers_nothing_makes_the_node_not_ready;
 };
@@ -65,6 +75,20 @@ const WITH_PROGRAMS: &[Test] = tests! {
         a_node_may_start_before_its_database,
         of_several_hosts_the_one_that_takes_writes_is_found,
         a_promoted_standby_is_found_without_a_restart;
+    hot: a_refresh_updates_its_row_in_place_and_the_table_does_not_grow;
+    tls: a_server_that_does_not_encrypt_is_not_spoken_to_where_that_is_required;
+};
+
+/// Those that also make certificates.
+const WITH_OPENSSL: &[Test] = tests! {
+    tls: a_server_with_the_right_certificate_is_spoken_to_in_secret,
+        a_server_that_is_not_the_right_one_is_not_spoken_to;
+};
+
+/// Those that also start a pooler.
+const WITH_A_POOLER: &[Test] = tests! {
+    pooler: everything_works_through_a_pooler_in_transaction_mode,
+        everything_works_through_a_pooler_in_session_mode;
 };
 
 fn main() -> ExitCode {
@@ -77,14 +101,16 @@ fn main() -> ExitCode {
                 Ok(())
             })
         };
-        let trials = WITH_A_SERVER.iter().chain(WITH_PROGRAMS).map(trial).collect();
+        let trials = [WITH_A_SERVER, WITH_PROGRAMS, WITH_OPENSSL, WITH_A_POOLER].concat().iter().map(trial).collect();
         return libtest_mimic::run(&arguments, trials).exit_code();
     }
 
     let programs = cluster::installed().err();
     let server = if std::env::var_os(cluster::URL).is_some() { None } else { programs.clone() };
-    if let Some(missing) = programs.as_ref().or(server.as_ref()) {
-        eprintln!("postgres: {missing} (Debian: postgresql)");
+    let openssl = programs.clone().or(tls::installed().err());
+    let pooler = programs.clone().or(pooler::installed().err());
+    if let Some(missing) = [&programs, &server, &openssl, &pooler].into_iter().flatten().next() {
+        eprintln!("postgres: {missing} (Debian: postgresql, openssl, pgbouncer)");
         if std::env::var_os("CI").is_some() {
             return ExitCode::FAILURE;
         }
@@ -97,8 +123,11 @@ fn main() -> ExitCode {
             Trial::test(*name, move || run.finish()).with_ignored_flag(missing)
         })
     };
-    let mut trials: Vec<Trial> =
-        own(WITH_A_SERVER, server.is_some()).chain(own(WITH_PROGRAMS, programs.is_some())).collect();
+    let mut trials: Vec<Trial> = own(WITH_A_SERVER, server.is_some())
+        .chain(own(WITH_PROGRAMS, programs.is_some()))
+        .chain(own(WITH_OPENSSL, openssl.is_some()))
+        .chain(own(WITH_A_POOLER, pooler.is_some()))
+        .collect();
     let again = match again::programs() {
         Ok(programs) => programs,
         Err(error) => {

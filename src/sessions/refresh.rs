@@ -357,3 +357,7 @@ impl Attempt {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "refresh_tests.rs"]
+mod tests;

@@ -153,3 +153,28 @@ fn a_panic_after_the_commit_costs_neither_the_answer_nor_the_writer() {
         assert_eq!(count(&store), 2);
     });
 }
+
+#[test]
+fn one_write_more_than_may_wait_is_refused_at_once() {
+    let (database, store) = store();
+    run(async {
+        let hold = hold(&store, &database);
+        let crowd = async {
+            // Until all who write are busy.
+            tokio::time::sleep(Duration::from_millis(80)).await;
+            let timed = |write| async {
+                let began = Instant::now();
+                let outcome: Result<(), StoreError> = Box::pin(write).await;
+                (outcome, began.elapsed())
+            };
+            join_all((0..super::QUEUE + 10).map(|_| timed(store.write(|_| Ok(()))))).await
+        };
+        let (_, outcomes) = futures_util::future::join(hold, crowd).await;
+        let (done, refused): (Vec<_>, Vec<_>) = outcomes.iter().partition(|(outcome, _)| outcome.is_ok());
+        assert_eq!((done.len(), refused.len()), (super::QUEUE, 10));
+        for (outcome, took) in refused {
+            assert!(matches!(outcome, Err(StoreError::Busy)), "{outcome:?}");
+            assert!(*took < Duration::from_millis(50), "{took:?}");
+        }
+    });
+}

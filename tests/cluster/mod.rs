@@ -159,6 +159,20 @@ impl Cluster {
         Ok(())
     }
 
+    /// What the server is told from its next start on, as `name=value`.
+    pub fn set(&mut self, settings: &[&str]) {
+        self.settings.extend(settings.iter().map(|setting| (*setting).to_owned()));
+    }
+
+    /// Makes a file the server's own.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn give(&self, file: &Path) -> Result<(), String> {
+        unprivileged().map_or(Ok(()), |(user, group)| chown(file, Some(user), Some(group)).map_err(told))
+    }
+
     /// Makes another cluster of a running one, that follows it and lets nobody write.
     ///
     /// # Errors
@@ -182,6 +196,11 @@ impl Cluster {
         Ok(standby)
     }
 
+    /// Where it keeps what it has, and goes when it goes.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
@@ -191,7 +210,7 @@ impl Cluster {
     }
 
     /// As somebody who is not root, which PostgreSQL insists on.
-    fn as_the_server_runs(&self, program: impl AsRef<Path>) -> Command {
+    pub fn as_the_server_runs(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         command.env("LC_ALL", "C").current_dir(self.folder.path()).stdin(Stdio::null());
         if let Some((user, group)) = unprivileged() {

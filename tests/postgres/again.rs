@@ -15,7 +15,11 @@ struct Suite {
 }
 
 const SUITES: [Suite; 8] = [
-    Suite { name: "unit", target: "countersign", includes: |name| within(name, &["store", "janitor"]) },
+    Suite {
+        name: "unit",
+        target: "countersign",
+        includes: |name| within(name, &["store", "janitor"]) || name.starts_with("sessions::refresh::"),
+    },
     // Tokens, bytes and the page that describes it all are the same whatever stores what.
     Suite {
         name: "api",

@@ -24,18 +24,18 @@ fn two_nodes() -> (Home, Server, Server) {
     (home, one, other)
 }
 
-fn text(body: &Value, member: &str) -> String {
+pub(super) fn text(body: &Value, member: &str) -> String {
     body[member].as_str().unwrap_or_else(|| panic!("no {member} in {body}")).to_owned()
 }
 
-fn ask(node: SocketAddr, method: &str, path: &str, access_token: &str, body: &Value) -> (u16, Value) {
+pub(super) fn ask(node: SocketAddr, method: &str, path: &str, access_token: &str, body: &Value) -> (u16, Value) {
     let bearer = format!("Bearer {access_token}");
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
     let answer = Connection::open(node).unwrap().send(method, path, &headers, &body.to_string()).unwrap();
     (answer.status, answer.body)
 }
 
-fn works(node: &Server, pair: &Value) -> bool {
+pub(super) fn works(node: &Server, pair: &Value) -> bool {
     match ask(node.address, "GET", "/v1/users/me", &text(pair, "access_token"), &Value::Null) {
         (200, _) => true,
         (401, _) => false,
@@ -43,13 +43,13 @@ fn works(node: &Server, pair: &Value) -> bool {
     }
 }
 
-fn refresh(node: SocketAddr, pair: &Value) -> (u16, Value) {
+pub(super) fn refresh(node: SocketAddr, pair: &Value) -> (u16, Value) {
     let answer = Connection::open(node).unwrap().refresh(&text(pair, "refresh_token")).unwrap();
     (answer.status, answer.body)
 }
 
 #[track_caller]
-fn rotate(node: &Server, pair: &Value) -> Value {
+pub(super) fn rotate(node: &Server, pair: &Value) -> Value {
     let (status, next) = refresh(node.address, pair);
     assert_eq!(status, 200, "{next}");
     assert_ne!(next["refresh_token"], pair["refresh_token"]);
@@ -57,7 +57,7 @@ fn rotate(node: &Server, pair: &Value) -> Value {
     next
 }
 
-fn log_in(node: &Server) -> Value {
+pub(super) fn log_in(node: &Server) -> Value {
     let answer = node.post("/v1/auth/login", &json!({ "email": ADA, "password": PASSWORD }));
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.body

@@ -1,0 +1,297 @@
+//! Refreshes that arrive together: committed together, each with a verdict of its own.
+
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection as _;
+use diesel::prelude::*;
+use futures_util::future::{join, join_all};
+use tokio::time::{sleep, timeout};
+
+use super::*;
+use crate::clock::Clock;
+use crate::secret::Secret;
+use crate::sessions::offenders::Offenders;
+use crate::sessions::revocations::Revocations;
+use crate::sessions::{Lifetimes, Transport};
+use crate::store::Store;
+use crate::store::columns::Roles;
+use crate::store::sessions::NewSession;
+use crate::store::testing::TestDatabase;
+use crate::tokens::access::AccessTokens;
+use crate::tokens::keys::{Key, KeyRing};
+
+const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+
+const AN_HOUR: Duration = Duration::from_secs(3_600);
+
+/// Until whoever was asked to wait does.
+const A_MOMENT: Duration = Duration::from_millis(150);
+
+/// The service stands behind its database, so that it goes first.
+struct World {
+    sessions: Sessions,
+    database: TestDatabase,
+}
+
+/// A session's id and current token.
+type Held = (SessionId, String);
+
+impl World {
+    fn new() -> Self {
+        let database = TestDatabase::new();
+        let (store, clock) = (database.store(), Clock::manual(NOW));
+        let secret = Secret::new([7; 32]);
+        let issuer = "http://issuer.test".to_owned();
+        let ring = KeyRing::new(Key::from_secret(&secret).unwrap(), Vec::new());
+        let access = AccessTokens::new(ring, issuer.clone(), &[], None, "countersign".into(), AN_HOUR);
+        let refresh = RefreshTokens::new(&Secret::new([9; 32]), &[], issuer, Vec::new()).unwrap();
+        let policy = Policy {
+            overlap: Duration::from_secs(30),
+            recovery: AN_HOUR,
+            max_recoveries: 3,
+            adopt_ahead: true,
+            max_repeat_streak: 0,
+        };
+        let sessions = Sessions::new(
+            store.clone(),
+            clock.clone(),
+            Arc::new(access),
+            Arc::new(refresh),
+            Revocations::start(store, clock).unwrap(),
+            Lifetimes { idle: AN_HOUR, absolute: 24 * AN_HOUR },
+            policy,
+            Offenders::new(false),
+        );
+        Self { sessions, database }
+    }
+
+    fn store(&self) -> &Store {
+        &self.sessions.0.store
+    }
+
+    /// Opens so many sessions.
+    fn open(&self, count: usize) -> Vec<Held> {
+        let mut connection = self.database.connect();
+        let refresh = &self.sessions.0.refresh;
+        (0..count)
+            .map(|_| {
+                let (id, user_id) = (SessionId::generate(), UserId::generate());
+                let (idle_expires_at, expires_at) = (NOW.plus(AN_HOUR), NOW.plus(24 * AN_HOUR));
+                let minted = refresh.first(user_id, id, expires_at, NOW, idle_expires_at).unwrap();
+                let new = NewSession {
+                    id,
+                    user_id,
+                    token_hash: minted.digest,
+                    key_id: refresh.active_kid().to_owned(),
+                    now: NOW,
+                    access_expires_at: NOW.plus(AN_HOUR),
+                    idle_expires_at,
+                    expires_at,
+                    transport: Transport::Body,
+                    device_name: None,
+                    device: Device::default(),
+                };
+                sessions::insert(&mut connection, &new, &Roles::default()).unwrap();
+                (id, minted.token.expose().to_owned())
+            })
+            .collect()
+    }
+
+    async fn refresh(&self, held: &Held) -> Result<TokenPair, RefreshError> {
+        self.sessions.refresh(&held.1, Device::default()).await
+    }
+
+    /// Refreshes `first`, whose commit somebody holds up until `others` have been waiting for a while.
+    async fn behind<T>(&self, first: &Held, others: impl Future<Output = T>) -> T {
+        let mut holder = self.database.connect();
+        holder
+            .batch_execute(&match holder {
+                AnyConnection::Sqlite(_) => "BEGIN IMMEDIATE".to_owned(),
+                AnyConnection::Postgresql(_) => {
+                    format!("BEGIN; SELECT 1 FROM sessions WHERE id = {} FOR UPDATE", sql(&holder, first.0))
+                }
+            })
+            .unwrap();
+        let others = async {
+            sleep(A_MOMENT).await;
+            others.await
+        };
+        let release = async {
+            sleep(3 * A_MOMENT).await;
+            holder.batch_execute("ROLLBACK").unwrap();
+        };
+        let (held_up, (others, ())) = join(self.refresh(first), join(others, release)).await;
+        held_up.unwrap();
+        others
+    }
+
+    fn generation(&self, held: &Held) -> u32 {
+        sessions::find(&mut self.database.connect(), held.0).unwrap().unwrap().place.generation
+    }
+}
+
+/// An id as SQL.
+fn sql(connection: &AnyConnection, id: SessionId) -> String {
+    let hex: String = id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    match connection {
+        AnyConnection::Sqlite(_) => format!("x'{hex}'"),
+        AnyConnection::Postgresql(_) => format!("'\\x{hex}'::bytea"),
+    }
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+fn is_rotated(outcome: &Result<TokenPair, RefreshError>) -> bool {
+    matches!(outcome, Ok(TokenPair { untold: Some(Kind::Rotated), .. }))
+}
+
+/// How many commits there have been: on PostgreSQL those whose rows are there, on SQLite those in the log.
+fn commits(database: &TestDatabase) -> usize {
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        count: i64,
+    }
+    match database.connect() {
+        AnyConnection::Postgresql(mut connection) => {
+            let counted = diesel::sql_query("SELECT count(DISTINCT xmin::text) AS count FROM sessions");
+            usize::try_from(counted.get_result::<Count>(&mut connection).unwrap().count).unwrap()
+        }
+        AnyConnection::Sqlite(_) => {
+            let log = std::fs::read(database.file().with_extension("db-wal")).unwrap();
+            let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
+            let page = usize::try_from(number(&log[8..12])).unwrap();
+            // Frames of an earlier round of the log differ in their salt. Only the last frame of a commit has a size.
+            let frames = log[32..].chunks_exact(24 + page).take_while(|frame| frame[8..16] == log[16..24]);
+            frames.filter(|frame| number(&frame[4..8]) != 0).count()
+        }
+    }
+}
+
+#[test]
+fn refreshes_that_arrive_while_a_commit_is_under_way_are_committed_together() {
+    let world = World::new();
+    let (first, others) = (world.open(1).remove(0), world.open(100));
+    // None but those that are counted: on PostgreSQL, rows of before are no more.
+    let before = if world.database.writers() == 1 { commits(&world.database) } else { 0 };
+    let outcomes = run(world.behind(&first, join_all(others.iter().map(|held| world.refresh(held)))));
+    assert!(outcomes.iter().all(is_rotated), "{outcomes:?}");
+    // The one that was under way, then 64, which is as many as are committed together, then the rest.
+    assert_eq!(commits(&world.database) - before, 3);
+    assert!(others.iter().all(|held| world.generation(held) == 1));
+}
+
+#[test]
+fn of_a_batch_each_has_its_own_verdict() {
+    let world = World::new();
+    let (first, held) = (world.open(1).remove(0), world.open(8));
+    let (twice, ended) = (&held[2], &held[5]);
+    let mut connection = world.database.connect();
+    let end =
+        format!("UPDATE sessions SET revoked_at = 1, revoked_reason = 'test' WHERE id = {}", sql(&connection, ended.0));
+    connection.batch_execute(&end).unwrap();
+    let all = held.iter().chain([twice, twice]).map(|held| world.refresh(held));
+    let mut outcomes = run(world.behind(&first, join_all(all)));
+    let repeats: Vec<TokenPair> = outcomes.drain(8..).map(Result::unwrap).collect();
+    for (held, outcome) in held.iter().zip(&outcomes) {
+        if held.0 == ended.0 {
+            assert!(matches!(outcome, Err(RefreshError::Refused(RefusedBecause::Revoked))), "{outcome:?}");
+        } else {
+            assert!(is_rotated(outcome), "{outcome:?}");
+            assert_eq!(outcome.as_ref().unwrap().session_id, held.0, "each gets its own");
+        }
+    }
+    let rotated = outcomes[2].as_ref().unwrap();
+    for repeat in &repeats {
+        assert_eq!(repeat.untold, None, "it was told as a repeat");
+        assert_eq!(repeat.refresh_token.expose(), rotated.refresh_token.expose());
+        assert_eq!(repeat.session_id, twice.0);
+    }
+    assert_eq!(world.generation(twice), 1, "one rotation");
+    assert_eq!(world.generation(ended), 0);
+}
+
+#[test]
+fn a_row_that_cannot_be_written_fails_its_own_refresh_and_no_other() {
+    let world = World::new();
+    let (first, held) = (world.open(1).remove(0), world.open(10));
+    let mut connection = world.database.connect();
+    let bad = &held[4];
+    let id = sql(&connection, bad.0);
+    let trigger = match &connection {
+        AnyConnection::Sqlite(_) => format!(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON sessions WHEN NEW.id = {id}
+             BEGIN SELECT RAISE(ABORT, 'on purpose'); END"
+        ),
+        AnyConnection::Postgresql(_) => format!(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'on purpose'; END $$;
+             CREATE TRIGGER refuse BEFORE UPDATE ON sessions FOR EACH ROW WHEN (NEW.id = {id}) EXECUTE FUNCTION refuse()"
+        ),
+    };
+    connection.batch_execute(&trigger).unwrap();
+    let outcomes = run(world.behind(&first, join_all(held.iter().map(|held| world.refresh(held)))));
+    for (held, outcome) in held.iter().zip(&outcomes) {
+        let is_bad = held.0 == bad.0;
+        assert_eq!(matches!(outcome, Err(RefreshError::Store(_))), is_bad, "{outcome:?}");
+        assert_eq!(is_rotated(outcome), !is_bad, "{outcome:?}");
+        assert_eq!(world.generation(held), u32::from(!is_bad));
+    }
+    connection
+        .batch_execute(if world.database.writers() == 1 {
+            "DROP TRIGGER refuse"
+        } else {
+            "DROP TRIGGER refuse ON sessions"
+        })
+        .unwrap();
+    assert!(is_rotated(&run(world.refresh(bad))), "nothing was lost");
+}
+
+#[test]
+fn whoever_has_hung_up_is_left_out() {
+    let world = World::new();
+    let (first, held) = (world.open(1).remove(0), world.open(6));
+    let outcomes = run(async {
+        let all = held.iter().enumerate().map(|(number, held)| {
+            let patience = if number % 3 == 1 { A_MOMENT / 3 } else { AN_HOUR };
+            timeout(patience, world.refresh(held))
+        });
+        world.behind(&first, join_all(all)).await
+    });
+    for (number, (held, outcome)) in held.iter().zip(outcomes).enumerate() {
+        let stayed = number % 3 != 1;
+        assert_eq!(outcome.is_ok_and(|outcome| is_rotated(&outcome)), stayed, "{number}");
+        assert_eq!(world.generation(held), u32::from(stayed), "{number}");
+    }
+}
+
+#[test]
+fn a_verdict_for_which_there_is_no_room_is_an_outage_and_no_harm_is_done() {
+    let world = World::new();
+    let held = world.open(1).remove(0);
+    let writers = world.database.writers();
+    run(async {
+        let rotated = world.refresh(&held).await.unwrap();
+        let busy = (0..writers).map(|_| {
+            world.store().write(|_| {
+                std::thread::sleep(3 * A_MOMENT);
+                Ok(())
+            })
+        });
+        let crowd = async {
+            sleep(A_MOMENT).await;
+            let full = join_all((0..1024).map(|_| world.store().write(|_| Ok(()))));
+            let late = async {
+                sleep(A_MOMENT / 3).await;
+                timeout(A_MOMENT, world.refresh(&held)).await
+            };
+            join(full, late).await
+        };
+        let (_, (full, late)) = join(join_all(busy), crowd).await;
+        assert!(full.iter().all(Result::is_ok));
+        assert!(matches!(late, Ok(Err(RefreshError::Store(StoreError::Busy)))), "{late:?}");
+        let repeat = world.refresh(&held).await.unwrap();
+        assert_eq!(repeat.refresh_token.expose(), rotated.refresh_token.expose());
+    });
+}

@@ -1,0 +1,198 @@
+//! A real PgBouncer between the nodes and PostgreSQL, with few connections behind it.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use serde_json::{Value, json};
+
+use super::cluster::{Cluster, free_port};
+use super::nodes::{ask, log_in, refresh, rotate, text, works};
+use super::process::{Connection, Home, Server};
+
+const ADA: &str = "ada@example.com";
+
+/// What is said where there is one in transaction mode.
+const FOUND: &str = "a pooler in transaction mode stands before PostgreSQL";
+
+/// How long it may take to start, and a command to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs it until this program closes its end of the pipe.
+const KEEPER: &str = r#""$@" </dev/null & pooler=$!; read -r told; kill -TERM $pooler; wait $pooler"#;
+
+/// Where the program is. `Err` says that it is missing.
+pub fn installed() -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let mut programs = folders.map(|folder| folder.join("pgbouncer"));
+    programs.find(|program| program.is_file()).ok_or_else(|| "pgbouncer is not in PATH".to_owned())
+}
+
+/// A running pooler before a cluster. Dropping it stops it.
+struct Pooler {
+    keeper: Child,
+    port: u16,
+}
+
+impl Pooler {
+    /// In that mode, with so many connections to the server.
+    fn start(cluster: &Cluster, mode: &str, connections: usize) -> Self {
+        let port = free_port().unwrap();
+        let settings = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user=postgres\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
+             pool_mode = {mode}\ndefault_pool_size = {connections}\nmax_client_conn = 200\n",
+            cluster.port()
+        );
+        let (file, log) = (cluster.folder().join("pgbouncer.ini"), cluster.folder().join("pgbouncer.log"));
+        fs::write(&file, settings).unwrap();
+        let mut command = cluster.as_the_server_runs("sh");
+        command.args(["-c", KEEPER, "sh"]).arg(installed().unwrap()).arg(file);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap());
+        let pooler = Self { keeper: command.spawn().unwrap(), port };
+        let began = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(began.elapsed() < PATIENCE, "{}", fs::read_to_string(&log).unwrap());
+            thread::sleep(Duration::from_millis(20));
+        }
+        pooler
+    }
+
+    fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+/// A database whose schema one need not name, since a pooler passes no `options` on.
+fn database(cluster: &Cluster) -> Home {
+    let home = Home::on_postgres(&cluster.url());
+    let mut database = home.database().connect();
+    let schema = database.text("SELECT current_schema()::text");
+    database.execute(&format!("ALTER DATABASE postgres SET search_path = {schema}"));
+    home
+}
+
+/// Runs a command to its end, which must come.
+#[track_caller]
+fn told(home: &Home, url: &str, arguments: &[&str]) -> String {
+    let mut command = home.command(arguments.iter().copied(), [("DATABASE_URL", url)]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if began.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            let errors = io::read_to_string(child.stderr.take().unwrap()).unwrap();
+            panic!("{arguments:?} goes on and on: {errors}");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Everything that a node does with its database, on two of them.
+fn everything_works(home: &Home, url: &str) -> (Server, Server) {
+    assert!(told(home, url, &["migrate"]).contains("migrated "));
+    assert_eq!(told(home, url, &["migrate"]), "the database is up to date\n");
+    let environment = [("DATABASE_URL", url)];
+    let (one, other) = (home.serve(&environment), home.serve(&environment));
+    let ada = one.register(ADA);
+    assert!(told(home, url, &["user", "list"]).contains(ADA));
+
+    // Chains, each token the one that was just handed out.
+    let pairs: Vec<Value> = (0..16).map(|_| log_in(&other)).collect();
+    thread::scope(|scope| {
+        for pair in &pairs {
+            scope.spawn(|| (0..20).fold(pair.clone(), |pair, _| rotate(&one, &pair)));
+        }
+    });
+    let mut database = home.database().connect();
+    let exact = "SELECT count(*) FROM sessions WHERE generation = 20 AND branch = 0 AND revoked_at IS NULL";
+    assert_eq!(database.number(exact), 16);
+
+    let same = identical_refreshes(&one, &ada);
+    let row = format!("id = unhex('{}')", text(&same, "session_id").replace('-', ""));
+    assert_eq!(database.number(&format!("SELECT generation FROM sessions WHERE {row} AND branch = 0")), 1);
+    let last = rotate(&other, &same);
+
+    let out = one.post("/v1/auth/logout", &json!({ "refresh_token": last["refresh_token"] }));
+    let began = Instant::now();
+    assert_eq!(out.status, 204);
+    assert_eq!(refresh(other.address, &last).1["reason"], "revoked");
+    while works(&other, &last) {
+        assert!(began.elapsed() <= Duration::from_secs(1), "it is still believed");
+    }
+
+    let again = log_in(&other);
+    let events = ask(one.address, "GET", "/v1/users/me/events", &text(&again, "access_token"), &Value::Null).1;
+    let kinds: BTreeSet<&str> =
+        events["events"].as_array().unwrap().iter().filter_map(|event| event["kind"].as_str()).collect();
+    assert!(kinds.len() > 1, "{events}");
+    assert_eq!(Connection::open(one.address).unwrap().send("GET", "/health/ready", &[], "").unwrap().status, 200);
+    (one, other)
+}
+
+/// Thirty of them at once, which are one rotation: its successor.
+fn identical_refreshes(node: &Server, pair: &Value) -> Value {
+    let start = Barrier::new(30);
+    let mut answers: Vec<Value> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..30)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut connection = Connection::open(node.address).unwrap();
+                    start.wait();
+                    let answer = connection.refresh(&text(pair, "refresh_token")).unwrap();
+                    assert_eq!(answer.status, 200, "{}", answer.body);
+                    answer.body
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let successors: BTreeSet<String> = answers.iter().map(|answer| text(answer, "refresh_token")).collect();
+    assert_eq!(successors.len(), 1, "one successor");
+    answers.remove(0)
+}
+
+pub fn everything_works_through_a_pooler_in_transaction_mode() {
+    let cluster = Cluster::start().unwrap();
+    let home = database(&cluster);
+    let pooler = Pooler::start(&cluster, "transaction", 4);
+    let (one, other) = everything_works(&home, &pooler.url());
+    let behind = "SELECT count(*) FROM pg_stat_activity
+                  WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    assert!(home.database().connect().number(behind) <= 4, "nobody goes past the pooler");
+    for log in [one.stop(), other.stop()] {
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(FOUND)).collect();
+        assert_eq!(lines.len(), 1, "it is said once: {log}");
+        assert_eq!(serde_json::from_str::<Value>(lines[0]).unwrap()["level"], "INFO", "{}", lines[0]);
+        assert!(!log.contains("prepared statement"), "{log}");
+    }
+}
+
+pub fn everything_works_through_a_pooler_in_session_mode() {
+    let cluster = Cluster::start().unwrap();
+    let home = database(&cluster);
+    let pooler = Pooler::start(&cluster, "session", 40);
+    let (one, other) = everything_works(&home, &pooler.url());
+    for node in [one, other] {
+        let log = node.stop();
+        assert!(!log.contains(FOUND), "{log}");
+    }
+    // Nor where there is no pooler at all.
+    let log = home.serve(&[]).stop();
+    assert!(!log.contains(FOUND), "{log}");
+}
