@@ -165,14 +165,15 @@ impl Clock {
     }
 
     /// Follows another clock from here on, as several nodes do that must agree what time it is: `ask` reads it, and is
-    /// taken to have done so halfway between being asked and answering. A manual clock follows nobody.
+    /// taken to have done so halfway between being asked and answering. A manual clock follows nobody. Returns by how much
+    /// it was wrong.
     ///
     /// # Errors
     ///
     /// What `ask` failed with.
-    pub(crate) fn follow<E>(&self, ask: impl FnOnce() -> Result<Option<Timestamp>, E>) -> Result<(), E> {
+    pub(crate) fn follow<E>(&self, ask: impl FnOnce() -> Result<Option<Timestamp>, E>) -> Result<Duration, E> {
         let before = self.now();
-        let Some(theirs) = ask()? else { return Ok(()) };
+        let Some(theirs) = ask()? else { return Ok(Duration::ZERO) };
         let after = self.now();
         if let Source::System { offset, .. } = &self.0 {
             let took = after.0.saturating_sub(before.0);
@@ -180,9 +181,10 @@ impl Clock {
             // Within what the asking itself may have cost, they agree.
             if step.saturating_abs() > took.saturating_abs() / 2 + SAME {
                 offset.fetch_add(step, Ordering::Relaxed);
+                return Ok(Duration::from_micros(step.unsigned_abs()));
             }
         }
-        Ok(())
+        Ok(Duration::ZERO)
     }
 
     /// Moves a manual clock to `moment`, forward or back. A system clock cannot be moved and stays.

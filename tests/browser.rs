@@ -119,9 +119,10 @@ impl Page {
         area.paste(&body.to_string());
     }
 
-    /// Puts the call at the top of the window.
-    fn show(&self, operation: &str) {
+    /// What is to be seen with this operation at the top.
+    fn showing(&self, operation: &str) -> Vec<u8> {
         self.browser.run(&format!("document.getElementById('operations-{operation}').scrollIntoView()"));
+        self.browser.screenshot()
     }
 
     /// No token outlives the page.
@@ -163,7 +164,7 @@ fn every_call_is_on_the_page() {
     }
     assert!(calls > 15, "{calls}");
     page.says("Not signed in");
-    assert_looks_as_before("read", &page.browser.screenshot());
+    assert_looks_as_before("read", || page.browser.screenshot());
     // What is folded away at first.
     page.find("//*[@class='models-control']").click();
     page.find("//*[contains(@class, 'models is-open')]//*[contains(., 'RegisterRequest')]");
@@ -177,15 +178,13 @@ fn signing_in_on_the_page_opens_a_guarded_call() {
     let answer = page.execute("Tokens-login", 200);
     assert!(answer.contains("\"access_token\""), "{answer}");
     page.says(&format!("Signed in as {ADA}"));
-    page.show("Tokens-login");
-    assert_looks_as_before("sign-in", &page.browser.screenshot());
+    assert_looks_as_before("sign-in", || page.showing("Tokens-login"));
     page.unfold("Tokens-login");
 
     page.unfold("Account-showUser");
     let answer = page.execute("Account-showUser", 200);
     assert!(answer.contains(&format!("\"email\": \"{ADA}\"")), "{answer}");
-    page.show("Account-showUser");
-    assert_looks_as_before("guarded-call", &page.browser.screenshot());
+    assert_looks_as_before("guarded-call", || page.showing("Account-showUser"));
     page.assert_clean(&[]);
 }
 
@@ -223,7 +222,7 @@ fn a_token_typed_into_the_authorize_dialog_is_used() {
     page.find(&format!("{dialog}//button[contains(@class, 'authorize')]")).click();
     page.says("Signed in: the token goes with every call");
     page.assert_nothing_is_kept();
-    assert_looks_as_before("authorize", &page.browser.screenshot());
+    assert_looks_as_before("authorize", || page.browser.screenshot());
     page.find(&format!("{dialog}//button[contains(., 'Close')]")).click();
     page.unfold("Account-showUser");
     assert!(page.execute("Account-showUser", 200).contains(ADA));
@@ -271,6 +270,6 @@ fn the_page_fits_a_telephone_in_the_dark() {
     let page = Page::open_in(View { width: 390, height: 1600, dark: true });
     let (inner, wide) = ("return innerWidth", "return document.documentElement.scrollWidth");
     assert_eq!(page.browser.run(inner), page.browser.run(wide), "it scrolls sideways");
-    assert_looks_as_before("telephone", &page.browser.screenshot());
+    assert_looks_as_before("telephone", || page.browser.screenshot());
     page.assert_clean(&[]);
 }

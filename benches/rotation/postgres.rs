@@ -32,7 +32,7 @@ const FLOOR: &str = "
         idle_expires_at bigint NOT NULL, expires_at bigint NOT NULL, revoked_at bigint, revoked_reason text,
         roles text NOT NULL, transport text NOT NULL, repeat_streak bigint NOT NULL, streak_generation bigint NOT NULL,
         device_name text, user_agent text, ip_address text, created_at bigint NOT NULL, last_used_at bigint NOT NULL
-    ) WITH (fillfactor = 70);
+    ) WITH (fillfactor = 50);
     INSERT INTO floor SELECT decode(lpad(to_hex(i), 32, '0'), 'hex'), decode(md5(i::text), 'hex'), 0, 0,
         sha256(int8send(i)), NULL, decode(md5(i::text), 'hex'), 'a key of twenty-two by', 0, 0, NULL, 0, 0, 0, NULL, NULL,
         '[]', 'body', 0, 0, NULL, 'a client', '127.0.0.1', 0, 0 FROM generate_series(1::bigint, 10000) i;

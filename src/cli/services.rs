@@ -34,6 +34,8 @@ impl Services {
         let passwords = &config.passwords;
         let hasher = Hasher::start(passwords.bcrypt_cost, passwords.pepper.as_ref(), &passwords.peppers_previous)?;
         let clock = Clock::system();
+        // What is ended here must be found by servers, which go by the database's clock.
+        clock.follow(|| store.now_blocking()).map_err(unanswered)?;
         // An operator guesses at no password.
         let budget = Budget::new(store.clone(), clock.clone(), None);
         let users = Users::new(store.clone(), clock.clone(), hasher, budget, passwords.min_length);

@@ -74,6 +74,14 @@ fn postgres(text: &str) -> Result<Database, String> {
     if text.chars().any(|c| c.is_control() || c == ' ') {
         return Err("holds a space or a control character: write it as %20 and the like".to_owned());
     }
+    // What libpq reads differently from what was meant, it quotes in its errors.
+    if is_ambiguous(text) {
+        return Err(
+            "cannot be told apart with certainty: in a user name or password write @ as %40, : as %3A, / as %2F, \
+                    ? as %3F and % as %25, and & as %26 behind the ?"
+                .to_owned(),
+        );
+    }
     Ok(Database::Postgres(Postgres {
         url: Secret::new(text),
         pool_size: 10,
@@ -81,6 +89,49 @@ fn postgres(text: &str) -> Result<Database, String> {
         connect_timeout: Duration::from_secs(3),
         statement_timeout: Duration::from_secs(2),
     }))
+}
+
+fn is_ambiguous(text: &str) -> bool {
+    let encoded = |rest: &str| {
+        let code = rest.get(..2).filter(|code| code.chars().all(|c| c.is_ascii_hexdigit()));
+        code.is_some_and(|code| code != "00")
+    };
+    let (_, rest) = text.split_once("://").unwrap_or_default();
+    let head = rest.split('/').next().unwrap_or_default();
+    let parameters = rest.rsplit('@').next().and_then(|rest| rest.split_once('?')).map(|(_, parameters)| parameters);
+    let named = |parameter: &str| {
+        parameter.split_once('=').is_some_and(|(name, value)| !name.is_empty() && !value.contains('='))
+    };
+    masked(text).starts_with('(')
+        || head.matches('@').count() > 1
+        || text.split('%').skip(1).any(|rest| !encoded(rest))
+        || parameters.is_some_and(|parameters| !parameters.is_empty() && !parameters.split('&').all(named))
+}
+
+/// The first host of a PostgreSQL URL that others may answer for: it is not this machine, and its certificate is not
+/// checked.
+pub(super) fn unverified_host(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("://")?;
+    let head = rest.split('/').next()?;
+    let rest = rest.get(head.find('@').map_or(0, |at| at + 1)..)?;
+    let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    let value = |name: &str| parameters.split('&').filter_map(|one| one.split_once('=')).find(|(key, _)| *key == name);
+    let verified = value("sslmode").is_some_and(|(_, mode)| mode == "verify-full" || mode == "verify-ca")
+        || value("sslrootcert").is_some_and(|(_, file)| file == "system");
+    let named = value("host").map(|(_, hosts)| hosts);
+    let hosts = named.unwrap_or_else(|| place.split('/').next().unwrap_or_default()).split(',');
+    let mut remote = hosts.map(without_port).filter(|host| {
+        let socket = host.is_empty() || host.starts_with('/') || host.to_ascii_lowercase().starts_with("%2f");
+        !socket && !super::address::is_loopback(host.trim_matches(['[', ']']))
+    });
+    remote.next().filter(|_| !verified)
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.chars().all(|c| c.is_ascii_digit()) && !name.ends_with(':') => name,
+        _ => host,
+    }
 }
 
 fn sqlite(path: &str) -> Result<Database, String> {
@@ -314,6 +365,32 @@ mod tests {
             let shown = masked(text);
             assert!(!shown.contains("hunter2"), "{text}: {shown}");
             assert!(may_hold_password(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_libpq_would_read_otherwise_than_it_was_meant_is_refused_and_not_shown() {
+        for meant in [
+            "postgres://u:50%off@h/db",
+            "postgres://u:50%2@h/db",
+            "postgres://u:nul%00@h/db",
+            "postgres://u:pa/ss@h/db",
+            "postgres://u:a@b@h/db",
+            "postgres://h/db?password=a&b",
+            "postgres://h/db?password=a=b",
+            "postgres://h:port/db",
+        ] {
+            let refusal = Database::parse(meant).unwrap_err();
+            assert!(refusal.contains("%40") && !refusal.contains("50%") && !refusal.contains("pa/ss"), "{refusal}");
+        }
+        for fine in [
+            "postgres://u:50%25off@h/db",
+            "postgresql://u:a%40b%2F@one:5432,two/db?sslmode=require&options=-csearch_path%3Dx",
+            "postgres:///db?host=%2Frun%2Fpostgresql",
+            "postgres://u:a?b@h/db",
+            "postgres://[::1]:5432/db?",
+        ] {
+            Database::parse(fine).unwrap_or_else(|refusal| panic!("{fine}: {refusal}"));
         }
     }
 

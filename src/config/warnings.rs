@@ -1,6 +1,6 @@
 //! What does not stop the start but should be read.
 
-use super::{Config, address};
+use super::{Config, Database, address, database};
 
 /// Below this, bcrypt is faster than it should be for what is at stake.
 const LOWEST_COST: u32 = 10;
@@ -39,6 +39,14 @@ pub(super) fn about(config: &Config) -> Vec<String> {
                  server and set tokens.issuer to the public URL"
             ));
         }
+    }
+    if let Database::Postgres(postgres) = &config.database
+        && let Some(host) = str::from_utf8(postgres.url.expose()).ok().and_then(database::unverified_host)
+    {
+        warnings.push(format!(
+            "database.url names {host} without sslmode=verify-full: whoever is on the way there can answer for it, and \
+             read the password"
+        ));
     }
     for network in &config.server.trusted_proxies {
         if network.prefix_len() == 0 {
@@ -96,6 +104,34 @@ mod tests {
         let secure = ("tokens.issuer", "https://auth.example.com");
         assert!(warnings(&[("server.host", "::"), secure]).is_empty());
         assert!(warnings(&[("server.host", "::1")]).is_empty());
+    }
+
+    #[test]
+    fn a_database_elsewhere_whose_certificate_is_not_checked_brings_a_warning() {
+        let with = |url: &str| {
+            let issuer = ("tokens.issuer", "https://auth.example.com");
+            warnings(&[("database.url", url), issuer]).into_iter().filter(|text| text.contains("database.url")).count()
+        };
+        for fine in [
+            "postgres://u:p@127.0.0.1/db",
+            "postgres://u:p@[::1]:5433/db",
+            "postgres://localhost/db?sslmode=disable",
+            "postgres:///db?host=/run/postgresql",
+            "postgres://%2Frun%2Fpostgresql/db",
+            "postgres://u:p@db.example.com/db?sslmode=verify-full&sslrootcert=/a.pem",
+            "postgres://u:p@db.example.com/db?sslrootcert=system",
+        ] {
+            assert_eq!(with(fine), 0, "{fine}");
+        }
+        for open in [
+            "postgres://u:p@db.example.com/db",
+            "postgres://u:p@db.example.com:5432/db?sslmode=require",
+            "postgres://127.0.0.1,db.example.com/db",
+            "postgres:///db?host=db.example.com",
+            "postgres://u:p@[2001:db8::1]/db",
+        ] {
+            assert_eq!(with(open), 1, "{open}");
+        }
     }
 
     #[test]

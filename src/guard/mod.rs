@@ -144,6 +144,9 @@ fn authenticate(req: &HttpRequest) -> Result<Authenticated, Problem> {
     let (Some(gate), Some(verified)) = (req.app_data::<web::Data<Gate>>(), req.app_data::<Verified>()) else {
         return Err(Problem::new(Code::Internal).caused_by(NotMounted));
     };
+    if !gate.revocations.has_begun() {
+        return Err(Code::Unavailable.into());
+    }
     let presented = access_token(req, &gate.access_cookie)?.ok_or(Code::MissingToken)?;
     if presented.by_cookie {
         gate.origins.check(req)?;

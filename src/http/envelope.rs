@@ -46,6 +46,7 @@ pub(crate) async fn envelope<B: MessageBody + 'static>(
     draining.count();
     let turn = Turn::of(req.request());
     let _serving = turn.clone().map(Turn::begin);
+    let api_begun = api.as_ref().is_none_or(|api| api.sessions.has_begun());
     let (address, tls) =
         api.map_or((None, false), |api| (api.proxies.client_address(req.request()), api.proxies.is_tls(req.request())));
     let options = req.method() == Method::OPTIONS;
@@ -53,7 +54,9 @@ pub(crate) async fn envelope<B: MessageBody + 'static>(
     let span = tracing::info_span!("request", id = %id);
     let is_last = || draining.is_set() || turn.as_ref().is_some_and(|turn| turn.is_last());
 
-    if let Err(problem) = head::check(&req) {
+    let begun = api_begun || !req.path().starts_with("/v1/");
+    let checked = if begun { head::check(&req) } else { Err(Code::Unavailable.into()) };
+    if let Err(problem) = checked {
         let mut response = problem.respond(Some(&id));
         decorate(&mut response, &id, tls, is_last());
         let response = req.into_response(response);

@@ -242,9 +242,14 @@ impl Sessions {
         }
     }
 
-    /// Whether it is known which sessions have ended. Until then, guards ask the database.
+    /// Whether it is known what time it is for all nodes. Until then nothing can be decided.
+    pub fn has_begun(&self) -> bool {
+        self.0.revocations.has_begun()
+    }
+
+    /// Whether it is known which sessions have ended lately. Where it is not, guards ask the database.
     pub fn is_informed(&self) -> bool {
-        self.0.revocations.has_learnt()
+        self.0.revocations.is_informed()
     }
 
     /// A user's live sessions, most recently used first.

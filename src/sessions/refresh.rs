@@ -250,6 +250,12 @@ impl Attempt {
                 return Ok(self.granted(handover));
             }
             let row = sessions::find(conn, self.rotation.id)?.filter(|row| row.user_id == self.presented.user_id());
+            // This very refresh has been carried out before: its commit had seemed to fail.
+            if let Some(row) =
+                row.as_ref().filter(|row| row.revoked_at.is_none() && row.token_hash == self.rotated.digest)
+            {
+                return Ok(self.granted(row.into()));
+            }
             let mut verdict = rotation::judge(row.as_ref(), &self.claim(), self.now, &self.policy);
             let row = match (row, verdict) {
                 (_, Verdict::Refuse(refusal)) => return Ok(Outcome::Refused(refusal)),

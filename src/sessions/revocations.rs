@@ -18,6 +18,13 @@ use crate::store::{Store, StoreError, sessions};
 const POLL: Duration = Duration::from_millis(250);
 /// From this age on, what is in memory is not believed: a revocation is felt everywhere within a second.
 const STALE: Duration = Duration::from_secs(1);
+/// More than any access token lives.
+const LONGEST_ACCESS: Duration = Duration::from_secs(2 * 60 * 60);
+/// A difference between clocks that somebody should mend.
+const WORTH_TELLING: Duration = Duration::from_secs(2);
+/// From this age on, the node is not ready. Longer than [`STALE`], in which guards ask for themselves: a busy machine
+/// should not lose its nodes to a poll that came a little late.
+const UNINFORMED: Duration = Duration::from_secs(5);
 /// How far back a poll looks, so that a commit that came late is not missed, and how long an ended
 /// session is remembered after its last access token, for clocks that differ.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -86,8 +93,14 @@ impl Revocations {
         }
     }
 
-    /// Whether the database has been heard of at all, and so what time it is for all nodes.
-    pub fn has_learnt(&self) -> bool {
+    /// Whether the database was heard of lately: what time it is for all nodes, and who is signed out.
+    pub fn is_informed(&self) -> bool {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.learnt.is_some_and(|learnt| learnt.elapsed() <= UNINFORMED)
+    }
+
+    /// Whether the database has ever been heard of, without which nobody knows what time it is for all nodes.
+    pub fn has_begun(&self) -> bool {
         self.state.read().unwrap_or_else(PoisonError::into_inner).learnt.is_some()
     }
 
@@ -101,14 +114,20 @@ impl Revocations {
 /// Learns what time it is, and what has ended since it was last asked.
 fn learn(state: &RwLock<State>, store: &Store, clock: &Clock) -> Result<(), StoreError> {
     let began = Instant::now();
-    clock.follow(|| store.now_blocking())?;
+    let step = clock.follow(|| store.now_blocking())?;
+    if step > WORTH_TELLING {
+        tracing::warn!(seconds = step.as_secs(), "the machine's clock differs from the database's, which is followed");
+    }
     let now = clock.now();
-    // Whichever clock is behind, ours then or ours now, the window reaches back from there.
-    let since = state.read().unwrap_or_else(PoisonError::into_inner).polled_at.min(now).minus(MARGIN);
+    // Whichever clock is behind, ours then or ours now, the window reaches back from there; no further, though, than
+    // access tokens live.
+    let polled_at = state.read().unwrap_or_else(PoisonError::into_inner).polled_at;
+    let since = polled_at.min(now).max(now.minus(LONGEST_ACCESS)).minus(MARGIN);
     let news = store.read_blocking(|conn| sessions::ended_since(conn, since, now.minus(MARGIN)))?;
     // Looked for beside the guards, who wait only while the few are removed.
     let is_over = |access_expires_at: &Timestamp| access_expires_at.plus(MARGIN) <= now;
     let known = state.read().unwrap_or_else(PoisonError::into_inner);
+    let news: Vec<Ended> = news.into_iter().filter(|session| !known.ended.contains_key(&session.id)).collect();
     let over: Vec<SessionId> = known.ended.iter().filter(|(_, end)| is_over(end)).map(|(id, _)| *id).collect();
     drop(known);
     let mut state = state.write().unwrap_or_else(PoisonError::into_inner);

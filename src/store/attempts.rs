@@ -88,7 +88,9 @@ fn count_one(
         if anew.execute(conn)? == 1 {
             return Ok(first);
         }
-        if diesel::select(diesel::dsl::exists(here)).get_result(conn)? {
+        // Another transaction may have begun a window meanwhile: only one that is full is a refusal.
+        let full = here.filter(attempts::window_ends_at.gt(now)).filter(attempts::count.ge(limit));
+        if diesel::select(diesel::dsl::exists(full)).get_result(conn)? {
             return Ok(None);
         }
         let new = (attempts::key.eq(key.as_slice()), attempts::count.eq(1), attempts::window_ends_at.eq(ends_at));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
 use diesel::result::Error as DieselError;
@@ -9,12 +10,15 @@ use diesel::result::Error as DieselError;
 use super::connection::{Aborted, AnyConnection, begin_write, commit_after, in_savepoint};
 use super::error::StoreError;
 use super::pool::{Lease, Pool, is_loss};
-use super::sessions::{self, Rotation};
+use super::sessions::{self, Handover, Rotation};
 use super::writer::Work;
 use crate::ids::SessionId;
 
 /// How often a write is tried anew where the server was lost before anything was committed.
 const TRIES: u32 = 2;
+/// The longest transaction. What it has done is dated before it began, and other nodes look for it no further back than a
+/// minute (`sessions::revocations`).
+const LONGEST: Duration = Duration::from_secs(15);
 
 /// All of them in one transaction, each behind a savepoint of its own, or, where that fails, one by one.
 pub(super) fn in_one_transaction(pool: &Pool, mut batch: Vec<Box<dyn Work>>) {
@@ -46,7 +50,7 @@ pub(super) fn in_one_transaction(pool: &Pool, mut batch: Vec<Box<dyn Work>>) {
 fn member(connection: &mut AnyConnection, work: &mut dyn Work) -> QueryResult<()> {
     // One statement undoes itself if it fails, and has changed nothing if it rotates nothing: it needs no savepoint.
     if let Some(rotation) = work.rotation()
-        && let Ok(Some(handover)) = sessions::advance(connection, rotation)
+        && let Some(handover) = sessions::advance(connection, rotation)?
     {
         work.rotated(handover);
         return Ok(());
@@ -58,9 +62,12 @@ fn member(connection: &mut AnyConnection, work: &mut dyn Work) -> QueryResult<()
     }
 }
 
-/// Refreshes: one statement rotates all of them. Those that it did not take, and all of them where it fails, are left, to
-/// be tried one by one. Of several refreshes of one session the first is in the statement.
+/// Refreshes: one statement rotates all of them, or, where that fails, one each. Those that are not rotated then are
+/// left, to be judged. Of several refreshes of one session the first is in the statement.
 pub(super) fn in_one_statement(pool: &Pool, batch: Vec<Box<dyn Work>>) -> Vec<Box<dyn Work>> {
+    if batch.is_empty() {
+        return batch;
+    }
     let mut firsts: HashMap<SessionId, usize> = HashMap::with_capacity(batch.len());
     for (index, work) in batch.iter().enumerate() {
         if let Some(rotation) = work.rotation() {
@@ -72,20 +79,22 @@ pub(super) fn in_one_statement(pool: &Pool, batch: Vec<Box<dyn Work>>) -> Vec<Bo
         .enumerate()
         .filter_map(|(index, work)| work.rotation().filter(|rotation| firsts.get(&rotation.id) == Some(&index)))
         .collect();
-    let rotated = match pool.get() {
-        Ok(mut lease) => lease.run(|connection| sessions::advance_all(connection, &rotations)),
+    let mut lease = match pool.get() {
+        Ok(lease) => lease,
         Err(error) => {
             fail_all(batch, &error);
             return Vec::new();
         }
     };
-    let mut rotated: HashMap<SessionId, _> = match rotated {
+    let mut rotated: HashMap<SessionId, _> = match lease.run(|connection| sessions::advance_all(connection, &rotations))
+    {
         Ok(rotated) => rotated.into_iter().collect(),
         Err(error) => {
             tracing::warn!(%error, "a batch of refreshes failed; its members are tried one by one");
-            HashMap::new()
+            one_each(&mut lease, &rotations, &error)
         }
     };
+    drop(lease);
     let mut left = Vec::new();
     for (index, mut work) in batch.into_iter().enumerate() {
         let id = work.rotation().map(|rotation| rotation.id);
@@ -99,6 +108,25 @@ pub(super) fn in_one_statement(pool: &Pool, batch: Vec<Box<dyn Work>>) -> Vec<Bo
         }
     }
     left
+}
+
+/// One bad row, or one that somebody holds, is no reason for the others to wait. If the server is gone, there is.
+fn one_each(lease: &mut Lease, rotations: &[&Rotation], error: &DieselError) -> HashMap<SessionId, Handover> {
+    let mut rotated = HashMap::new();
+    if is_loss(error) || rotations.len() < 2 {
+        return rotated;
+    }
+    for rotation in rotations {
+        match lease.run(|connection| sessions::advance(connection, rotation)) {
+            Ok(Some(handover)) => {
+                rotated.insert(rotation.id, handover);
+            }
+            Ok(None) => {}
+            Err(error) if is_loss(&error) => break,
+            Err(error) => tracing::debug!(%error, "a member of a batch failed"),
+        }
+    }
+    rotated
 }
 
 /// Each in a transaction of its own.
@@ -126,15 +154,31 @@ fn alone(pool: &Pool, mut work: Box<dyn Work>) {
 }
 
 fn transact(lease: &mut Lease, work: &mut dyn Work) -> Result<(), Aborted> {
+    let began = Instant::now();
     begin_write(lease)?;
-    commit_after(lease, |connection| work.attempt(connection))
+    commit_after(lease, |connection| {
+        work.attempt(connection)?;
+        if began.elapsed() > LONGEST {
+            return Err(DieselError::QueryBuilderError("a transaction took too long, and was undone".into()));
+        }
+        Ok(())
+    })
 }
 
 /// Whether doing it anew is the same as having done it once. Of a refresh it is, even if it has been done: it is fixed
 /// before its transaction, so it finds its own traces and repeats its answer.
 fn may_try_again(aborted: &Aborted, work: &dyn Work) -> bool {
-    let once = matches!(aborted, Aborted::Undone(_)) || work.rotation().is_some();
-    once && is_loss(aborted.error()) && !work.is_abandoned()
+    let once = match aborted {
+        Aborted::Undone(error) => is_loss(error) || is_deadlock(error),
+        Aborted::Unknown(error) => is_loss(error) && work.rotation().is_some(),
+    };
+    once && !work.is_abandoned()
+}
+
+/// PostgreSQL has undone one of two transactions that waited for each other. (Its messages may be in another language;
+/// then the client has to come again.)
+pub(super) fn is_deadlock(error: &DieselError) -> bool {
+    matches!(error, DieselError::DatabaseError(_, told) if told.message().contains("deadlock detected"))
 }
 
 /// One failure, told to everybody who waited for it.

@@ -47,6 +47,13 @@ pub enum Aborted {
 
 impl Aborted {
     /// What the database or the work said.
+    pub fn into_error(self) -> diesel::result::Error {
+        match self {
+            Self::Undone(error) | Self::Unknown(error) => error,
+        }
+    }
+
+    /// What the database or the work said.
     pub fn error(&self) -> &diesel::result::Error {
         match self {
             Self::Undone(error) | Self::Unknown(error) => error,

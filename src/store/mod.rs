@@ -52,6 +52,8 @@ const SERVING: Patience = Patience { turn: Duration::from_secs(2), answer: Durat
 /// An operator waits beside a server that may be very busy, and had better get through; though less long than a server
 /// looks back for revocations (`sessions::revocations`), since their time was read before.
 const OPERATING: Patience = Patience { turn: Duration::from_secs(30), answer: Duration::from_secs(40) };
+/// How long a batch of refreshes waits for a row that somebody holds, while all the others wait for it.
+const HELD: Duration = Duration::from_millis(100);
 /// How often a query is tried where the server behind its connection is gone.
 const TRIES: u32 = 2;
 
@@ -136,12 +138,12 @@ impl Store {
     /// housekeepers', and the rest read.
     fn remote(postgres: &Postgres, connections: u32, patience: Patience) -> Result<Self, StoreError> {
         let remote = Remote::new(postgres::Server::new(postgres, patience.turn)?);
-        let pool = |size| pool::build(Manager::Postgresql(remote.clone()), size, postgres.pool_wait);
+        let pool = |remote: &Remote, size| pool::build(Manager::Postgresql(remote.clone()), size, postgres.pool_wait);
         let writers = (connections / 4).max(1);
         let readers = connections.saturating_sub(1 + writers + HOUSEKEEPERS).max(1);
-        let writer =
-            Writer::parallel(&pool(1 + writers), writers).map_err(|error| StoreError::Unavailable(error.into()))?;
-        Ok(Self::of((pool(readers + HOUSEKEEPERS), readers), postgres.pool_wait, writer, patience))
+        let writer = Writer::parallel(&pool(&remote.hurried(HELD), 1), &pool(&remote, writers), writers)
+            .map_err(|error| StoreError::Unavailable(error.into()))?;
+        Ok(Self::of((pool(&remote, readers + HOUSEKEEPERS), readers), postgres.pool_wait, writer, patience))
     }
 
     fn of((readers, permits): (Pool, u32), reader_wait: Duration, writer: Writer, patience: Patience) -> Self {
@@ -168,9 +170,9 @@ impl Store {
                 Some(sqlite) => AnyConnection::Sqlite(sqlite),
                 None => return Ok(Presence::Missing),
             },
-            Database::Postgres(postgres) => {
-                AnyConnection::Postgresql(postgres::Server::new(postgres, postgres.statement_timeout)?.connect()?)
-            }
+            Database::Postgres(postgres) => AnyConnection::Postgresql(
+                postgres::Server::new(postgres, postgres.statement_timeout)?.connect(postgres.statement_timeout)?,
+            ),
         };
         Ok(if migrations::pending(&mut connection)?.is_empty() { Presence::Ready } else { Presence::Outdated })
     }
@@ -188,14 +190,15 @@ impl Store {
                 AnyConnection::Sqlite(sqlite::connect(path, Access::Write, SERVING.turn)?)
             }
             Database::Postgres(postgres) => {
-                AnyConnection::Postgresql(postgres::Server::new(postgres, OPERATING.turn)?.connect()?)
+                AnyConnection::Postgresql(postgres::Server::new(postgres, OPERATING.turn)?.connect(OPERATING.turn)?)
             }
         };
         migrations::run(&mut connection)
     }
 
-    /// Runs a query on a reader. On the embedded database, most are over sooner than another thread could begin with them,
-    /// and carried out at once; what would have to wait for anything is handed to a thread that may.
+    /// Runs a query on a reader. On the embedded database most are over sooner than another thread could begin with them,
+    /// and are carried out at once; one that meets a lock is handed to a thread that may wait for it. What is read from the
+    /// disk, and not from memory, is waited for here.
     ///
     /// # Errors
     ///
@@ -316,7 +319,14 @@ impl Store {
     /// Why not.
     pub async fn check(&self) -> Result<(), StoreError> {
         let pending = self.read(|connection| Ok(migrations::pending(connection))).await??;
-        if pending.is_empty() { Ok(()) } else { Err(StoreError::Unavailable("migrations are pending".into())) }
+        if !pending.is_empty() {
+            return Err(StoreError::Unavailable("migrations are pending".into()));
+        }
+        let takes_writes = self.read(|connection| match connection {
+            AnyConnection::Sqlite(_) => Ok(true),
+            AnyConnection::Postgresql(postgresql) => postgres::takes_writes(postgresql),
+        });
+        if takes_writes.await? { Ok(()) } else { Err(StoreError::Unavailable("the server takes no writes".into())) }
     }
 
     /// Whether the schema is older than this version needs it. On this thread.

@@ -4,14 +4,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
-use super::connection::{Access, AnyConnection};
+use super::connection::{Aborted, Access, AnyConnection, begin_write, commit_after};
 use super::error::StoreError;
 use super::{postgres, sqlite};
+
+/// From this age on, a connection that turns out to be read-only was not so when it was made.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// A pool of connections to either database.
 pub type Pool = r2d2::Pool<Manager>;
@@ -40,12 +43,20 @@ pub enum Manager {
 pub struct Remote {
     server: Arc<postgres::Server>,
     losses: Arc<AtomicU64>,
+    /// How long a statement waits for a row that somebody holds.
+    turn: Duration,
 }
 
 impl Remote {
     /// What is shared by every pool of one process.
     pub fn new(server: postgres::Server) -> Self {
-        Self { server: Arc::new(server), losses: Arc::default() }
+        let turn = server.patience();
+        Self { server: Arc::new(server), losses: Arc::default(), turn }
+    }
+
+    /// The same, less patient.
+    pub fn hurried(&self, turn: Duration) -> Self {
+        Self { turn, ..self.clone() }
     }
 }
 
@@ -60,8 +71,20 @@ impl Manager {
 pub struct Lease {
     connection: AnyConnection,
     begin: String,
+    /// Whether single statements need a transaction: settings of the session would be left behind for others.
+    wrapped: bool,
     /// None: a file is not lost.
-    made: Option<(u64, Arc<AtomicU64>)>,
+    remote: Option<Made>,
+}
+
+/// When a connection to a server was made.
+struct Made {
+    at: Instant,
+    /// How often the server had been lost by then.
+    losses: u64,
+    all_losses: Arc<AtomicU64>,
+    /// This one has to go, whatever becomes of the others.
+    spoilt: bool,
 }
 
 impl Lease {
@@ -81,6 +104,10 @@ impl Lease {
     ///
     /// What the query failed with.
     pub fn run<T>(&mut self, query: impl FnOnce(&mut AnyConnection) -> QueryResult<T>) -> QueryResult<T> {
+        if self.wrapped {
+            let result = begin_write(self).and_then(|()| commit_after(self, query));
+            return result.map_err(Aborted::into_error);
+        }
         let result = query(&mut self.connection);
         if let Err(error) = &result {
             self.note(error);
@@ -89,17 +116,22 @@ impl Lease {
     }
 
     /// Takes note if `error` says that the server is gone: then every connection made before is given up.
-    pub fn note(&self, error: &DieselError) {
-        if let Some((made, losses)) = &self.made
-            && is_loss(error)
-        {
-            // Of those who notice the same loss, one counts it.
-            let _counted = losses.compare_exchange(*made, made.wrapping_add(1), Ordering::SeqCst, Ordering::SeqCst);
+    pub fn note(&mut self, error: &DieselError) {
+        let Some(made) = self.remote.as_mut().filter(|_| is_loss(error)) else { return };
+        made.spoilt = true;
+        // A server that takes no writes may have become a standby: another one takes them now. If it took none from the
+        // beginning, nothing is gained by connecting anew.
+        let read_only = matches!(error, DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _));
+        if read_only && made.at.elapsed() < SETTLED {
+            return;
         }
+        // Of those who notice the same loss, one counts it.
+        let next = made.losses.wrapping_add(1);
+        let _counted = made.all_losses.compare_exchange(made.losses, next, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     fn is_current(&self) -> bool {
-        self.made.as_ref().is_none_or(|(made, losses)| *made == losses.load(Ordering::SeqCst))
+        self.remote.as_ref().is_none_or(|made| !made.spoilt && made.losses == made.all_losses.load(Ordering::SeqCst))
     }
 }
 
@@ -138,12 +170,15 @@ impl r2d2::ManageConnection for Manager {
                 connection: AnyConnection::Sqlite(sqlite::connect(path, *access, *turn)?),
                 // SQLite's default transaction starts as a reader and fails when it turns out to write.
                 begin: "BEGIN IMMEDIATE".to_owned(),
-                made: None,
+                wrapped: false,
+                remote: None,
             }),
             Self::Postgresql(remote) => {
-                let made = remote.losses.load(Ordering::SeqCst);
-                let connection = AnyConnection::Postgresql(remote.server.connect()?);
-                Ok(Lease { connection, begin: remote.server.begin(), made: Some((made, Arc::clone(&remote.losses))) })
+                let losses = remote.losses.load(Ordering::SeqCst);
+                let connection = AnyConnection::Postgresql(remote.server.connect(remote.turn)?);
+                let made = Made { at: Instant::now(), losses, all_losses: Arc::clone(&remote.losses), spoilt: false };
+                let (begin, wrapped) = (remote.server.begin(remote.turn), !remote.server.keeps_sessions());
+                Ok(Lease { connection, begin, wrapped, remote: Some(made) })
             }
         }
     }

@@ -25,6 +25,8 @@ use crate::config::Postgres;
 /// How often a pooler is looked for at each start: other users of one can hide it from a single look.
 const LOOKS: usize = 4;
 
+/// How libpq begins what it says of a server, and not of the URL.
+const TELLABLE: [&str; 2] = ["connection to server ", "could not translate host name "];
 /// Whatever the server's default is: conditional statements decide on rows as they are when their turn comes.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
@@ -55,21 +57,19 @@ impl Server {
         Ok(Self { url: completed(url, configured.connect_timeout), patience, sessions_last: OnceLock::new() })
     }
 
-    /// A new connection.
+    /// A new connection, whose statements wait as long as `turn` for a row that somebody holds.
     ///
     /// # Errors
     ///
     /// If there is none to be had.
-    pub fn connect(&self) -> Result<PgConnection, StoreError> {
+    pub fn connect(&self, turn: Duration) -> Result<PgConnection, StoreError> {
         let mut connection = self.establish()?;
         if self.sessions_last(&mut connection)? {
             // Every query here is by an index, and its plan never depends on what is asked for. A plan that is made while a
             // table is still empty must be right for the same table with a million rows.
             connection.batch_execute(&format!(
-                "SET statement_timeout = {0}; SET lock_timeout = {0}; SET idle_in_transaction_session_timeout = {1}; \
-                 SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off",
-                self.patience.as_millis(),
-                self.patience.as_millis().saturating_mul(4),
+                "{}; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off",
+                self.bounds("SET", turn),
             ))?;
         } else {
             connection.set_prepared_statement_cache_size(CacheSize::Disabled);
@@ -78,21 +78,34 @@ impl Server {
     }
 
     /// What begins a transaction.
-    pub fn begin(&self) -> String {
-        if self.sessions_last.get() == Some(&false) {
-            format!(
-                "{BEGIN}; SET LOCAL statement_timeout = {0}; SET LOCAL lock_timeout = {0}",
-                self.patience.as_millis()
-            )
-        } else {
-            BEGIN.to_owned()
-        }
+    pub fn begin(&self, turn: Duration) -> String {
+        if self.keeps_sessions() { BEGIN.to_owned() } else { format!("{BEGIN}; {}", self.bounds("SET LOCAL", turn)) }
+    }
+
+    /// Whether a session is the same from one transaction to the next, as far as is known.
+    pub fn keeps_sessions(&self) -> bool {
+        self.sessions_last.get() != Some(&false)
+    }
+
+    /// For one statement.
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// How long anything may take, as settings.
+    fn bounds(&self, set: &str, turn: Duration) -> String {
+        let (statement, lock) = (self.patience.as_millis(), turn.as_millis());
+        let idle = statement.saturating_mul(4);
+        format!(
+            "{set} statement_timeout = {statement}; {set} lock_timeout = {lock}; \
+             {set} idle_in_transaction_session_timeout = {idle}"
+        )
     }
 
     fn establish(&self) -> Result<PgConnection, StoreError> {
         PgConnection::establish(&self.url).map_err(|error| match error {
-            // Where libpq cannot read the URL, it says it whole, password and all.
-            ConnectionError::BadConnection(text) if !text.contains("://") => {
+            // Where libpq cannot read the URL, it quotes what may be the password.
+            ConnectionError::BadConnection(text) if TELLABLE.iter().any(|start| text.starts_with(start)) => {
                 // libpq writes for terminals.
                 StoreError::Unavailable(text.split_whitespace().collect::<Vec<_>>().join(" ").into())
             }
@@ -139,8 +152,13 @@ fn do_sessions_last(connection: &mut PgConnection, other: &mut PgConnection) -> 
 
 /// `url` with what it leaves open.
 fn completed(url: &str, connect_timeout: Duration) -> String {
-    let (place, parameters) = url.split_once('?').unwrap_or((url, ""));
-    let hosts = place.split('/').nth(2).unwrap_or_default();
+    // As libpq reads it: what stands before the first @, if that comes before any slash, is the user's, whatever it holds.
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let head = url.get(start..).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let hosts_at = start + head.find('@').map_or(0, |at| at + 1);
+    let (user, rest) = url.split_at_checked(hosts_at).unwrap_or(("", url));
+    let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    let hosts = place.split('/').next().unwrap_or_default();
     let says = |name: &str| parameters.split('&').any(|parameter| parameter.split('=').next() == Some(name));
     let several = hosts.contains(',') || says("host") || says("hostaddr");
     let mut parameters: Vec<String> = parameters.split('&').filter(|one| !one.is_empty()).map(str::to_owned).collect();
@@ -159,7 +177,7 @@ fn completed(url: &str, connect_timeout: Duration) -> String {
     if several {
         add("target_session_attrs", "read-write");
     }
-    format!("{place}?{}", parameters.join("&"))
+    format!("{user}{place}?{}", parameters.join("&"))
 }
 
 /// What time it is for the server.
@@ -170,6 +188,17 @@ fn completed(url: &str, connect_timeout: Duration) -> String {
 pub fn now(connection: &mut PgConnection) -> QueryResult<Timestamp> {
     let now = sql::<BigInt>("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
     diesel::select(now).get_result(connection)
+}
+
+/// Whether the server takes writes, as a standby does not.
+///
+/// # Errors
+///
+/// If it cannot be asked.
+pub fn takes_writes(connection: &mut PgConnection) -> QueryResult<bool> {
+    diesel::select(sql::<Text>("current_setting('transaction_read_only')"))
+        .get_result::<String>(connection)
+        .map(|read_only| read_only == "off")
 }
 
 #[cfg(test)]
@@ -190,6 +219,7 @@ mod tests {
             format!("postgres://a@b/c?application_name=x&sslmode=require&{added}")
         );
         assert_eq!(completed("postgres://a@b/c?connect_timeout=9").matches("connect_timeout").count(), 1);
+        assert!(completed("postgres://a:b?c,d@e/f").starts_with("postgres://a:b?c,d@e/f?application_name="));
     }
 
     #[test]
@@ -198,7 +228,9 @@ mod tests {
         for url in ["postgres://a@b,c:5433/d", "postgres:///d?host=b,c", "postgresql://b,c"] {
             assert!(completed(url).ends_with(wanted), "{url}");
         }
-        assert!(!completed("postgres://a@b/d,e").contains("target_session_attrs"));
+        for url in ["postgres://a@b/d,e", "postgres://a:b,c@d/e", "postgres://a:b?host=c@d/e"] {
+            assert!(!completed(url).contains("target_session_attrs"), "{url}");
+        }
         assert!(!completed("postgres://b,c/d?target_session_attrs=any").contains(wanted));
     }
 }

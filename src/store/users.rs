@@ -201,11 +201,16 @@ pub fn roles(conn: &mut AnyConnection, id: UserId) -> QueryResult<Option<Roles>>
     users::table.filter(users::id.eq(id)).select(users::roles).first(conn).optional()
 }
 
-/// Replaces the account's roles.
-pub fn set_roles(conn: &mut AnyConnection, id: UserId, roles: &Roles, now: Timestamp) -> QueryResult<()> {
-    let theirs = diesel::update(users::table.filter(users::id.eq(id)));
-    theirs.set((users::roles.eq(roles), users::updated_at.eq(now))).execute(conn)?;
-    Ok(())
+/// Replaces the account's roles, if they are still as they were read. `false`: they are not.
+pub fn replace_roles(
+    conn: &mut AnyConnection,
+    id: UserId,
+    read: &Roles,
+    roles: &Roles,
+    now: Timestamp,
+) -> QueryResult<bool> {
+    let unchanged = diesel::update(users::table.filter(users::id.eq(id)).filter(users::roles.eq(read)));
+    Ok(unchanged.set((users::roles.eq(roles), users::updated_at.eq(now))).execute(conn)? == 1)
 }
 
 /// Changes the name, and returns the account.

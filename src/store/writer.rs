@@ -23,7 +23,7 @@ use diesel::result::Error as DieselError;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::batch;
+use super::batch::{self, is_deadlock};
 use super::connection::AnyConnection;
 use super::error::StoreError;
 use super::pool::{Pool, is_loss};
@@ -103,7 +103,7 @@ where
         let result = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(|| attempt.run(connection))));
         let (outcome, undo) = match result {
             Ok(Ok(value)) => (Ok(value), None),
-            Ok(Err(error)) if is_loss(&error) => return Err(error),
+            Ok(Err(error)) if is_loss(&error) || is_deadlock(&error) => return Err(error),
             Ok(Err(error)) => (Err(StoreError::from(error)), Some(DieselError::RollbackTransaction)),
             Err(_panic) => (Err(StoreError::Broken("a write panicked".into())), Some(DieselError::RollbackTransaction)),
         };
@@ -153,15 +153,15 @@ impl Writer {
         Ok(Self { rotations: lane.clone(), others: lane })
     }
 
-    /// A lane for refreshes, with one thread, and one for everything else, with `threads`.
+    /// A lane for refreshes, with one thread and connections of its own, and one for everything else, with `threads`.
     ///
     /// # Errors
     ///
     /// If the system has no thread to give.
-    pub fn parallel(pool: &Pool, threads: u32) -> std::io::Result<Self> {
+    pub fn parallel(rotating: &Pool, pool: &Pool, threads: u32) -> std::io::Result<Self> {
         let others = lane(pool, threads, 1, batch::one_by_one)?;
         let left = others.clone();
-        let rotations = lane(pool, 1, BATCH, move |pool, works| {
+        let rotations = lane(rotating, 1, BATCH, move |pool, works| {
             for work in batch::in_one_statement(pool, works) {
                 if let Err(TrySendError::Full(work) | TrySendError::Disconnected(work)) = left.try_send(work) {
                     work.fail(StoreError::Busy);
@@ -204,7 +204,10 @@ fn lane(
         let (pool, waiting, commit) = (pool.clone(), Arc::clone(&waiting), Arc::clone(&commit));
         thread::Builder::new().name("store-writer".into()).spawn(move || {
             while let Some(works) = next(&waiting, batch) {
-                commit(&pool, works);
+                // Whoever waits is told by the end of their channel; those who come later must still be served.
+                if catch_unwind(AssertUnwindSafe(|| commit(&pool, works))).is_err() {
+                    tracing::error!("a batch of writes panicked");
+                }
             }
         })?;
     }

@@ -1,7 +1,7 @@
 //! The log as JSON, a line an entry: what happened, then its target, then the span it happened in.
 //!
-//! The same lines as the formatter of `tracing-subscriber` writes. That one reads the fields of the span back from their text
-//! for each entry, and there is an entry for each request.
+//! The formatter of `tracing-subscriber` writes the same lines for our entries, but reads the fields of the span back from
+//! their text for each, and there is one for each request.
 
 use std::fmt;
 
@@ -83,6 +83,13 @@ impl Visit for Members<'_> {
     fn record_i64(&mut self, field: &Field, value: i64) {
         self.name(field);
         self.line.extend_from_slice(value.to_string().as_bytes());
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.name(field);
+        // Not every number is one in JSON.
+        let text = if value.is_finite() { value.to_string() } else { "null".to_owned() };
+        self.line.extend_from_slice(text.as_bytes());
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {

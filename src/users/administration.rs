@@ -13,7 +13,10 @@ use crate::store::columns::Roles;
 use crate::store::events::{self, EventRow};
 use crate::store::sessions::{self, Scope};
 use crate::store::users::{self, AccountRow, NewUser};
-use crate::store::{AnyConnection, QueryResult, StoreError};
+use crate::store::{AnyConnection, QueryResult, StoreError, outrun};
+
+/// How often a change of roles that lost a race against another looks again.
+const TRIES: usize = 8;
 
 /// The longest name of a role, in characters.
 const MAX_ROLE: usize = 64;
@@ -205,19 +208,23 @@ impl Users {
         let now = self.clock.now();
         let event = Event::new(Kind::RolesChanged).user(id).detail(detail);
         let attempt = move |conn: &mut AnyConnection| {
-            let Some(roles) = users::roles(conn, id)? else { return Ok(Err(UserError::Gone)) };
-            let mut names = roles.into_names();
-            if !change(&mut names) {
-                return Ok(Ok(false));
+            for _ in 0..TRIES {
+                let Some(read) = users::roles(conn, id)? else { return Ok(Err(UserError::Gone)) };
+                let mut names = read.clone().into_names();
+                if !change(&mut names) {
+                    return Ok(Ok(false));
+                }
+                if let Some(error) = too_many(&names) {
+                    return Ok(Err(UserError::Invalid(vec![error])));
+                }
+                let roles = Roles::new(names);
+                if users::replace_roles(conn, id, &read, &roles, now)? {
+                    sessions::set_roles(conn, id, &roles)?;
+                    events::keep(conn, &event, now)?;
+                    return Ok(Ok(true));
+                }
             }
-            if let Some(error) = too_many(&names) {
-                return Ok(Err(UserError::Invalid(vec![error])));
-            }
-            let roles = Roles::new(names);
-            users::set_roles(conn, id, &roles, now)?;
-            sessions::set_roles(conn, id, &roles)?;
-            events::keep(conn, &event, now)?;
-            Ok(Ok(true))
+            Err(outrun())
         };
         self.store.write(attempt).await?
     }

@@ -7,6 +7,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The side of a cell, in pixels.
 const CELL: usize = 16;
@@ -23,25 +25,37 @@ struct Coarse {
     cells: Vec<[u8; 3]>,
 }
 
-/// Fails unless the screenshot looks like the kept one. It is in `target/screenshots` afterwards, for people.
+/// How long a page may take to come to rest.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Fails unless what `take` shows comes to look like the kept picture. It is in `target/screenshots` afterwards, for people.
 /// `UPDATE_SNAPSHOT=1 cargo test --test browser` accepts a change: look at it before.
 #[track_caller]
-pub fn assert_looks_as_before(name: &str, screenshot: &[u8]) {
+pub fn assert_looks_as_before(name: &str, take: impl Fn() -> Vec<u8>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
     fs::create_dir_all(&folder).unwrap();
     let shown = folder.join(format!("{name}.png"));
-    fs::write(&shown, screenshot).unwrap();
-    let seen = Coarse::of(screenshot);
     let kept = kept(name);
     if std::env::var_os("UPDATE_SNAPSHOT").is_some() {
-        fs::write(&kept, seen.to_png()).unwrap();
+        fs::write(&kept, Coarse::of(&take()).to_png()).unwrap();
     }
     let before = Coarse::read(&fs::read(&kept).expect("a kept picture: make it with UPDATE_SNAPSHOT=1"));
-    assert_eq!((seen.width, seen.height), (before.width, before.height), "{name}: the window has another size");
-    let off = seen.cells.iter().zip(&before.cells).filter(|(a, b)| distance(a, b) > NEAR).count();
-    let allowed = seen.cells.len() * TOLERATED / 1000;
-    println!("{name}: {off} of {} cells are off, {allowed} may be", seen.cells.len());
-    assert!(off <= allowed, "{name}: {off} cells are off, {allowed} may be; see {}", shown.display());
+    let began = Instant::now();
+    loop {
+        let screenshot = take();
+        fs::write(&shown, &screenshot).unwrap();
+        let seen = Coarse::of(&screenshot);
+        assert_eq!((seen.width, seen.height), (before.width, before.height), "{name}: the window has another size");
+        let off = seen.cells.iter().zip(&before.cells).filter(|(a, b)| distance(a, b) > NEAR).count();
+        let allowed = seen.cells.len() * TOLERATED / 1000;
+        println!("{name}: {off} of {} cells are off, {allowed} may be", seen.cells.len());
+        if off <= allowed {
+            return;
+        }
+        // Something may still be sliding into its place.
+        assert!(began.elapsed() < PATIENCE, "{name}: {off} cells are off, {allowed} may be; see {}", shown.display());
+        thread::sleep(Duration::from_millis(300));
+    }
 }
 
 fn kept(name: &str) -> PathBuf {

@@ -203,14 +203,15 @@ pub mod log {
         STARTED.call_once(|| tracing_subscriber::fmt().json().flatten_event(true).with_writer(|| Sink).init());
     }
 
-    /// The security events about one session, in order: name, and detail if there is one.
+    /// What is told about one session, in order: name, and detail if there is one. An ordinary rotation is told by the
+    /// line of its request.
     pub fn events(session_id: &str) -> Vec<(String, String)> {
         let text = |line: &Value, member: &str| line[member].as_str().unwrap_or_default().to_owned();
         let lines = String::from_utf8(LINES.lock().unwrap().clone()).unwrap();
         lines
             .lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap())
-            .filter(|line| line["target"] == "countersign::security" && line["session_id"] == session_id)
+            .filter(|line| line["event"].is_string() && line["session_id"] == session_id)
             .map(|line| (text(&line, "event"), text(&line, "detail")))
             .collect()
     }
