@@ -88,7 +88,8 @@ const WITH_OPENSSL: &[Test] = tests! {
 /// Those that also start a pooler.
 const WITH_A_POOLER: &[Test] = tests! {
     pooler: everything_works_through_a_pooler_in_transaction_mode,
-        everything_works_through_a_pooler_in_session_mode;
+        everything_works_through_a_pooler_in_session_mode,
+        what_somebody_holds_is_not_waited_for_for_long_behind_a_pooler;
 };
 
 fn main() -> ExitCode {

@@ -183,6 +183,43 @@ pub fn everything_works_through_a_pooler_in_transaction_mode() {
     }
 }
 
+/// Nothing that is set may be left behind in a session that others get next, and everything has its end all the same.
+pub fn what_somebody_holds_is_not_waited_for_for_long_behind_a_pooler() {
+    let cluster = Cluster::start().unwrap();
+    let home = database(&cluster);
+    let pooler = Pooler::start(&cluster, "transaction", 4);
+    let node = home.serve(&[("DATABASE_URL", &pooler.url())]);
+    let (ada, mut other) = (node.register(ADA), log_in(&node));
+    let (mut holder, mut observer) = (home.database().connect(), home.database().connect());
+    let mut nobody_waits = |what: &str| {
+        let began = Instant::now();
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        while observer.number(waiting) > 0 {
+            assert!(began.elapsed() < Duration::from_secs(4), "{what} is still being waited for");
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let row = text(&ada, "session_id").replace('-', "");
+    holder.execute(&format!("BEGIN; SELECT 1 FROM sessions WHERE id = unhex('{row}') FOR UPDATE"));
+    thread::scope(|scope| {
+        let held = scope.spawn(|| refresh(node.address, &ada));
+        thread::sleep(Duration::from_millis(100));
+        other = rotate(&node, &other);
+        assert_eq!(held.join().unwrap().0, 503);
+    });
+    nobody_waits("a row");
+    holder.execute("ROLLBACK; BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE");
+    let me = ask(node.address, "GET", "/v1/users/me", &text(&other, "access_token"), &Value::Null);
+    assert_eq!(me.0, 503, "{}", me.1);
+    nobody_waits("a table");
+    holder.execute("ROLLBACK");
+    assert!(works(&node, &rotate(&node, &ada)) && works(&node, &other));
+    for _ in 0..8 {
+        let mut next = super::database::Connection::open(&pooler.url());
+        assert_eq!(next.text("SELECT current_setting('statement_timeout') || current_setting('lock_timeout')"), "00");
+    }
+}
+
 pub fn everything_works_through_a_pooler_in_session_mode() {
     let cluster = Cluster::start().unwrap();
     let home = database(&cluster);
