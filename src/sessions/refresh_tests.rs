@@ -101,17 +101,24 @@ impl World {
         self.sessions.refresh(&held.1, Device::default()).await
     }
 
-    /// Refreshes `first`, whose commit somebody holds up until `others` have been waiting for a while.
+    /// Refreshes `first`, whose commit is held up until `others` have been waiting for a while.
     async fn behind<T>(&self, first: &Held, others: impl Future<Output = T>) -> T {
         let mut holder = self.database.connect();
-        holder
-            .batch_execute(&match holder {
-                AnyConnection::Sqlite(_) => "BEGIN IMMEDIATE".to_owned(),
-                AnyConnection::Postgresql(_) => {
-                    format!("BEGIN; SELECT 1 FROM sessions WHERE id = {} FOR UPDATE", sql(&holder, first.0))
-                }
-            })
-            .unwrap();
+        let prepare = match holder {
+            AnyConnection::Sqlite(_) => String::new(),
+            // A row that somebody holds is soon given up.
+            AnyConnection::Postgresql(_) => format!(
+                "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM pg_sleep({}); RETURN NEW; END $$;
+                 CREATE TRIGGER linger BEFORE UPDATE ON sessions FOR EACH ROW WHEN (NEW.id = {})
+                 EXECUTE FUNCTION linger()",
+                (3 * A_MOMENT).as_secs_f64(),
+                sql(&holder, first.0)
+            ),
+        };
+        holder.batch_execute(&prepare).unwrap();
+        let begin = if self.database.writers() == 1 { "BEGIN IMMEDIATE" } else { "BEGIN" };
+        holder.batch_execute(begin).unwrap();
         let others = async {
             sleep(A_MOMENT).await;
             others.await
