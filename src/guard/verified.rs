@@ -155,4 +155,17 @@ mod tests {
         let halves = verified.0.borrow();
         assert!(!halves.young.contains_key(kept.as_str()) && !halves.old.contains_key(kept.as_str()));
     }
+
+    #[test]
+    fn what_is_forgotten_is_forgotten_wherever_it_was() {
+        let (access, verified) = (access(), Verified::default());
+        let kept = token(&access);
+        verified.verify(&access, &kept, NOW).unwrap();
+        for _ in 0..HALF {
+            verified.verify(&access, &token(&access), NOW).unwrap();
+        }
+        assert!(verified.0.borrow().old.contains_key(kept.as_str()));
+        verified.forget(&kept);
+        assert!(!verified.0.borrow().old.contains_key(kept.as_str()));
+    }
 }
