@@ -12,6 +12,7 @@ use countersign::{App, Clock};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use super::cluster::free_port;
 use super::nodes::{ask, refresh, text};
 use super::process::{Connection, Home, PASSWORD};
 
@@ -31,7 +32,12 @@ impl Node {
     /// On a machine whose clock is so many seconds ahead.
     fn start(home: &Home, seconds: i64) -> Self {
         home.migrate();
-        let config = RawConfig::default().with("database.url", home.database().url()).with("server.port", "0");
+        Self::start_at(home, &home.database().url(), seconds)
+    }
+
+    /// With its database there, if there is one.
+    fn start_at(home: &Home, url: &str, seconds: i64) -> Self {
+        let config = RawConfig::default().with("database.url", url).with("server.port", "0");
         let config = config.with("passwords.bcrypt_cost", "4");
         let settings = home.database().settings().iter();
         let config = settings.fold(config, |config, (key, _, value)| config.with(key, *value));
@@ -111,4 +117,21 @@ pub fn nodes_whose_clocks_are_an_hour_wrong_agree_with_all_others() {
             assert_eq!(refresh(node.address, &pair).1["reason"], "revoked");
         }
     }
+}
+
+pub fn a_node_that_does_not_know_yet_what_time_it_is_judges_no_token() {
+    let home = Home::new();
+    let right = Node::start(&home, 0);
+    let body = json!({ "email": "ada@example.com", "password": PASSWORD });
+    let pair = Connection::open(right.address).unwrap().post("/v1/auth/register", &body).unwrap().body;
+    is_good(&right, &pair);
+    let nowhere = format!("postgres://postgres@127.0.0.1:{}/postgres", free_port().unwrap());
+    // By its own clock, the token is over, or of the future.
+    for seconds in [AN_HOUR, -AN_HOUR] {
+        let lost = Node::start_at(&home, &nowhere, seconds);
+        let (status, body) = ask(lost.address, "GET", "/v1/users/me", &text(&pair, "access_token"), &Value::Null);
+        assert_eq!((status, &body["code"]), (503, &json!("unavailable")), "{body}");
+        assert_eq!(refresh(lost.address, &pair).0, 503);
+    }
+    next(&right, &pair);
 }

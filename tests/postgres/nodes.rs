@@ -234,3 +234,24 @@ pub fn a_refresh_on_one_node_and_a_log_out_on_the_other_leave_no_live_session() 
     let live = "SELECT count(*) FROM sessions WHERE revoked_at IS NULL";
     assert_eq!(home.database().connect().number(live), 1, "what was opened by registering");
 }
+
+/// Whoever has signed out is felt here as soon as anywhere, or the node says that it may not be asked.
+pub fn a_node_that_cannot_learn_who_has_signed_out_is_not_ready() {
+    let (home, one, _other) = two_nodes();
+    let ready = || Connection::open(one.address).unwrap().send("GET", "/health/ready", &[], "").unwrap().status;
+    assert_eq!(ready(), 200);
+    // All but what the schema is known by.
+    let mut holder = home.database().connect();
+    holder.execute("BEGIN; LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE");
+    let began = Instant::now();
+    while ready() == 200 {
+        assert!(began.elapsed() < Duration::from_secs(12), "it is ready still");
+        thread::sleep(Duration::from_millis(100));
+    }
+    holder.execute("ROLLBACK");
+    let began = Instant::now();
+    while ready() != 200 {
+        assert!(began.elapsed() < Duration::from_secs(12), "it is not ready yet");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
