@@ -64,6 +64,7 @@ const WITH_A_SERVER: &[Test] = tests! {
         a_refresh_on_one_node_and_a_log_out_on_the_other_leave_no_live_session;
     clocks: nodes_whose_clocks_are_an_hour_wrong_agree_with_all_others;
     outage: a_table_that_somebody_holds_is_an_outage_with_an_end,
+        a_row_that_somebody_holds_makes_nobody_else_wait,
         a_database_that_answers_nothing_makes_the_node_not_ready;
 };
 
