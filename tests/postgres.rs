@@ -66,6 +66,7 @@ const WITH_A_SERVER: &[Test] = tests! {
     clocks: nodes_whose_clocks_are_an_hour_wrong_agree_with_all_others,
         a_node_that_does_not_know_yet_what_time_it_is_judges_no_token;
     outage: a_table_that_somebody_holds_is_an_outage_with_an_end,
+        a_row_that_somebody_holds_makes_nobody_else_wait,
         a_database_that_answers_nothing_makes_the_node_not_ready;
 };
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tracing::Instrument as _;
 
 use self::offenders::Offenders;
-pub use self::refresh::{RefreshError, RefusedBecause};
+pub use self::outcome::{RefreshError, RefusedBecause};
 use self::revocations::Revocations;
 use self::rotation::Policy;
 use crate::clock::{Clock, Timestamp};

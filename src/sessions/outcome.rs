@@ -3,9 +3,67 @@
 use super::rotation::{Refusal, Reuse};
 use crate::clock::Timestamp;
 use crate::events::{Event, Kind};
+use crate::store::StoreError;
 use crate::store::sessions::{Ended, Handover};
-use crate::tokens::Place;
-use crate::tokens::refresh::Minted;
+use crate::tokens::refresh::{Minted, Refused};
+use crate::tokens::{Place, SignError};
+
+/// Why a refresh token cannot be used: the `reason` beside `invalid_grant`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedBecause {
+    /// Unreadable, edited, or not signed by a key of ours.
+    Malformed,
+    /// Past its time, or its session's.
+    Expired,
+    /// Its session has been ended.
+    Revoked,
+    /// It was used by somebody else; its session has just been ended.
+    Reused,
+}
+
+impl RefusedBecause {
+    /// Every reason.
+    pub(crate) const ALL: [Self; 4] = [Self::Malformed, Self::Expired, Self::Revoked, Self::Reused];
+
+    /// The `reason` member.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Reused => "reused",
+        }
+    }
+}
+
+/// Why a refresh gave no pair.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// The token cannot be used. Clients throw their tokens away on this.
+    #[error("the refresh token cannot be used: {}", .0.as_str())]
+    Refused(RefusedBecause),
+    /// A late duplicate: there is a newer pair, which the client has or is about to get.
+    #[error("a late duplicate")]
+    Conflict,
+    /// Nobody asks so often who means well. The seconds to wait.
+    #[error("too many refreshes")]
+    TooMany(u64),
+    /// Nobody can tell; try again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A token could not be signed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+}
+
+impl From<Refused> for RefreshError {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(match refused {
+            Refused::Malformed => RefusedBecause::Malformed,
+            Refused::Expired => RefusedBecause::Expired,
+        })
+    }
+}
 
 /// What the transaction came to. A refusal is an outcome and not an error: what it wrote must be committed.
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::offenders::Offender;
-use super::outcome::{Grant, Outcome};
+use super::outcome::{Grant, Outcome, RefreshError, RefusedBecause};
 use super::rotation::{self, Claim, Policy, Refusal, Verdict};
 use super::{Sessions, TokenPair};
 use crate::clock::Timestamp;
@@ -11,71 +11,14 @@ use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
 use crate::store::events;
 use crate::store::sessions::{self, Device, Ended, Handover, Rotation, SessionRow, Successor};
-use crate::store::{AnyConnection, QueryResult, StoreError, Write, fault, outrun};
+use crate::store::{AnyConnection, QueryResult, Write, fault, outrun};
 use crate::tokens::access::Bearer;
-use crate::tokens::refresh::{Minted, Presented, RefreshTokens, Refused, fresh_salt};
+use crate::tokens::refresh::{Minted, Presented, RefreshTokens, fresh_salt};
 use crate::tokens::{Place, SignError};
 
 /// How often a refresh that lost a race against another looks again. In one process nothing races a
 /// transaction; among several, each round means that somebody else got on.
 const ROUNDS: usize = 8;
-
-/// Why a refresh token cannot be used: the `reason` beside `invalid_grant`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusedBecause {
-    /// Unreadable, edited, or not signed by a key of ours.
-    Malformed,
-    /// Past its time, or its session's.
-    Expired,
-    /// Its session has been ended.
-    Revoked,
-    /// It was used by somebody else; its session has just been ended.
-    Reused,
-}
-
-impl RefusedBecause {
-    /// Every reason.
-    pub(crate) const ALL: [Self; 4] = [Self::Malformed, Self::Expired, Self::Revoked, Self::Reused];
-
-    /// The `reason` member.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::Expired => "expired",
-            Self::Revoked => "revoked",
-            Self::Reused => "reused",
-        }
-    }
-}
-
-/// Why a refresh gave no pair.
-#[derive(Debug, thiserror::Error)]
-pub enum RefreshError {
-    /// The token cannot be used. Clients throw their tokens away on this.
-    #[error("the refresh token cannot be used: {}", .0.as_str())]
-    Refused(RefusedBecause),
-    /// A late duplicate: there is a newer pair, which the client has or is about to get.
-    #[error("a late duplicate")]
-    Conflict,
-    /// Nobody asks so often who means well. The seconds to wait.
-    #[error("too many refreshes")]
-    TooMany(u64),
-    /// Nobody can tell; try again.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A token could not be signed.
-    #[error(transparent)]
-    Sign(#[from] SignError),
-}
-
-impl From<Refused> for RefreshError {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(match refused {
-            Refused::Malformed => RefusedBecause::Malformed,
-            Refused::Expired => RefusedBecause::Expired,
-        })
-    }
-}
 
 /// Everything one refresh is decided on, fixed before the transaction, so that trying it again, as
 /// after a commit whose fate is unknown, is the same refresh and not a second one.

@@ -13,10 +13,10 @@ use crate::secret::Secret;
 use crate::sessions::offenders::Offenders;
 use crate::sessions::revocations::Revocations;
 use crate::sessions::{Lifetimes, Transport};
-use crate::store::Store;
 use crate::store::columns::Roles;
 use crate::store::sessions::NewSession;
 use crate::store::testing::TestDatabase;
+use crate::store::{Store, StoreError};
 use crate::tokens::access::AccessTokens;
 use crate::tokens::keys::{Key, KeyRing};
 
@@ -101,31 +101,31 @@ impl World {
         self.sessions.refresh(&held.1, Device::default()).await
     }
 
-    /// Refreshes `first`, whose commit is held up until `others` have been waiting for a while.
+    /// Refreshes `first`, whose commit somebody holds up until `others` have been waiting for a while.
     async fn behind<T>(&self, first: &Held, others: impl Future<Output = T>) -> T {
         let mut holder = self.database.connect();
-        let prepare = match holder {
-            AnyConnection::Sqlite(_) => String::new(),
-            // A row that somebody holds is soon given up.
-            AnyConnection::Postgresql(_) => format!(
-                "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS
-                 $$ BEGIN PERFORM pg_sleep({}); RETURN NEW; END $$;
-                 CREATE TRIGGER linger BEFORE UPDATE ON sessions FOR EACH ROW WHEN (NEW.id = {})
-                 EXECUTE FUNCTION linger()",
-                (3 * A_MOMENT).as_secs_f64(),
-                sql(&holder, first.0)
+        // On PostgreSQL a batch does not wait long for a row that somebody holds: there its statement takes its time.
+        let (hold, let_go) = match holder {
+            AnyConnection::Sqlite(_) => ("BEGIN IMMEDIATE".to_owned(), "ROLLBACK"),
+            AnyConnection::Postgresql(_) => (
+                format!(
+                    "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS \
+                     $$ BEGIN PERFORM pg_sleep({}); RETURN NEW; END $$; \
+                     CREATE TRIGGER hold BEFORE UPDATE ON sessions FOR EACH ROW WHEN (NEW.id = {}) EXECUTE FUNCTION hold()",
+                    (3 * A_MOMENT).as_secs_f64(),
+                    sql(&holder, first.0)
+                ),
+                "DROP TRIGGER hold ON sessions; DROP FUNCTION hold()",
             ),
         };
-        holder.batch_execute(&prepare).unwrap();
-        let begin = if self.database.writers() == 1 { "BEGIN IMMEDIATE" } else { "BEGIN" };
-        holder.batch_execute(begin).unwrap();
+        holder.batch_execute(&hold).unwrap();
         let others = async {
             sleep(A_MOMENT).await;
             others.await
         };
         let release = async {
             sleep(3 * A_MOMENT).await;
-            holder.batch_execute("ROLLBACK").unwrap();
+            holder.batch_execute(let_go).unwrap();
         };
         let (held_up, (others, ())) = join(self.refresh(first), join(others, release)).await;
         held_up.unwrap();

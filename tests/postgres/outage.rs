@@ -237,6 +237,29 @@ pub fn a_table_that_somebody_holds_is_an_outage_with_an_end() {
     server.stop();
 }
 
+/// Refreshes are committed together, but one whose row somebody holds waits alone.
+pub fn a_row_that_somebody_holds_makes_nobody_else_wait() {
+    let home = Home::new();
+    let (server, client, held) = node(&home, &[]);
+    let pairs: Vec<Value> = (0..40).map(|one| server.register(&format!("{one}@example.com"))).collect();
+    let mut other = home.database().connect();
+    let id = held["session_id"].as_str().unwrap().replace('-', "");
+    other.execute(&format!("BEGIN; SELECT 1 FROM sessions WHERE id = unhex('{id}') FOR UPDATE"));
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| client.refresh(&held));
+        thread::sleep(Duration::from_millis(50));
+        let began = Instant::now();
+        let crowd: Vec<_> = pairs.iter().map(|pair| scope.spawn(|| client.refresh(pair))).collect();
+        crowd.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap().status, 200));
+        // The one that waits may wait for two seconds.
+        assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
+        waiting.join().unwrap().is_an_outage();
+    });
+    other.execute("ROLLBACK");
+    client.recovers(&held);
+    server.stop();
+}
+
 pub fn a_database_that_answers_nothing_makes_the_node_not_ready() {
     let home = Home::new();
     let (server, client, pair) = node(&home, &[]);
