@@ -131,7 +131,10 @@ mod tests {
         }
     }
 
-    fn gated() -> (Sink, LastLines, SyncSender<()>, Arc<Mutex<Vec<Vec<u8>>>>) {
+    /// What opens the gate once, and what was written through it.
+    type Gated = (Sink, LastLines, SyncSender<()>, Arc<Mutex<Vec<Vec<u8>>>>);
+
+    fn gated() -> Gated {
         let (open, gate) = sync_channel(100);
         let written = Arc::new(Mutex::new(Vec::new()));
         let (sink, last) = Sink::start(Gate(gate, Arc::clone(&written))).unwrap();
