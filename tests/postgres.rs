@@ -74,6 +74,7 @@ const WITH_A_SERVER: &[Test] = tests! {
 const WITH_PROGRAMS: &[Test] = tests! {
     outage: a_server_that_is_restarted_is_an_outage_and_then_none,
         connections_that_are_cut_are_made_anew_and_nobody_is_refused,
+        one_connection_that_is_found_cut_speaks_for_all,
         a_server_without_a_free_connection_is_an_outage_and_then_none,
         a_node_may_start_before_its_database,
         of_several_hosts_the_one_that_takes_writes_is_found,

@@ -206,6 +206,39 @@ pub fn connections_that_are_cut_are_made_anew_and_nobody_is_refused() {
     server.stop();
 }
 
+/// Of many connections that lead nowhere, one is found out, and all are given up.
+pub fn one_connection_that_is_found_cut_speaks_for_all() {
+    let cluster = cluster();
+    let home = Home::on_postgres(&cluster.url());
+    let (server, client, pair) = node(&home, &[]);
+    let mut database = home.database().connect();
+    let others = "backend_type = 'client backend' AND pid <> pg_backend_pid() AND application_name = 'countersign'";
+    for round in 0..9 {
+        let out = json!({ "refresh_token": client.log_in().body["refresh_token"] });
+        // While everybody waits for the table, each needs a connection of its own.
+        let mut holder = home.database().connect();
+        holder.execute("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE");
+        thread::scope(|scope| {
+            let crowd: Vec<_> = (0..8).map(|_| scope.spawn(|| client.me(&pair))).collect();
+            thread::sleep(Duration::from_millis(300));
+            holder.execute("ROLLBACK");
+            crowd.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap().status, 200));
+        });
+        assert!(database.number(&format!("SELECT count(*) FROM pg_stat_activity WHERE {others}")) > 4);
+        database.number(&format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {others}"));
+        // Whatever it is that finds out, it is done all the same.
+        match round % 3 {
+            0 => assert_eq!(client.me(&pair).status, 200),
+            1 => assert_eq!(client.refresh(&pair).status, 200),
+            _ => assert_eq!(client.ask(Method::POST, "/v1/auth/logout", None, Some(&out)).status, 204),
+        }
+        for _ in 0..6 {
+            assert_eq!(client.me(&pair).status, 200);
+        }
+    }
+    server.stop();
+}
+
 /// Whoever holds a table for long, as a clumsy migration or backup does.
 pub fn a_table_that_somebody_holds_is_an_outage_with_an_end() {
     let home = Home::new();
