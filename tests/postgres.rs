@@ -93,7 +93,8 @@ const WITH_OPENSSL: &[Test] = tests! {
 const WITH_A_POOLER: &[Test] = tests! {
     pooler: everything_works_through_a_pooler_in_transaction_mode,
         everything_works_through_a_pooler_in_session_mode,
-        what_somebody_holds_is_not_waited_for_for_long_behind_a_pooler;
+        what_somebody_holds_is_not_waited_for_for_long_behind_a_pooler,
+        processes_that_start_at_once_behind_a_pooler_do_not_wait_for_each_other;
 };
 
 fn main() -> ExitCode {

@@ -5,18 +5,15 @@
 //! connecting anew; and a network that has gone silent is given up after seconds.
 //!
 //! A pooler in transaction mode (PgBouncer) gives each transaction another session of the server, so nothing may be left
-//! behind in a session: no prepared statement, no setting. Whether there is one is found out by leaving something behind.
+//! behind in a session: no prepared statement, no setting. Whether there is one is found out by looking who answers.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use aws_lc_rs::rand;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use diesel::connection::{CacheSize, Connection as _, SimpleConnection as _};
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Integer, Text};
 
 use super::error::StoreError;
 use crate::clock::Timestamp;
@@ -27,6 +24,10 @@ const LOOKS: usize = 4;
 
 /// How libpq begins what it says of a server, and not of the URL.
 const TELLABLE: [&str; 2] = ["connection to server ", "could not translate host name "];
+
+/// Holds a session of the server, but not for long.
+const HOLD: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '500ms'";
+
 /// Whatever the server's default is: conditional statements decide on rows as they are when their turn comes.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
@@ -131,23 +132,33 @@ impl Server {
     }
 }
 
-/// Leaves a setting behind in a session, and looks where it is found. Behind a pooler, either `other` finds it, having got
-/// the same session, or holds that session while `connection` gets another and misses it.
-fn do_sessions_last(connection: &mut PgConnection, other: &mut PgConnection) -> Result<bool, StoreError> {
-    let setting = || sql::<Nullable<Text>>("current_setting('countersign.probe', true)");
-    let mut token = [0; 12];
-    rand::fill(&mut token).map_err(|error| StoreError::Broken(error.to_string().into()))?;
-    let left = Some(URL_SAFE_NO_PAD.encode(token));
-    connection.batch_execute(&format!("SET countersign.probe = '{}'", left.as_deref().unwrap_or_default()))?;
-    let mut last = true;
-    for _ in 0..LOOKS {
-        other.batch_execute("BEGIN")?;
-        let elsewhere: Option<String> = diesel::select(setting()).get_result(other)?;
-        let here: Option<String> = diesel::select(setting()).get_result(connection)?;
-        other.batch_execute("COMMIT")?;
-        last &= here == left && elsewhere != left;
+/// Looks which process of the server answers two connections. Each has its own, for good, unless a pooler gives them to
+/// whoever asks; then the one that was given back last is mostly the next to be had. Other users of a pooler can hide that
+/// from such looks, so at last one connection holds its process while the other asks. Where the pooler has none left, since
+/// several look at once, that one waits until the server has cut off the first, which tells as much.
+fn do_sessions_last(connection: &mut PgConnection, other: &mut PgConnection) -> QueryResult<bool> {
+    let (mine, theirs) = (process(connection)?, process(other)?);
+    if mine == theirs {
+        return Ok(false);
     }
-    Ok(last)
+    for _ in 0..LOOKS {
+        if process(connection)? != mine || process(other)? != theirs {
+            return Ok(false);
+        }
+    }
+    Ok(is_kept(other, theirs, connection, mine)? && is_kept(connection, mine, other, theirs)?)
+}
+
+/// Whether each has its process still, while the first holds it.
+fn is_kept(holder: &mut PgConnection, held: i32, other: &mut PgConnection, theirs: i32) -> QueryResult<bool> {
+    holder.batch_execute(HOLD)?;
+    let same = process(holder)? == held && process(other)? == theirs;
+    Ok(holder.batch_execute("COMMIT").is_ok() && same)
+}
+
+/// The process of the server that answers.
+fn process(connection: &mut PgConnection) -> QueryResult<i32> {
+    diesel::select(sql::<Integer>("pg_backend_pid()")).get_result(connection)
 }
 
 /// `url` with what it leaves open.

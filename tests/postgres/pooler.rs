@@ -238,3 +238,19 @@ pub fn everything_works_through_a_pooler_in_session_mode() {
     let log = home.serve(&[]).stop();
     assert!(!log.contains(FOUND), "{log}");
 }
+
+pub fn processes_that_start_at_once_behind_a_pooler_do_not_wait_for_each_other() {
+    let cluster = Cluster::start().unwrap();
+    let home = database(&cluster);
+    home.migrate();
+    for connections in [1, 2] {
+        let pooler = Pooler::start(&cluster, "transaction", connections);
+        for _ in 0..3 {
+            thread::scope(|scope| {
+                for _ in 0..6 {
+                    scope.spawn(|| told(&home, &pooler.url(), &["user", "list"]));
+                }
+            });
+        }
+    }
+}
