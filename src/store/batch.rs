@@ -16,6 +16,8 @@ use crate::ids::SessionId;
 
 /// How often a write is tried anew where the server was lost before anything was committed.
 const TRIES: u32 = 2;
+/// So many members of a batch may fail by themselves before it is not their fault: somebody holds the whole table.
+const ENOUGH: u32 = 2;
 /// The longest transaction. What it has done is dated before it began, and other nodes look for it no further back than a
 /// minute (`sessions::revocations`).
 const LONGEST: Duration = Duration::from_secs(15);
@@ -116,14 +118,18 @@ fn one_each(lease: &mut Lease, rotations: &[&Rotation], error: &DieselError) -> 
     if is_loss(error) || rotations.len() < 2 {
         return rotated;
     }
+    let mut failures = 0;
     for rotation in rotations {
         match lease.run(|connection| sessions::advance(connection, rotation)) {
             Ok(Some(handover)) => {
                 rotated.insert(rotation.id, handover);
             }
             Ok(None) => {}
-            Err(error) if is_loss(&error) => break,
-            Err(error) => tracing::debug!(%error, "a member of a batch failed"),
+            Err(error) if is_loss(&error) || failures == ENOUGH => break,
+            Err(error) => {
+                failures += 1;
+                tracing::debug!(%error, "a member of a batch failed");
+            }
         }
     }
     rotated
