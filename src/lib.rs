@@ -60,8 +60,8 @@
 //! F3 store/mod.rs         Store: read, write
 //!    store/writer.rs  store/batch.rs
 //!                         the queue of writes; how those that arrive together are committed together
-//!    store/connection.rs  store/pool.rs
-//!                         a connection to either database and its transactions; many, shared
+//!    store/connection.rs  store/lease.rs  store/pool.rs
+//!                         a connection to either database; its transactions, and its loss; many, shared
 //!    store/sqlite.rs  store/postgres.rs  store/migrations.rs
 //!                         how each database is reached; how it comes to have the schema
 //!    store/sessions/mod.rs  store/users.rs  store/events.rs  store/attempts.rs

@@ -22,7 +22,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     // envelope: how long an answer took, for the log; nothing is decided by it.
     // janitor: how long a batch of deletes took, which decides how large the next one is.
     // passwords: how long the last hash took, which tells who is turned away how long to wait.
-    // pool: how old a connection is; batch: how long a transaction took.
+    // lease: how old a connection is; batch: how long a transaction took.
     // connection: how long a client keeps us waiting, which nobody's clock decides.
     (
         "Instant::now",
@@ -33,7 +33,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
             "http/connection.rs",
             "janitor.rs",
             "passwords/queue.rs",
-            "store/pool.rs",
+            "store/lease.rs",
             "store/batch.rs",
         ],
     ),

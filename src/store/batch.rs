@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use diesel::QueryResult;
 use diesel::result::Error as DieselError;
 
-use super::connection::{Aborted, AnyConnection, begin_write, commit_after, in_savepoint};
+use super::connection::{AnyConnection, in_savepoint};
 use super::error::StoreError;
-use super::pool::{Lease, Pool, is_loss};
+use super::lease::{Aborted, Lease, begin_write, commit_after, is_loss};
+use super::pool::Pool;
 use super::sessions::{self, Handover, Rotation};
-use super::writer::Work;
 use crate::ids::SessionId;
 
 /// How often a write is tried anew where the server was lost before anything was committed.
@@ -21,6 +21,23 @@ const ENOUGH: u32 = 2;
 /// The longest transaction. What it has done is dated before it began, and other nodes look for it no further back than a
 /// minute (`sessions::revocations`).
 const LONGEST: Duration = Duration::from_secs(15);
+
+/// One queued write, whatever it returns.
+pub(super) trait Work: Send {
+    /// The one statement that it hopes to be, if it is a refresh.
+    fn rotation(&self) -> Option<&Rotation>;
+    /// Keeps the outcome of that statement, which has rotated.
+    fn rotated(&mut self, handover: Handover);
+    /// Runs it inside a transaction and keeps the outcome. `Err`: what it did must be undone;
+    /// [`DieselError::RollbackTransaction`] if the outcome is that it failed, anything else if there is no outcome.
+    fn attempt(&mut self, connection: &mut AnyConnection) -> QueryResult<()>;
+    /// Nobody waits for the answer any more.
+    fn is_abandoned(&self) -> bool;
+    /// Hands out the kept outcome, its commit having succeeded.
+    fn answer(self: Box<Self>);
+    /// Hands out a failure.
+    fn fail(self: Box<Self>, error: StoreError);
+}
 
 /// All of them in one transaction, each behind a savepoint of its own, or, where that fails, one by one.
 pub(super) fn in_one_transaction(pool: &Pool, mut batch: Vec<Box<dyn Work>>) {

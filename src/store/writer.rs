@@ -23,33 +23,17 @@ use diesel::result::Error as DieselError;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::batch::{self, is_deadlock};
+use super::batch::{self, Work, is_deadlock};
 use super::connection::AnyConnection;
 use super::error::StoreError;
-use super::pool::{Pool, is_loss};
+use super::lease::is_loss;
+use super::pool::Pool;
 use super::sessions::{Handover, Rotation};
 
 /// Writes that may wait in one lane; one more is refused at once.
 const QUEUE: usize = 1024;
 /// Writes in one commit.
 const BATCH: usize = 64;
-
-/// One queued write, whatever it returns.
-pub(super) trait Work: Send {
-    /// The one statement that it hopes to be, if it is a refresh.
-    fn rotation(&self) -> Option<&Rotation>;
-    /// Keeps the outcome of that statement, which has rotated.
-    fn rotated(&mut self, handover: Handover);
-    /// Runs it inside a transaction and keeps the outcome. `Err`: what it did must be undone;
-    /// [`DieselError::RollbackTransaction`] if the outcome is that it failed, anything else if there is no outcome.
-    fn attempt(&mut self, connection: &mut AnyConnection) -> QueryResult<()>;
-    /// Nobody waits for the answer any more.
-    fn is_abandoned(&self) -> bool;
-    /// Hands out the kept outcome, its commit having succeeded.
-    fn answer(self: Box<Self>);
-    /// Hands out a failure.
-    fn fail(self: Box<Self>, error: StoreError);
-}
 
 /// What is asked of the database, as it can be run again from the start: when the commit it was part of has failed.
 pub trait Write<T>: Send {
