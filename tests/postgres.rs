@@ -67,6 +67,7 @@ const WITH_A_SERVER: &[Test] = tests! {
         a_node_that_does_not_know_yet_what_time_it_is_judges_no_token;
     outage: a_table_that_somebody_holds_is_an_outage_with_an_end,
         a_row_that_somebody_holds_makes_nobody_else_wait,
+        a_commit_of_unknown_fate_is_tried_again_for_a_refresh_and_for_nothing_else,
         a_database_that_answers_nothing_makes_the_node_not_ready;
 };
 

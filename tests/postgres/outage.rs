@@ -293,6 +293,33 @@ pub fn a_row_that_somebody_holds_makes_nobody_else_wait() {
     server.stop();
 }
 
+/// A server that cuts the connection while it commits has committed, or not: only what may be done twice is tried again.
+pub fn a_commit_of_unknown_fate_is_tried_again_for_a_refresh_and_for_nothing_else() {
+    let home = Home::new();
+    let (server, client, pair) = node(&home, &[]);
+    let mut database = home.database().connect();
+    database.execute(
+        "CREATE SEQUENCE tries;
+         CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN PERFORM nextval('tries'); PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER cut AFTER INSERT ON events
+           DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION cut()",
+    );
+    let tries = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM tries";
+    client.log_in().is_an_outage();
+    assert_eq!(database.number(tries), 1, "a log-in is committed once, or not at all");
+    database.execute(
+        "DROP TRIGGER cut ON events;
+         CREATE CONSTRAINT TRIGGER cut AFTER UPDATE ON sessions
+           DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION cut()",
+    );
+    client.refresh(&pair).is_an_outage();
+    assert!(database.number(tries) > 2, "a refresh is the same however often it is carried out");
+    database.execute("DROP TRIGGER cut ON sessions");
+    client.recovers(&pair);
+    server.stop();
+}
+
 pub fn a_database_that_answers_nothing_makes_the_node_not_ready() {
     let home = Home::new();
     let (server, client, pair) = node(&home, &[]);
