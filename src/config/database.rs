@@ -91,6 +91,40 @@ fn postgres(text: &str) -> Result<Database, String> {
     }))
 }
 
+/// A PostgreSQL URL, taken apart as libpq does it: what stands before the first @, if that comes before any slash, is the
+/// user's, whatever it holds.
+pub(crate) struct Parts<'a> {
+    /// Everything up to the hosts.
+    pub(crate) user: &'a str,
+    /// Hosts, ports and database.
+    pub(crate) place: &'a str,
+    /// What stands behind the question mark.
+    pub(crate) parameters: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    /// Of a URL with a scheme.
+    pub(crate) fn of(url: &'a str) -> Self {
+        let start = url.find("://").map_or(0, |at| at + 3);
+        let head = url.get(start..).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        let hosts_at = start + head.find('@').map_or(0, |at| at + 1);
+        let (user, rest) = url.split_at_checked(hosts_at).unwrap_or(("", url));
+        let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+        Self { user, place, parameters }
+    }
+
+    /// With their ports, separated by commas; they may also be among the parameters.
+    pub(crate) fn hosts(&self) -> &'a str {
+        self.place.split('/').next().unwrap_or_default()
+    }
+
+    /// The value of a parameter.
+    pub(crate) fn parameter(&self, name: &str) -> Option<&'a str> {
+        let mut pairs = self.parameters.split('&').filter_map(|one| one.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+}
+
 fn is_ambiguous(text: &str) -> bool {
     let encoded = |rest: &str| {
         let code = rest.get(..2).filter(|code| code.chars().all(|c| c.is_ascii_hexdigit()));
@@ -98,28 +132,23 @@ fn is_ambiguous(text: &str) -> bool {
     };
     let (_, rest) = text.split_once("://").unwrap_or_default();
     let head = rest.split('/').next().unwrap_or_default();
-    let parameters = rest.rsplit('@').next().and_then(|rest| rest.split_once('?')).map(|(_, parameters)| parameters);
+    let parameters = Parts::of(text).parameters;
     let named = |parameter: &str| {
         parameter.split_once('=').is_some_and(|(name, value)| !name.is_empty() && !value.contains('='))
     };
     masked(text).starts_with('(')
         || head.matches('@').count() > 1
         || text.split('%').skip(1).any(|rest| !encoded(rest))
-        || parameters.is_some_and(|parameters| !parameters.is_empty() && !parameters.split('&').all(named))
+        || !parameters.is_empty() && !parameters.split('&').all(named)
 }
 
 /// The first host of a PostgreSQL URL that others may answer for: it is not this machine, and its certificate is not
 /// checked.
 pub(super) fn unverified_host(text: &str) -> Option<&str> {
-    let (_, rest) = text.split_once("://")?;
-    let head = rest.split('/').next()?;
-    let rest = rest.get(head.find('@').map_or(0, |at| at + 1)..)?;
-    let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
-    let value = |name: &str| parameters.split('&').filter_map(|one| one.split_once('=')).find(|(key, _)| *key == name);
-    let verified = value("sslmode").is_some_and(|(_, mode)| mode == "verify-full" || mode == "verify-ca")
-        || value("sslrootcert").is_some_and(|(_, file)| file == "system");
-    let named = value("host").map(|(_, hosts)| hosts);
-    let hosts = named.unwrap_or_else(|| place.split('/').next().unwrap_or_default()).split(',');
+    let parts = Parts::of(text);
+    let verified = parts.parameter("sslmode").is_some_and(|mode| mode == "verify-full" || mode == "verify-ca")
+        || parts.parameter("sslrootcert") == Some("system");
+    let hosts = parts.parameter("host").unwrap_or_else(|| parts.hosts()).split(',');
     let mut remote = hosts.map(without_port).filter(|host| {
         let socket = host.is_empty() || host.starts_with('/') || host.to_ascii_lowercase().starts_with("%2f");
         !socket && !super::address::is_loopback(host.trim_matches(['[', ']']))

@@ -40,6 +40,7 @@ mod tokens;
 mod variables;
 mod warnings;
 
+pub(crate) use database::Parts;
 pub use database::{Database, Postgres};
 pub use keys::{KEYS, Key};
 pub use mistake::{Mistake, Mistakes, Source};

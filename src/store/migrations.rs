@@ -62,12 +62,12 @@ pub fn run(connection: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
 /// # Errors
 ///
 /// If the database cannot be asked.
-pub fn pending(connection: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
+pub fn pending(connection: &mut AnyConnection) -> QueryResult<Vec<String>> {
     let known = match connection {
         AnyConnection::Sqlite(_) => names(MigrationSource::<Sqlite>::migrations(&SQLITE)),
         AnyConnection::Postgresql(_) => names(MigrationSource::<Pg>::migrations(&POSTGRESQL)),
     };
-    let known = known.map_err(StoreError::Unavailable)?;
+    let known = known.map_err(diesel::result::Error::QueryBuilderError)?;
     let marked = sql::<Bool>(match connection {
         AnyConnection::Sqlite(_) => "EXISTS (SELECT 1 FROM sqlite_master WHERE name = '__diesel_schema_migrations')",
         AnyConnection::Postgresql(_) => "to_regclass('__diesel_schema_migrations') IS NOT NULL",

@@ -320,15 +320,17 @@ impl Store {
     ///
     /// Why not.
     pub async fn check(&self) -> Result<(), StoreError> {
-        let pending = self.read(|connection| Ok(migrations::pending(connection))).await??;
-        if !pending.is_empty() {
-            return Err(StoreError::Unavailable("migrations are pending".into()));
+        let (pending, takes_writes) = self
+            .read(|connection| {
+                let pending = migrations::pending(connection)?;
+                Ok((pending, matches!(connection, AnyConnection::Sqlite(_)) || postgres::takes_writes(connection)?))
+            })
+            .await?;
+        match (pending.is_empty(), takes_writes) {
+            (true, true) => Ok(()),
+            (false, _) => Err(StoreError::Unavailable("migrations are pending".into())),
+            (true, false) => Err(StoreError::Unavailable("the server takes no writes".into())),
         }
-        let takes_writes = self.read(|connection| match connection {
-            AnyConnection::Sqlite(_) => Ok(true),
-            AnyConnection::Postgresql(postgresql) => postgres::takes_writes(postgresql),
-        });
-        if takes_writes.await? { Ok(()) } else { Err(StoreError::Unavailable("the server takes no writes".into())) }
     }
 
     /// Whether the schema is older than this version needs it. On this thread.
@@ -337,7 +339,7 @@ impl Store {
     ///
     /// As [`Store::read`].
     pub fn is_outdated_blocking(&self) -> Result<bool, StoreError> {
-        Ok(!self.read_blocking(|connection| Ok(migrations::pending(connection)))??.is_empty())
+        Ok(!self.read_blocking(migrations::pending)?.is_empty())
     }
 }
 

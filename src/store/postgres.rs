@@ -15,9 +15,10 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Text};
 
+use super::connection::AnyConnection;
 use super::error::StoreError;
 use crate::clock::Timestamp;
-use crate::config::Postgres;
+use crate::config::{Parts, Postgres};
 
 /// How often a pooler is looked for at each start: other users of one can hide it from a single look.
 const LOOKS: usize = 4;
@@ -163,16 +164,11 @@ fn process(connection: &mut PgConnection) -> QueryResult<i32> {
 
 /// `url` with what it leaves open.
 fn completed(url: &str, connect_timeout: Duration) -> String {
-    // As libpq reads it: what stands before the first @, if that comes before any slash, is the user's, whatever it holds.
-    let start = url.find("://").map_or(0, |at| at + 3);
-    let head = url.get(start..).and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    let hosts_at = start + head.find('@').map_or(0, |at| at + 1);
-    let (user, rest) = url.split_at_checked(hosts_at).unwrap_or(("", url));
-    let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
-    let hosts = place.split('/').next().unwrap_or_default();
-    let says = |name: &str| parameters.split('&').any(|parameter| parameter.split('=').next() == Some(name));
-    let several = hosts.contains(',') || says("host") || says("hostaddr");
-    let mut parameters: Vec<String> = parameters.split('&').filter(|one| !one.is_empty()).map(str::to_owned).collect();
+    let parts = Parts::of(url);
+    let says = |name: &str| parts.parameter(name).is_some();
+    let several = parts.hosts().contains(',') || says("host") || says("hostaddr");
+    let mut parameters: Vec<String> =
+        parts.parameters.split('&').filter(|one| !one.is_empty()).map(str::to_owned).collect();
     let mut add = |name: &str, value: &str| {
         if !says(name) {
             parameters.push(format!("{name}={value}"));
@@ -188,7 +184,7 @@ fn completed(url: &str, connect_timeout: Duration) -> String {
     if several {
         add("target_session_attrs", "read-write");
     }
-    format!("{user}{place}?{}", parameters.join("&"))
+    format!("{}{}?{}", parts.user, parts.place, parameters.join("&"))
 }
 
 /// What time it is for the server.
@@ -206,7 +202,7 @@ pub fn now(connection: &mut PgConnection) -> QueryResult<Timestamp> {
 /// # Errors
 ///
 /// If it cannot be asked.
-pub fn takes_writes(connection: &mut PgConnection) -> QueryResult<bool> {
+pub fn takes_writes(connection: &mut AnyConnection) -> QueryResult<bool> {
     diesel::select(sql::<Text>("current_setting('transaction_read_only')"))
         .get_result::<String>(connection)
         .map(|read_only| read_only == "off")
