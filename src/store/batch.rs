@@ -33,6 +33,8 @@ pub(super) trait Work: Send {
     fn attempt(&mut self, connection: &mut AnyConnection) -> QueryResult<()>;
     /// Nobody waits for the answer any more.
     fn is_abandoned(&self) -> bool;
+    /// Whether it may still be committed: whoever asked has not been told that it was given up, and will not be any more.
+    fn may_commit(&self) -> bool;
     /// Hands out the kept outcome, its commit having succeeded.
     fn answer(self: Box<Self>);
     /// Hands out a failure.
@@ -54,7 +56,8 @@ pub(super) fn in_one_transaction(pool: &Pool, mut batch: Vec<Box<dyn Work>>) {
     }
     let together = commit_after(&mut lease, |connection| {
         // Those in front take time, in which whoever asked may have given up.
-        batch.iter_mut().filter(|work| !work.is_abandoned()).try_for_each(|work| member(connection, work.as_mut()))
+        let mut wanted = batch.iter_mut().filter(|work| !work.is_abandoned() && work.may_commit());
+        wanted.try_for_each(|work| member(connection, work.as_mut()))
     });
     drop(lease);
     match together {
@@ -183,6 +186,9 @@ fn transact(lease: &mut Lease, work: &mut dyn Work) -> Result<(), Aborted> {
         work.attempt(connection)?;
         if began.elapsed() > LONGEST {
             return Err(DieselError::QueryBuilderError("a transaction took too long, and was undone".into()));
+        }
+        if !work.may_commit() {
+            return Err(DieselError::QueryBuilderError("a write was given up, and was undone".into()));
         }
         Ok(())
     })

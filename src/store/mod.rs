@@ -244,8 +244,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Busy`] if too many writes wait already, [`StoreError::Unavailable`] if the answer does
-    /// not come in time (the write may still take effect), else what `attempt` failed with, undone.
+    /// [`StoreError::Busy`] if too many writes wait already, [`StoreError::Unavailable`] if it is not done in time, else
+    /// what `attempt` failed with. It is undone then, unless it is the commit itself whose end nobody knows.
     pub async fn write<T, F>(&self, attempt: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -266,12 +266,7 @@ impl Store {
         F: Write<T> + 'static,
         A: FnOnce(&T) + Send + 'static,
     {
-        let answer = self.writer.submit(attempt, announce)?;
-        match timeout(self.patience.answer, answer).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(StoreError::Unavailable("the writer has stopped".into())),
-            Err(_) => Err(StoreError::Unavailable("a write was not answered in time".into())),
-        }
+        self.writer.submit(attempt, announce)?.within(self.patience.answer, self.patience.turn).await
     }
 
     /// The same, on this thread. For threads that may wait, and do not hurry.
@@ -284,8 +279,7 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
     {
-        let answer = self.writer.submit(attempt, |_| ())?;
-        answer.blocking_recv().unwrap_or_else(|_| Err(StoreError::Unavailable("the writer has stopped".into())))
+        self.writer.submit(attempt, |_| ())?.wait()
     }
 
     /// Spares the writer what much writing leaves behind: see [`connection::checkpoint`]. On this thread.

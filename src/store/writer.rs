@@ -15,12 +15,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use diesel::QueryResult;
 use diesel::result::Error as DieselError;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tracing::Span;
 
 use super::batch::{self, Work, is_deadlock};
@@ -59,10 +61,59 @@ impl<T, F: Fn(&mut AnyConnection) -> QueryResult<T> + Send> Write<T> for F {
     }
 }
 
+/// What becomes of a write. Its writer and whoever waits for it may both want to settle it; the first does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Its commit is next.
+    Committing,
+    /// Whoever waited has been told that nothing was done.
+    GivenUp,
+}
+
+/// Where the answer to a write will come. Dropping it abandons the write if it has not begun.
+pub struct Answer<T> {
+    reply: oneshot::Receiver<Result<T, StoreError>>,
+    fate: Arc<OnceLock<Fate>>,
+}
+
+impl<T> Answer<T> {
+    /// Waits so long for it. If it has not come by then, the write is given up and will not be committed; one whose commit
+    /// is under way can no longer be, and is waited for a little longer.
+    ///
+    /// # Errors
+    ///
+    /// What the write failed with, or that it was not done in time.
+    pub async fn within(mut self, patience: Duration, commit: Duration) -> Result<T, StoreError> {
+        let late = match timeout(patience, &mut self.reply).await {
+            Err(_) if self.fate.set(Fate::GivenUp).is_ok() => "a write was not done in time, and was given up",
+            Err(_) => match timeout(commit, &mut self.reply).await {
+                Err(_) => "a commit was not answered in time",
+                Ok(answer) => return told(answer),
+            },
+            Ok(answer) => return told(answer),
+        };
+        Err(StoreError::Unavailable(late.into()))
+    }
+
+    /// Waits for it on this thread.
+    ///
+    /// # Errors
+    ///
+    /// What the write failed with.
+    pub fn wait(self) -> Result<T, StoreError> {
+        told(self.reply.blocking_recv())
+    }
+}
+
+fn told<T>(answer: Result<Result<T, StoreError>, oneshot::error::RecvError>) -> Result<T, StoreError> {
+    answer.unwrap_or_else(|_| Err(StoreError::Unavailable("the writer has stopped".into())))
+}
+
 struct Job<T, F, A> {
     attempt: F,
     announce: A,
     outcome: Option<Result<T, StoreError>>,
+    fate: Arc<OnceLock<Fate>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
     span: Span,
 }
@@ -97,6 +148,10 @@ where
 
     fn is_abandoned(&self) -> bool {
         self.reply.is_closed()
+    }
+
+    fn may_commit(&self) -> bool {
+        *self.fate.get_or_init(|| Fate::Committing) == Fate::Committing
     }
 
     fn answer(self: Box<Self>) {
@@ -155,8 +210,8 @@ impl Writer {
         Ok(Self { rotations, others })
     }
 
-    /// Queues a write and returns where its answer will come. Dropping that end abandons the write if
-    /// it has not begun. `announce` follows the commit, whether anybody still waits or not.
+    /// Queues a write and returns where its answer will come. `announce` follows the commit, whether anybody still waits
+    /// or not.
     ///
     /// # Errors
     ///
@@ -165,12 +220,13 @@ impl Writer {
         &self,
         attempt: impl Write<T> + 'static,
         announce: impl FnOnce(&T) + Send + 'static,
-    ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
+    ) -> Result<Answer<T>, StoreError> {
         let lane = if attempt.rotation().is_some() { &self.rotations } else { &self.others };
         let (reply, answer) = oneshot::channel();
-        let job = Job { attempt, announce, outcome: None, reply, span: Span::current() };
+        let fate = Arc::default();
+        let job = Job { attempt, announce, outcome: None, fate: Arc::clone(&fate), reply, span: Span::current() };
         match lane.try_send(Box::new(job)) {
-            Ok(()) => Ok(answer),
+            Ok(()) => Ok(Answer { reply: answer, fate }),
             Err(_full) => Err(StoreError::Busy),
         }
     }
