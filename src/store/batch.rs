@@ -33,7 +33,8 @@ pub(super) trait Work: Send {
     fn attempt(&mut self, connection: &mut AnyConnection) -> QueryResult<()>;
     /// Nobody waits for the answer any more.
     fn is_abandoned(&self) -> bool;
-    /// Whether it may still be committed: whoever asked has not been told that it was given up, and will not be any more.
+    /// Whether it may still be committed: whoever asked has not been told that it was given up and will not be any more, or
+    /// does not mind.
     fn may_commit(&self) -> bool;
     /// Hands out the kept outcome, its commit having succeeded.
     fn answer(self: Box<Self>);

@@ -245,7 +245,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Busy`] if too many writes wait already, [`StoreError::Unavailable`] if it is not done in time, else
-    /// what `attempt` failed with. It is undone then, unless it is the commit itself whose end nobody knows.
+    /// what `attempt` failed with. It is undone then, unless it is a refresh that was late, or a commit whose end nobody knows.
     pub async fn write<T, F>(&self, attempt: F) -> Result<T, StoreError>
     where
         T: Send + 'static,

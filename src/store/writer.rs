@@ -77,8 +77,8 @@ pub struct Answer<T> {
 }
 
 impl<T> Answer<T> {
-    /// Waits so long for it. If it has not come by then, the write is given up and will not be committed; one whose commit
-    /// is under way can no longer be, and is waited for a little longer.
+    /// Waits so long for it. If it has not come by then, the write is given up and will not be committed, unless it is a
+    /// refresh; one whose commit is under way can no longer be given up, and is waited for a little longer.
     ///
     /// # Errors
     ///
@@ -151,7 +151,8 @@ where
     }
 
     fn may_commit(&self) -> bool {
-        *self.fate.get_or_init(|| Fate::Committing) == Fate::Committing
+        // Whoever sends the same refresh again gets the same answer, and what it tells of a theft is not to be lost.
+        self.rotation().is_some() || *self.fate.get_or_init(|| Fate::Committing) == Fate::Committing
     }
 
     fn answer(self: Box<Self>) {
