@@ -171,7 +171,9 @@ impl Countersign {
             policy,
             Offenders::new(config.limits.enabled),
         );
-        let janitor = Janitor::start(store.clone(), clock.clone(), remembrance(config)).map_err(BuildError::Threads)?;
+        let known = revocations.clone();
+        let janitor = Janitor::start(store.clone(), clock.clone(), remembrance(config), move || known.has_begun())
+            .map_err(BuildError::Threads)?;
         let origins = Origins::new(config.cors.allowed_origins.clone());
         let draining = Draining::default();
         let gate = Gate {

@@ -32,15 +32,21 @@ pub struct Janitor {
 
 impl Janitor {
     /// Starts the thread. Sessions are kept for `keep` after their end: as long as any token of theirs may be
-    /// asked about, or anybody's memory of their end must be renewed.
+    /// asked about, or anybody's memory of their end must be renewed. Nothing is removed until `knows_the_time`: a machine's
+    /// clock that is ahead would have it take live sessions from all nodes.
     ///
     /// # Errors
     ///
     /// If the system has no thread to give.
-    pub fn start(store: Store, clock: Clock, keep: Duration) -> std::io::Result<Self> {
+    pub fn start(
+        store: Store,
+        clock: Clock,
+        keep: Duration,
+        knows_the_time: impl Fn() -> bool + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (employed, dismissed) = sync_channel(0);
         let mut rounds = Rounds { store, clock, keep, dismissed, batch: BATCH.0, walked: None };
-        thread::Builder::new().name("janitor".into()).spawn(move || rounds.work())?;
+        thread::Builder::new().name("janitor".into()).spawn(move || rounds.work(&knows_the_time))?;
         Ok(Self { _employed: employed })
     }
 }
@@ -74,9 +80,9 @@ struct Rounds {
 }
 
 impl Rounds {
-    fn work(&mut self) {
+    fn work(&mut self, knows_the_time: &dyn Fn() -> bool) {
         loop {
-            match self.round() {
+            match if knows_the_time() { self.round() } else { Ok(0) } {
                 Ok(0) => {}
                 Ok(removed) => tracing::debug!(removed, "the janitor has made a round"),
                 Err(Cut::Dismissed) => return,

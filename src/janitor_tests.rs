@@ -63,13 +63,7 @@ impl House {
     }
 
     fn count(&self, table: &str) -> i64 {
-        #[derive(QueryableByName)]
-        struct Count {
-            #[diesel(sql_type = diesel::sql_types::BigInt)]
-            count: i64,
-        }
-        let query = format!("SELECT count(*) AS count FROM {table}");
-        self.store.read_blocking(|conn| sql_query(&query).get_result::<Count>(conn)).unwrap().count
+        count(&self.store, table)
     }
 
     fn round(&mut self) -> usize {
@@ -79,6 +73,16 @@ impl House {
             Err(Cut::Failed(error)) => panic!("{error}"),
         }
     }
+}
+
+fn count(store: &Store, table: &str) -> i64 {
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        count: i64,
+    }
+    let query = format!("SELECT count(*) AS count FROM {table}");
+    store.read_blocking(|conn| sql_query(&query).get_result::<Count>(conn)).unwrap().count
 }
 
 /// SES-08.
@@ -108,6 +112,20 @@ fn events_go_after_ninety_days_and_attempts_when_their_window_has_ended() {
     }
     assert_eq!(house.round(), 4);
     assert_eq!((house.count("events"), house.count("attempts")), (2, 1));
+}
+
+#[test]
+fn nothing_goes_while_it_is_not_known_what_time_it_is() {
+    let mut house = House::new();
+    house.sessions(1, OVER - 1, i64::MAX, "NULL");
+    let (employed, (asked, was_asked)) = (house.employed.take(), sync_channel(1));
+    let (rounds, store) = (&mut house.rounds, &house.store);
+    thread::scope(|scope| {
+        scope.spawn(|| rounds.work(&|| asked.send(()).is_err()));
+        was_asked.recv().unwrap();
+        drop(employed);
+    });
+    assert_eq!(count(store, "sessions"), 1);
 }
 
 #[test]

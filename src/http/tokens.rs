@@ -121,9 +121,13 @@ pub(crate) async fn logout(api: web::Data<Api>, req: HttpRequest, mut body: Memb
     let by_access = access.and_then(|access| api.access.verify(&access.token, api.clock.now()).ok());
     let by_access = by_access.map(|bearer| (bearer.user_id, bearer.session_id));
     let by_refresh = refresh.and_then(|(token, _)| api.sessions.session_of(&token));
+    let mut whose = Vec::new();
     for (user_id, session_id) in by_access.into_iter().chain(by_refresh.filter(|other| Some(*other) != by_access)) {
         req.extensions_mut().insert(Identity { user_id, session_id });
-        api.sessions.revoke(user_id, Scope::Only(session_id), "logout", api.proxies.address_text(&req)).await?;
+        whose.push((user_id, Scope::Only(session_id)));
+    }
+    if !whose.is_empty() {
+        api.sessions.revoke_all(whose, "logout", api.proxies.address_text(&req)).await?;
     }
     let mut response = HttpResponse::NoContent().finish();
     api.cookies.clear(&req, &mut response);

@@ -20,7 +20,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use self::queue::{Jobs, Queue};
+use self::queue::{self as places, Jobs, Queue};
 use crate::secret::Secret;
 
 /// The longest password, in characters. Longer ones are refused, never truncated.
@@ -150,6 +150,9 @@ struct Pepper {
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// A place in the queue that is kept free for one password, until it is dropped.
+pub struct Room(places::Room<Job>);
+
 /// What bcrypt is to be given, what it is to be compared with, and which pepper that takes.
 type Readable<'a> = (Zeroizing<Vec<u8>>, &'a str, Option<&'a str>);
 
@@ -176,23 +179,23 @@ impl Hasher {
         Ok(Self { queue, recipe })
     }
 
-    /// Whether another password could wait just now: asked first, it saves whoever will be turned away from troubling
-    /// the database.
+    /// Keeps a place in the queue free for a password: asked first, it saves whoever will be turned away from troubling the
+    /// database.
     ///
     /// # Errors
     ///
     /// [`HashError::Full`].
-    pub fn room(&self) -> Result<(), HashError> {
-        self.queue.room().map_err(HashError::Full)
+    pub fn room(&self) -> Result<Room, HashError> {
+        self.queue.reserve().map(Room).map_err(HashError::Full)
     }
 
     /// Hashes a new password.
     ///
     /// # Errors
     ///
-    /// [`HashError`].
-    pub async fn hash(&self, password: Password) -> Result<String, HashError> {
-        self.ask(move |recipe| recipe.hash(&password)).await?
+    /// [`HashError::Failed`].
+    pub async fn hash(&self, room: Room, password: Password) -> Result<String, HashError> {
+        self.ask(room, move |recipe| recipe.hash(&password)).await?
     }
 
     /// Compares a password with a stored hash. Without one, it takes as long and comes to nothing, so
@@ -200,28 +203,33 @@ impl Hasher {
     ///
     /// # Errors
     ///
-    /// [`HashError`]. A stored hash that cannot be read is not an error: no password is the same as that.
+    /// [`HashError::Failed`]. A stored hash that cannot be read is not an error: no password is the same as that.
     pub async fn compare(
         &self,
+        room: Room,
         password: Password,
         stored: Option<String>,
         begun: Begun,
     ) -> Result<Comparison, HashError> {
-        self.ask(move |recipe| {
+        self.ask(room, move |recipe| {
             begun.set();
             recipe.compare(&password, stored.as_deref())
         })
         .await
     }
 
-    async fn ask<T: Send + 'static>(&self, work: impl FnOnce(&Recipe) -> T + Send + 'static) -> Result<T, HashError> {
+    async fn ask<T: Send + 'static>(
+        &self,
+        room: Room,
+        work: impl FnOnce(&Recipe) -> T + Send + 'static,
+    ) -> Result<T, HashError> {
         let (reply, answer) = oneshot::channel();
         let recipe = Arc::clone(&self.recipe);
         let job: Job = Box::new(move || {
             let _unheard = reply.send(work(&recipe));
         });
         // Held until the answer: whoever hangs up gives the place up.
-        let _place = self.queue.push(job).map_err(HashError::Full)?;
+        let _place = room.0.push(job);
         answer.await.map_err(|_dropped| HashError::Failed)
     }
 }

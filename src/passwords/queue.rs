@@ -18,10 +18,18 @@ struct Shared<J> {
 
 struct State<J> {
     waiting: VecDeque<(u64, J)>,
+    /// Places that are kept free for jobs to come.
+    reserved: usize,
     next: u64,
     closed: bool,
     /// How long the last job took.
     last_took: Duration,
+}
+
+/// A place that is kept free for a job. Dropping it frees it for others.
+pub struct Room<J> {
+    shared: Arc<Shared<J>>,
+    used: bool,
 }
 
 /// A place in the queue. Dropping it gives the place up, if the job has not begun.
@@ -38,7 +46,7 @@ pub struct Jobs<J> {
 impl<J> Queue<J> {
     /// For `capacity` jobs in waiting and as many threads. Until the first is done, each is thought to take `about`.
     pub fn new(capacity: usize, threads: usize, about: Duration) -> Self {
-        let state = State { waiting: VecDeque::new(), next: 0, closed: false, last_took: about };
+        let state = State { waiting: VecDeque::new(), reserved: 0, next: 0, closed: false, last_took: about };
         Self { shared: Arc::new(Shared { state: Mutex::new(state), news: Condvar::new(), capacity, threads }) }
     }
 
@@ -47,29 +55,42 @@ impl<J> Queue<J> {
         Jobs { shared: Arc::clone(&self.shared) }
     }
 
-    /// Whether there is room just now.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::push`].
-    pub fn room(&self) -> Result<(), Duration> {
-        self.shared.room(&self.shared.lock())
-    }
-
-    /// Queues a job.
+    /// Keeps a place free.
     ///
     /// # Errors
     ///
     /// If the queue is full: how long those in it will take, as far as one can tell.
-    pub fn push(&self, job: J) -> Result<Place<J>, Duration> {
+    pub fn reserve(&self) -> Result<Room<J>, Duration> {
         let mut state = self.shared.lock();
-        self.shared.room(&state)?;
+        if state.waiting.len() + state.reserved < self.shared.capacity {
+            state.reserved += 1;
+            return Ok(Room { shared: Arc::clone(&self.shared), used: false });
+        }
+        let each = state.last_took / u32::try_from(self.shared.threads).unwrap_or(1).max(1);
+        Err(each.saturating_mul(u32::try_from(self.shared.capacity).unwrap_or(u32::MAX)))
+    }
+}
+
+impl<J> Room<J> {
+    /// Queues a job.
+    pub fn push(mut self, job: J) -> Place<J> {
+        let mut state = self.shared.lock();
+        state.reserved -= 1;
+        self.used = true;
         let number = state.next;
         state.next = state.next.wrapping_add(1);
         state.waiting.push_back((number, job));
         drop(state);
         self.shared.news.notify_one();
-        Ok(Place { number, shared: Arc::clone(&self.shared) })
+        Place { number, shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<J> Drop for Room<J> {
+    fn drop(&mut self) {
+        if !self.used {
+            self.shared.lock().reserved -= 1;
+        }
     }
 }
 
@@ -111,14 +132,6 @@ impl<J: FnOnce()> Jobs<J> {
 }
 
 impl<J> Shared<J> {
-    fn room(&self, state: &State<J>) -> Result<(), Duration> {
-        if state.waiting.len() < self.capacity {
-            return Ok(());
-        }
-        let each = state.last_took / u32::try_from(self.threads).unwrap_or(1).max(1);
-        Err(each.saturating_mul(u32::try_from(self.capacity).unwrap_or(u32::MAX)))
-    }
-
     fn lock(&self) -> MutexGuard<'_, State<J>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -128,25 +141,34 @@ impl<J> Shared<J> {
 mod tests {
     use super::*;
 
+    type Empty = Queue<fn()>;
+
+    fn nothing() {}
+
     #[test]
     fn who_gives_up_a_place_makes_room_at_once() {
-        let queue = Queue::<fn()>::new(2, 1, Duration::ZERO);
-        let first = queue.push(|| ()).unwrap();
-        let _second = queue.push(|| ()).unwrap();
-        assert!(queue.push(|| ()).is_err() && queue.room().is_err());
+        let queue = Empty::new(2, 1, Duration::ZERO);
+        let push = || queue.reserve().map(|room| room.push(nothing));
+        let first = push().unwrap();
+        let second = queue.reserve().unwrap();
+        assert!(queue.reserve().is_err(), "one waits, and one place is kept free");
+        let second = second.push(nothing);
+        assert!(queue.reserve().is_err(), "two wait");
         drop(first);
-        assert!(queue.room().is_ok());
-        let _third = queue.push(|| ()).unwrap();
-        assert!(queue.push(|| ()).is_err());
+        drop(queue.reserve().unwrap());
+        let _third = push().unwrap();
+        assert!(queue.reserve().is_err());
+        drop(second);
+        assert!(queue.reserve().is_ok());
     }
 
     #[test]
     fn a_full_queue_says_how_long_it_is() {
-        let queue = Queue::<fn()>::new(8, 2, Duration::from_millis(100));
-        let _places: Vec<_> = (0..8).map(|_| queue.push(|| ()).unwrap()).collect();
-        assert_eq!(queue.push(|| ()).err(), Some(Duration::from_millis(400)), "before any is done");
+        let queue = Empty::new(8, 2, Duration::from_millis(100));
+        let _places: Vec<_> = (0..8).map(|_| queue.reserve().unwrap().push(nothing)).collect();
+        assert_eq!(queue.reserve().err(), Some(Duration::from_millis(400)), "before any is done");
         queue.shared.lock().last_took = Duration::from_millis(250);
-        assert_eq!(queue.push(|| ()).err(), Some(Duration::from_secs(1)));
+        assert_eq!(queue.reserve().err(), Some(Duration::from_secs(1)));
     }
 
     #[test]
@@ -161,7 +183,7 @@ mod tests {
                 assert_ne!(number, 2, "on purpose");
                 told.send(number).unwrap();
             });
-            places.push(queue.push(job).unwrap());
+            places.push(queue.reserve().unwrap().push(job));
         }
         drop(places.remove(3));
         drop(queue);

@@ -274,22 +274,39 @@ impl Sessions {
         reason: &'static str,
         address: Option<String>,
     ) -> Result<usize, StoreError> {
+        self.revoke_all(vec![(user, scope)], reason, address).await
+    }
+
+    /// The same for sessions of several users: all of them end, or none.
+    ///
+    /// # Errors
+    ///
+    /// If the database gave no answer.
+    pub async fn revoke_all(
+        &self,
+        whose: Vec<(UserId, Scope)>,
+        reason: &'static str,
+        address: Option<String>,
+    ) -> Result<usize, StoreError> {
         let now = self.0.clock.now();
-        let event = Event::new(Kind::Revoked).user(user).detail(reason).ip_address(address.as_deref());
-        let kept = event.clone();
         let attempt = move |conn: &mut AnyConnection| {
-            let ended = sessions::revoke(conn, user, scope, now, reason)?;
-            events::keep_of_each(conn, &kept, ended.iter().map(|session| session.id), now)?;
-            Ok(ended)
+            let revoke = |(user, scope): &(UserId, Scope)| {
+                let event = Event::new(Kind::Revoked).user(*user).detail(reason).ip_address(address.as_deref());
+                let ended = sessions::revoke(conn, *user, *scope, now, reason)?;
+                events::keep_of_each(conn, &event, ended.iter().map(|session| session.id), now)?;
+                Ok((event, ended))
+            };
+            whose.iter().map(revoke).collect::<QueryResult<Vec<_>>>()
         };
         let (felt, store) = (self.clone(), self.0.store.clone());
-        // A task of its own: whoever wants out gets out, even if they hang up at once.
-        let carried_out = async move {
-            store.write_and_then(attempt, move |ended: &Vec<Ended>| felt.note_ended(&event, ended)).await
+        let announce = move |all: &Vec<(Event, Vec<Ended>)>| {
+            all.iter().for_each(|(event, ended)| felt.note_ended(event, ended));
         };
-        let ended = tokio::spawn(carried_out.in_current_span());
-        let ended = ended.await.map_err(|panic| StoreError::Broken(panic.into()))??;
-        Ok(ended.len())
+        // A task of its own: whoever wants out gets out, even if they hang up at once.
+        let carried_out = async move { store.write_and_then(attempt, announce).await };
+        let all = tokio::spawn(carried_out.in_current_span());
+        let all = all.await.map_err(|panic| StoreError::Broken(panic.into()))??;
+        Ok(all.iter().map(|(_, ended)| ended.len()).sum())
     }
 
     /// The session that a refresh token belongs to, whatever has become of it. `None`: the token is not ours, or has expired.

@@ -171,6 +171,11 @@ impl Write<Outcome> for Attempt {
         Some(self.granted(handover))
     }
 
+    /// What a refresh tells of a theft is kept, whoever hears of it.
+    fn stands(&self, outcome: &Outcome) -> bool {
+        matches!(outcome, Outcome::Reused(..))
+    }
+
     fn run(&self, conn: &mut AnyConnection) -> QueryResult<Outcome> {
         let outcome = self.decide(conn)?;
         if outcome.is_kept() {
@@ -193,11 +198,8 @@ impl Attempt {
                 return Ok(self.granted(handover));
             }
             let row = sessions::find(conn, self.rotation.id)?.filter(|row| row.user_id == self.presented.user_id());
-            // This very refresh has been carried out before: its commit had seemed to fail.
-            if let Some(row) =
-                row.as_ref().filter(|row| row.revoked_at.is_none() && row.token_hash == self.rotated.digest)
-            {
-                return Ok(self.granted(row.into()));
+            if let Some(grant) = row.as_ref().map(|row| self.carried_out(row)).transpose()?.flatten() {
+                return Ok(Outcome::Granted(grant));
             }
             let mut verdict = rotation::judge(row.as_ref(), &self.claim(), self.now, &self.policy);
             let row = match (row, verdict) {
@@ -216,6 +218,21 @@ impl Attempt {
             }
         }
         Err(outrun())
+    }
+
+    /// What it was granted, if this very refresh has been carried out before: its commit had seemed to fail.
+    fn carried_out(&self, row: &SessionRow) -> QueryResult<Option<Grant>> {
+        let next = &self.rotation.next;
+        if row.revoked_at.is_some() || row.salt != next.salt {
+            return Ok(None);
+        }
+        if row.token_hash == next.token_hash {
+            return Ok(Some(self.grant(Kind::Rotated, next, self.rotated.clone(), row.into())));
+        }
+        let minted = self.mint(row.place, self.now, row.idle_expires_at)?;
+        let next = Successor { place: row.place, idle_expires_at: row.idle_expires_at, ..next.clone() };
+        let same = minted.digest == row.token_hash;
+        Ok(same.then(|| self.grant(Kind::Recovered, &next, minted, row.into())))
     }
 
     /// At most one more conditional statement. `None`: another refresh was faster; look again.

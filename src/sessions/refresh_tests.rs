@@ -302,3 +302,31 @@ fn a_verdict_for_which_there_is_no_room_is_an_outage_and_no_harm_is_done() {
         assert_eq!(repeat.refresh_token.expose(), rotated.refresh_token.expose());
     });
 }
+
+/// A commit whose fate is unknown is tried again. What it was granted then must not be judged as if somebody else had
+/// been: here, as one recovery more than there may be.
+#[test]
+fn a_recovery_that_is_carried_out_again_is_granted_what_it_was_granted() {
+    let world = World::new();
+    let held = world.open(1).remove(0);
+    let (inner, mut connection) = (&world.sessions.0, world.database.connect());
+    run(world.refresh(&held)).unwrap();
+    let attempt = || {
+        inner.clock.advance(Duration::from_secs(60));
+        let now = inner.clock.now();
+        let presented = inner.refresh.verify(&held.1, now).unwrap();
+        world.sessions.attempt(presented, Device::default(), now).unwrap()
+    };
+    for branch in 1..=inner.policy.max_recoveries {
+        let attempt = attempt();
+        let mut carry_out = || match attempt.run(&mut connection).unwrap() {
+            Outcome::Granted(grant) => (grant.kind, grant.place, grant.minted.digest, grant.access_expires_at),
+            _ => panic!("it was refused"),
+        };
+        let once = carry_out();
+        assert_eq!((once.0, once.1.branch), (Kind::Recovered, branch));
+        assert_eq!(carry_out(), once);
+    }
+    let spent = attempt().run(&mut connection).unwrap();
+    assert!(matches!(spent, Outcome::Reused(..)), "another refresh is one too many");
+}

@@ -119,10 +119,10 @@ fn learn(state: &RwLock<State>, store: &Store, clock: &Clock) -> Result<(), Stor
         tracing::warn!(seconds = step.as_secs(), "the machine's clock differs from the database's, which is followed");
     }
     let now = clock.now();
-    // Whichever clock is behind, ours then or ours now, the window reaches back from there; no further, though, than
-    // access tokens live.
     let polled_at = state.read().unwrap_or_else(PoisonError::into_inner).polled_at;
-    let since = polled_at.min(now).max(now.minus(LONGEST_ACCESS)).minus(MARGIN);
+    let earliest = now.minus(LONGEST_ACCESS);
+    // A clock that was ahead had what it thought to be over forgotten.
+    let since = if now < polled_at { earliest } else { polled_at.max(earliest) }.minus(MARGIN);
     let news = store.read_blocking(|conn| sessions::ended_since(conn, since, now.minus(MARGIN)))?;
     // Looked for beside the guards, who wait only while the few are removed.
     let is_over = |access_expires_at: &Timestamp| access_expires_at.plus(MARGIN) <= now;
@@ -160,5 +160,39 @@ fn watch(watched: &Weak<RwLock<State>>, store: &Store, clock: &Clock) {
             }
             Err(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::RunQueryDsl as _;
+
+    use super::*;
+    use crate::store::testing::TestDatabase;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+    const AN_HOUR: Duration = Duration::from_secs(60 * 60);
+
+    /// A clock that was ahead had everything forgotten as long over.
+    #[test]
+    fn what_had_ended_is_learnt_again_when_the_clock_steps_back() {
+        let database = TestDatabase::new();
+        let (store, session) = (database.store(), SessionId::generate());
+        let (ended, access_ends) = (NOW.as_micros(), NOW.plus(AN_HOUR).as_micros());
+        let id: String = session.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let insert = format!(
+            "INSERT INTO sessions SELECT unhex('{id}'), randomblob(16), 0, 0, randomblob(32), NULL, zeroblob(16), 'k', 0, 0,
+               NULL, {access_ends}, {access_ends}, {access_ends}, {ended}, 'test', '[]', 'body', 0, 0, NULL, NULL, NULL, 0, 0"
+        );
+        diesel::sql_query(insert).execute(&mut database.connect()).unwrap();
+        let clock = Clock::manual(NOW);
+        let revocations = Revocations::start(store.clone(), clock.clone()).unwrap();
+        assert_eq!(revocations.standing(session), Standing::Ended);
+        clock.set(NOW.plus(2 * AN_HOUR));
+        learn(&revocations.state, &store, &clock).unwrap();
+        assert_eq!(revocations.standing(session), Standing::Live, "no token of it can be alive any more");
+        clock.set(NOW.plus(AN_HOUR / 2));
+        learn(&revocations.state, &store, &clock).unwrap();
+        assert_eq!(revocations.standing(session), Standing::Ended);
     }
 }

@@ -22,6 +22,21 @@ const ENOUGH: u32 = 2;
 /// minute (`sessions::revocations`).
 const LONGEST: Duration = Duration::from_secs(15);
 
+/// A moment after which nothing should be begun any more. None: there is always time.
+pub(super) struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// So long from now.
+    pub(super) fn within(time: Option<Duration>) -> Self {
+        Self(time.map(|time| Instant::now() + time))
+    }
+
+    /// Whether it is too late.
+    pub(super) fn has_passed(&self) -> bool {
+        self.0.is_some_and(|latest| latest < Instant::now())
+    }
+}
+
 /// One queued write, whatever it returns.
 pub(super) trait Work: Send {
     /// The one statement that it hopes to be, if it is a refresh.
@@ -33,17 +48,28 @@ pub(super) trait Work: Send {
     fn attempt(&mut self, connection: &mut AnyConnection) -> QueryResult<()>;
     /// Nobody waits for the answer any more.
     fn is_abandoned(&self) -> bool;
-    /// Whether it may still be committed: whoever asked has not been told that it was given up and will not be any more, or
-    /// does not mind.
-    fn may_commit(&self) -> bool;
+    /// It has waited for so long already that there is no time left to do it in.
+    fn is_late(&self) -> bool;
+    /// Settles that it will be committed next. False: whoever asked has been told that nothing was done, and it must not be.
+    fn commit(&self) -> bool;
+    /// It was not committed after all.
+    fn reopen(&self);
     /// Hands out the kept outcome, its commit having succeeded.
     fn answer(self: Box<Self>);
     /// Hands out a failure.
     fn fail(self: Box<Self>, error: StoreError);
 }
 
+/// Those that somebody waits for and that there is time for.
+pub(super) fn in_time(works: impl IntoIterator<Item = Box<dyn Work>>) -> Vec<Box<dyn Work>> {
+    let (late, wanted): (Vec<_>, Vec<_>) =
+        works.into_iter().filter(|work| !work.is_abandoned()).partition(|work| work.is_late());
+    late.into_iter().for_each(|work| work.fail(StoreError::Busy));
+    wanted
+}
+
 /// All of them in one transaction, each behind a savepoint of its own, or, where that fails, one by one.
-pub(super) fn in_one_transaction(pool: &Pool, mut batch: Vec<Box<dyn Work>>) {
+pub(super) fn in_one_transaction(pool: &Pool, batch: Vec<Box<dyn Work>>) {
     if batch.len() < 2 {
         return one_by_one(pool, batch);
     }
@@ -55,19 +81,34 @@ pub(super) fn in_one_transaction(pool: &Pool, mut batch: Vec<Box<dyn Work>>) {
     if let Err(aborted) = begin_write(&mut lease) {
         return fail_all(batch, aborted.error());
     }
+    let mut batch = in_time(batch);
     let together = commit_after(&mut lease, |connection| {
+        let began = Instant::now();
+        batch.iter_mut().try_for_each(|work| member(connection, work.as_mut()))?;
         // Those in front take time, in which whoever asked may have given up.
-        let mut wanted = batch.iter_mut().filter(|work| !work.is_abandoned() && work.may_commit());
-        wanted.try_for_each(|work| member(connection, work.as_mut()))
+        may_commit(began, batch.iter().map(Box::as_ref))
     });
     drop(lease);
     match together {
         Ok(()) => batch.into_iter().for_each(Work::answer),
         Err(aborted) => {
             tracing::warn!(error = %aborted.error(), "a batch of writes failed; its members are tried one by one");
+            batch.iter().for_each(|work| work.reopen());
             one_by_one(pool, batch);
         }
     }
+}
+
+/// Settles that all of them are committed next, or fails.
+fn may_commit<'a>(began: Instant, mut works: impl Iterator<Item = &'a dyn Work>) -> QueryResult<()> {
+    let undone = if began.elapsed() > LONGEST {
+        "a transaction took too long, and was undone"
+    } else if works.all(Work::commit) {
+        return Ok(());
+    } else {
+        "a write was given up, and was undone"
+    };
+    Err(DieselError::QueryBuilderError(undone.into()))
 }
 
 fn member(connection: &mut AnyConnection, work: &mut dyn Work) -> QueryResult<()> {
@@ -91,6 +132,17 @@ pub(super) fn in_one_statement(pool: &Pool, batch: Vec<Box<dyn Work>>) -> Vec<Bo
     if batch.is_empty() {
         return batch;
     }
+    let mut lease = match pool.get() {
+        Ok(lease) => lease,
+        Err(error) => {
+            fail_all(batch, &error);
+            return Vec::new();
+        }
+    };
+    let batch: Vec<_> = in_time(batch).into_iter().filter(|work| work.commit()).collect();
+    if batch.is_empty() {
+        return batch;
+    }
     let mut firsts: HashMap<SessionId, usize> = HashMap::with_capacity(batch.len());
     for (index, work) in batch.iter().enumerate() {
         if let Some(rotation) = work.rotation() {
@@ -102,13 +154,6 @@ pub(super) fn in_one_statement(pool: &Pool, batch: Vec<Box<dyn Work>>) -> Vec<Bo
         .enumerate()
         .filter_map(|(index, work)| work.rotation().filter(|rotation| firsts.get(&rotation.id) == Some(&index)))
         .collect();
-    let mut lease = match pool.get() {
-        Ok(lease) => lease,
-        Err(error) => {
-            fail_all(batch, &error);
-            return Vec::new();
-        }
-    };
     let mut rotated: HashMap<SessionId, _> = match lease.run(|connection| sessions::advance_all(connection, &rotations))
     {
         Ok(rotated) => rotated.into_iter().collect(),
@@ -127,7 +172,10 @@ pub(super) fn in_one_statement(pool: &Pool, batch: Vec<Box<dyn Work>>) -> Vec<Bo
                 work.rotated(handover);
                 work.answer();
             }
-            None => left.push(work),
+            None => {
+                work.reopen();
+                left.push(work);
+            }
         }
     }
     left
@@ -158,7 +206,8 @@ fn one_each(lease: &mut Lease, rotations: &[&Rotation], error: &DieselError) -> 
 
 /// Each in a transaction of its own.
 pub(super) fn one_by_one(pool: &Pool, batch: Vec<Box<dyn Work>>) {
-    batch.into_iter().filter(|work| !work.is_abandoned()).for_each(|work| alone(pool, work));
+    // Each is looked at when it is its turn.
+    batch.into_iter().flat_map(|work| in_time([work])).for_each(|work| alone(pool, work));
 }
 
 fn alone(pool: &Pool, mut work: Box<dyn Work>) {
@@ -168,6 +217,9 @@ fn alone(pool: &Pool, mut work: Box<dyn Work>) {
             Ok(lease) => lease,
             Err(error) => return work.fail(StoreError::Unavailable(error.into())),
         };
+        if work.is_late() {
+            return work.fail(StoreError::Busy);
+        }
         match transact(&mut lease, work.as_mut()) {
             // Undone: what it failed with is its answer.
             Ok(()) | Err(Aborted::Undone(DieselError::RollbackTransaction)) => return work.answer(),
@@ -183,16 +235,14 @@ fn alone(pool: &Pool, mut work: Box<dyn Work>) {
 fn transact(lease: &mut Lease, work: &mut dyn Work) -> Result<(), Aborted> {
     let began = Instant::now();
     begin_write(lease)?;
-    commit_after(lease, |connection| {
+    let done = commit_after(lease, |connection| {
         work.attempt(connection)?;
-        if began.elapsed() > LONGEST {
-            return Err(DieselError::QueryBuilderError("a transaction took too long, and was undone".into()));
-        }
-        if !work.may_commit() {
-            return Err(DieselError::QueryBuilderError("a write was given up, and was undone".into()));
-        }
-        Ok(())
-    })
+        may_commit(began, std::iter::once(&*work))
+    });
+    if done.is_err() {
+        work.reopen();
+    }
+    done
 }
 
 /// Whether doing it anew is the same as having done it once. Of a refresh it is, even if it has been done: it is fixed

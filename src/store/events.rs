@@ -8,6 +8,9 @@ use crate::clock::Timestamp;
 use crate::events::Event;
 use crate::ids::{EventId, SessionId, UserId};
 
+/// Events in one statement. SQLite takes 32,766 values in one, PostgreSQL 65,535.
+const TOGETHER: usize = 1_000;
+
 /// An event as its user may read it.
 #[derive(Clone, Debug, Queryable)]
 pub struct EventRow {
@@ -25,6 +28,41 @@ pub struct EventRow {
     pub device_name: Option<String>,
 }
 
+#[derive(Insertable)]
+#[diesel(table_name = events, treat_none_as_default_value = false)]
+struct NewEvent<'a> {
+    id: EventId,
+    user_id: UserId,
+    session_id: Option<SessionId>,
+    kind: &'a str,
+    detail: Option<&'a str>,
+    at: Timestamp,
+    ip_address: Option<&'a str>,
+    device_name: Option<&'a str>,
+}
+
+impl<'a> NewEvent<'a> {
+    /// As `event` tells it, of this user and session.
+    fn of(
+        event: &'a Event,
+        user_id: UserId,
+        session_id: Option<SessionId>,
+        device_name: Option<&'a str>,
+        at: Timestamp,
+    ) -> Self {
+        Self {
+            id: EventId::generate(),
+            user_id,
+            session_id,
+            kind: event.name(),
+            detail: event.detail_text(),
+            at,
+            ip_address: event.address(),
+            device_name,
+        }
+    }
+}
+
 /// Keeps an event, if it is of a kind that is kept and somebody's. What it tells of belongs in the same transaction.
 pub fn keep(conn: &mut AnyConnection, event: &Event, at: Timestamp) -> QueryResult<()> {
     let Some(user) = event.kept_for() else { return Ok(()) };
@@ -32,35 +70,39 @@ pub fn keep(conn: &mut AnyConnection, event: &Event, at: Timestamp) -> QueryResu
         Some(session) => device_name(conn, session)?,
         None => None,
     };
-    diesel::insert_into(events::table)
-        .values((
-            events::id.eq(EventId::generate()),
-            events::user_id.eq(user),
-            events::session_id.eq(event.session_id()),
-            events::kind.eq(event.name()),
-            events::detail.eq(event.detail_text()),
-            events::at.eq(at),
-            events::ip_address.eq(event.address()),
-            events::device_name.eq(device_name),
-        ))
-        .execute(conn)?;
+    let new = NewEvent::of(event, user, event.session_id(), device_name.as_deref(), at);
+    diesel::insert_into(events::table).values(new).execute(conn)?;
     Ok(())
 }
 
-/// Keeps an event of each of these sessions, as [`keep`] does.
+/// Keeps an event of each of these sessions, as [`keep`] does, in few statements: somebody who has thousands must be able
+/// to end them.
 pub fn keep_of_each(
     conn: &mut AnyConnection,
     event: &Event,
     sessions: impl IntoIterator<Item = SessionId>,
     at: Timestamp,
 ) -> QueryResult<()> {
-    sessions.into_iter().try_for_each(|session| keep(conn, &event.clone().session(session), at))
+    let Some(user) = event.kept_for() else { return Ok(()) };
+    for some in sessions.into_iter().collect::<Vec<_>>().chunks(TOGETHER) {
+        let named: Vec<(SessionId, Option<String>)> = sessions::table
+            .filter(sessions::id.eq_any(some))
+            .select((sessions::id, sessions::device_name))
+            .load(conn)?;
+        let new = named.iter().map(|(session, name)| NewEvent::of(event, user, Some(*session), name.as_deref(), at));
+        let insert = diesel::insert_into(events::table).values(new.collect::<Vec<_>>());
+        // diesel has no statement of several rows for both databases at once.
+        match conn {
+            AnyConnection::Sqlite(sqlite) => insert.execute(sqlite)?,
+            AnyConnection::Postgresql(postgresql) => insert.execute(postgresql)?,
+        };
+    }
+    Ok(())
 }
 
 /// Takes as long as keeping an event, and keeps none: so that nobody learns by the clock whether there was anybody to
 /// keep it for.
-pub fn pretend_to_keep(conn: &mut AnyConnection, event: &Event, at: Timestamp) -> QueryResult<()> {
-    let nobody = UserId::generate();
+pub fn pretend_to_keep(conn: &mut AnyConnection, event: &Event, nobody: UserId, at: Timestamp) -> QueryResult<()> {
     keep(conn, &event.clone().user(nobody), at)?;
     diesel::delete(events::table.filter(events::user_id.eq(nobody))).execute(conn)?;
     Ok(())
@@ -100,4 +142,52 @@ pub fn forget(conn: &mut AnyConnection, user: UserId, limit: i64) -> QueryResult
     let theirs: Vec<EventId> =
         events::table.filter(events::user_id.eq(user)).select(events::id).limit(limit).load(conn)?;
     diesel::delete(events::table.filter(events::id.eq_any(theirs))).execute(conn)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use diesel::connection::{Connection as _, InstrumentationEvent};
+    use diesel::sql_query;
+
+    use super::*;
+    use crate::events::Kind;
+    use crate::store::testing::TestDatabase;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+
+    /// Whoever has very many sessions must be able to end them: no statement for each.
+    #[test]
+    fn of_thousands_of_sessions_an_event_each_is_kept_in_few_statements() {
+        let database = TestDatabase::new();
+        let mut conn = database.connect();
+        sql_query(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)
+             INSERT INTO sessions SELECT unhex(printf('%032x', i)), randomblob(16), 0, 0, randomblob(32), NULL, zeroblob(16), 'k',
+               0, 0, NULL, 0, 0, 0, NULL, NULL, '[]', 'body', 0, 0, 'device ' || i, NULL, NULL, 0, 0 FROM n",
+        )
+        .execute(&mut conn)
+        .unwrap();
+        let ids: Vec<SessionId> = sessions::table.select(sessions::id).load(&mut conn).unwrap();
+        assert_eq!(ids.len(), 2_500);
+        let statements = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&statements);
+        conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+            if let InstrumentationEvent::StartQuery { .. } = event {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let user = UserId::generate();
+        let event = Event::new(Kind::Revoked).user(user).detail("test");
+        keep_of_each(&mut conn, &event, ids, NOW).unwrap();
+        assert_eq!(statements.load(Ordering::SeqCst), 6, "two for each thousand, or part of it");
+        let kept = of_user(&mut conn, user, None, 5_000).unwrap();
+        let mut devices: Vec<_> = kept.iter().map(|row| row.device_name.clone().unwrap()).collect();
+        devices.sort();
+        devices.dedup();
+        assert_eq!(devices.len(), 2_500, "one of each");
+        assert!(kept.iter().all(|row| (row.kind.as_str(), row.at) == ("revoked", NOW)));
+    }
 }

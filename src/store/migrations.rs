@@ -4,7 +4,7 @@ use diesel::dsl::sql;
 use diesel::migration::{Migration, MigrationSource};
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::Bool;
+use diesel::sql_types::{Bool, Text};
 use diesel::sqlite::Sqlite;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
@@ -37,6 +37,7 @@ pub fn run(connection: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
         },
         AnyConnection::Postgresql(postgresql) => {
             use diesel::connection::SimpleConnection as _;
+            check_encoding(postgresql)?;
             let mut failure = None;
             let done = postgresql.transaction(|postgresql| {
                 postgresql.batch_execute(LOCK)?;
@@ -55,6 +56,16 @@ pub fn run(connection: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
             }
         }
     }
+}
+
+/// What clients call themselves and their devices may be in any script.
+fn check_encoding(postgresql: &mut PgConnection) -> Result<(), StoreError> {
+    let encoding: String = diesel::select(sql::<Text>("current_setting('server_encoding')")).get_result(postgresql)?;
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    let told = format!("the database's encoding is {encoding}, and must be UTF8: make another (TEMPLATE template0)");
+    Err(StoreError::Unavailable(told.into()))
 }
 
 /// The migrations that this database lacks. Nothing is made by asking, and no right to make anything is needed.

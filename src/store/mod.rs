@@ -50,7 +50,7 @@ const HOUSEKEEPERS: u32 = 2;
 /// The longest that anybody waits for a connection to the embedded database.
 const CONNECTING: Duration = Duration::from_secs(3);
 /// A client waits for its answer, and had better be told soon that there is none.
-const SERVING: Patience = Patience { turn: Duration::from_secs(2), answer: Duration::from_secs(3) };
+const SERVING: Patience = Patience { turn: Duration::from_secs(2), answer: Duration::from_secs(4) };
 /// An operator waits beside a server that may be very busy, and had better get through; though less long than a server
 /// looks back for revocations (`sessions::revocations`), since their time was read before.
 const OPERATING: Patience = Patience { turn: Duration::from_secs(30), answer: Duration::from_secs(40) };
@@ -245,7 +245,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Busy`] if too many writes wait already, [`StoreError::Unavailable`] if it is not done in time, else
-    /// what `attempt` failed with. It is undone then, unless it is a refresh that was late, or a commit whose end nobody knows.
+    /// what `attempt` failed with. It is undone then, unless it is a commit whose end nobody knows.
     pub async fn write<T, F>(&self, attempt: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -266,7 +266,8 @@ impl Store {
         F: Write<T> + 'static,
         A: FnOnce(&T) + Send + 'static,
     {
-        self.writer.submit(attempt, announce)?.within(self.patience.answer, self.patience.turn).await
+        let Patience { answer, turn } = self.patience;
+        self.writer.submit(Some(answer.saturating_sub(turn)), attempt, announce)?.within(answer, turn).await
     }
 
     /// The same, on this thread. For threads that may wait, and do not hurry.
@@ -279,7 +280,7 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
     {
-        self.writer.submit(attempt, |_| ())?.wait()
+        self.writer.submit(None, attempt, |_| ())?.wait()
     }
 
     /// Spares the writer what much writing leaves behind: see [`connection::checkpoint`]. On this thread.

@@ -1,8 +1,8 @@
 //! PostgreSQL: how it is reached, how long it is waited for, and what stands between.
 //!
 //! libpq reads the URL, so everything it knows works: several hosts, `sslmode`, `sslrootcert`, a Unix socket. What the URL
-//! does not say is added: of several hosts the one that takes writes is wanted, a promoted standby therefore found by
-//! connecting anew; and a network that has gone silent is given up after seconds.
+//! does not say is added: a single host must not be a standby; of several the one that takes writes is wanted, a promoted
+//! standby therefore found by connecting anew; and a network that has gone silent is given up after seconds.
 //!
 //! A pooler in transaction mode (PgBouncer) gives each transaction another session of the server, so nothing may be left
 //! behind in a session: no prepared statement, no setting. Whether there is one is found out by looking who answers.
@@ -123,7 +123,18 @@ impl Server {
         if let Some(known) = self.sessions_last.get() {
             return Ok(*known);
         }
-        let last = do_sessions_last(connection, &mut self.establish()?)?;
+        let mut kept = do_sessions_last(connection, &mut self.establish()?)?;
+        // The server cuts off whoever was merely slow, too.
+        for looks_again in [true, false] {
+            if kept != Kept::CutOff {
+                break;
+            }
+            *connection = self.establish()?;
+            if looks_again {
+                kept = do_sessions_last(connection, &mut self.establish()?)?;
+            }
+        }
+        let last = kept == Kept::Yes;
         if !last && self.sessions_last.set(last).is_ok() {
             tracing::info!(
                 "a pooler in transaction mode stands before PostgreSQL: statements are not prepared, which costs some speed"
@@ -133,28 +144,44 @@ impl Server {
     }
 }
 
+/// Whether two connections keep the sessions that they have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Yes,
+    No,
+    /// One held its session for longer than the server lets anybody.
+    CutOff,
+}
+
 /// Looks which process of the server answers two connections. Each has its own, for good, unless a pooler gives them to
 /// whoever asks; then the one that was given back last is mostly the next to be had. Other users of a pooler can hide that
 /// from such looks, so at last one connection holds its process while the other asks. Where the pooler has none left, since
-/// several look at once, that one waits until the server has cut off the first, which tells as much.
-fn do_sessions_last(connection: &mut PgConnection, other: &mut PgConnection) -> QueryResult<bool> {
+/// several look at once, that one waits until the server has cut off the first; twice in a row, that tells as much.
+fn do_sessions_last(connection: &mut PgConnection, other: &mut PgConnection) -> QueryResult<Kept> {
     let (mine, theirs) = (process(connection)?, process(other)?);
     if mine == theirs {
-        return Ok(false);
+        return Ok(Kept::No);
     }
     for _ in 0..LOOKS {
         if process(connection)? != mine || process(other)? != theirs {
-            return Ok(false);
+            return Ok(Kept::No);
         }
     }
-    Ok(is_kept(other, theirs, connection, mine)? && is_kept(connection, mine, other, theirs)?)
+    match is_kept(other, theirs, connection, mine)? {
+        Kept::Yes => is_kept(connection, mine, other, theirs),
+        otherwise => Ok(otherwise),
+    }
 }
 
 /// Whether each has its process still, while the first holds it.
-fn is_kept(holder: &mut PgConnection, held: i32, other: &mut PgConnection, theirs: i32) -> QueryResult<bool> {
+fn is_kept(holder: &mut PgConnection, held: i32, other: &mut PgConnection, theirs: i32) -> QueryResult<Kept> {
     holder.batch_execute(HOLD)?;
     let same = process(holder)? == held && process(other)? == theirs;
-    Ok(holder.batch_execute("COMMIT").is_ok() && same)
+    match holder.batch_execute("COMMIT") {
+        _ if !same => Ok(Kept::No),
+        Ok(()) => Ok(Kept::Yes),
+        Err(_) => Ok(Kept::CutOff),
+    }
 }
 
 /// The process of the server that answers.
@@ -181,9 +208,8 @@ fn completed(url: &str, connect_timeout: Duration) -> String {
     add("keepalives_idle", "5");
     add("keepalives_interval", "2");
     add("keepalives_count", "3");
-    if several {
-        add("target_session_attrs", "read-write");
-    }
+    // A standby knows of revocations late. A server that takes no writes for a while may be read.
+    add("target_session_attrs", if several { "read-write" } else { "primary" });
     format!("{}{}?{}", parts.user, parts.place, parameters.join("&"))
 }
 
@@ -218,8 +244,8 @@ mod tests {
 
     #[test]
     fn what_the_url_says_stands_and_the_rest_is_added() {
-        let added =
-            "connect_timeout=3&tcp_user_timeout=5000&keepalives_idle=5&keepalives_interval=2&keepalives_count=3";
+        let added = "connect_timeout=3&tcp_user_timeout=5000&keepalives_idle=5&keepalives_interval=2&keepalives_count=3\
+             &target_session_attrs=primary";
         assert_eq!(completed("postgres://a@b/c"), format!("postgres://a@b/c?application_name=countersign&{added}"));
         assert_eq!(
             completed("postgres://a@b/c?application_name=x&sslmode=require"),
@@ -230,14 +256,16 @@ mod tests {
     }
 
     #[test]
-    fn of_several_hosts_the_one_that_takes_writes_is_wanted_unless_the_url_says_otherwise() {
+    fn of_several_hosts_the_one_that_takes_writes_is_wanted_and_one_must_be_no_standby_unless_the_url_says_otherwise() {
         let wanted = "target_session_attrs=read-write";
         for url in ["postgres://a@b,c:5433/d", "postgres:///d?host=b,c", "postgresql://b,c"] {
             assert!(completed(url).ends_with(wanted), "{url}");
         }
         for url in ["postgres://a@b/d,e", "postgres://a:b,c@d/e", "postgres://a:b?host=c@d/e"] {
-            assert!(!completed(url).contains("target_session_attrs"), "{url}");
+            assert!(completed(url).ends_with("target_session_attrs=primary"), "{url}");
         }
-        assert!(!completed("postgres://b,c/d?target_session_attrs=any").contains(wanted));
+        for url in ["postgres://b,c/d?target_session_attrs=any", "postgres://b/d?target_session_attrs=any"] {
+            assert_eq!(completed(url).matches("target_session_attrs").count(), 1, "{url}");
+        }
     }
 }

@@ -14,8 +14,9 @@
 //! [`sessions::advance_all`]: super::sessions::advance_all
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::Span;
 
-use super::batch::{self, Work, is_deadlock};
+use super::batch::{self, Deadline, Work, is_deadlock};
 use super::connection::AnyConnection;
 use super::error::StoreError;
 use super::lease::is_loss;
@@ -47,6 +48,10 @@ pub trait Write<T>: Send {
     fn rotated(&self, _handover: Handover) -> Option<T> {
         None
     }
+    /// Whether it is to stand even if whoever asked has been told that nothing was done.
+    fn stands(&self, _outcome: &T) -> bool {
+        false
+    }
     /// All of it, inside a transaction.
     ///
     /// # Errors
@@ -62,37 +67,58 @@ impl<T, F: Fn(&mut AnyConnection) -> QueryResult<T> + Send> Write<T> for F {
 }
 
 /// What becomes of a write. Its writer and whoever waits for it may both want to settle it; the first does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// Its commit is next.
-    Committing,
-    /// Whoever waited has been told that nothing was done.
-    GivenUp,
+#[derive(Default)]
+struct Fate(AtomicU8);
+
+impl Fate {
+    const OPEN: u8 = 0;
+    const COMMITTING: u8 = 1;
+    const GIVEN_UP: u8 = 2;
+
+    fn change(&self, from: u8, to: u8) -> bool {
+        self.0.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// It will be committed next, unless it was given up.
+    fn commit(&self) -> bool {
+        self.change(Self::OPEN, Self::COMMITTING) || self.0.load(Ordering::SeqCst) == Self::COMMITTING
+    }
+
+    /// It was not committed after all.
+    fn reopen(&self) {
+        self.change(Self::COMMITTING, Self::OPEN);
+    }
+
+    /// Whoever waited is told that nothing was done, unless it is being committed.
+    fn give_up(&self) -> bool {
+        self.change(Self::OPEN, Self::GIVEN_UP)
+    }
 }
 
 /// Where the answer to a write will come. Dropping it abandons the write if it has not begun.
 pub struct Answer<T> {
     reply: oneshot::Receiver<Result<T, StoreError>>,
-    fate: Arc<OnceLock<Fate>>,
+    fate: Arc<Fate>,
 }
 
 impl<T> Answer<T> {
-    /// Waits so long for it. If it has not come by then, the write is given up and will not be committed, unless it is a
-    /// refresh; one whose commit is under way can no longer be given up, and is waited for a little longer.
+    /// Waits so long for it. If it has not come by then, the write is given up and will not be committed; one whose commit
+    /// is under way can no longer be, and is waited for as long again as `commit`.
     ///
     /// # Errors
     ///
     /// What the write failed with, or that it was not done in time.
     pub async fn within(mut self, patience: Duration, commit: Duration) -> Result<T, StoreError> {
-        let late = match timeout(patience, &mut self.reply).await {
-            Err(_) if self.fate.set(Fate::GivenUp).is_ok() => "a write was not done in time, and was given up",
-            Err(_) => match timeout(commit, &mut self.reply).await {
-                Err(_) => "a commit was not answered in time",
+        for wait in [patience, commit] {
+            match timeout(wait, &mut self.reply).await {
                 Ok(answer) => return told(answer),
-            },
-            Ok(answer) => return told(answer),
-        };
-        Err(StoreError::Unavailable(late.into()))
+                Err(_) if self.fate.give_up() => {
+                    return Err(StoreError::Unavailable("a write was not done in time, and was given up".into()));
+                }
+                Err(_) => {}
+            }
+        }
+        Err(StoreError::Unavailable("a commit was not answered in time".into()))
     }
 
     /// Waits for it on this thread.
@@ -113,7 +139,9 @@ struct Job<T, F, A> {
     attempt: F,
     announce: A,
     outcome: Option<Result<T, StoreError>>,
-    fate: Arc<OnceLock<Fate>>,
+    fate: Arc<Fate>,
+    /// To begin by, or it could not be done in time any more.
+    deadline: Deadline,
     reply: oneshot::Sender<Result<T, StoreError>>,
     span: Span,
 }
@@ -150,9 +178,16 @@ where
         self.reply.is_closed()
     }
 
-    fn may_commit(&self) -> bool {
-        // Whoever sends the same refresh again gets the same answer, and what it tells of a theft is not to be lost.
-        self.rotation().is_some() || *self.fate.get_or_init(|| Fate::Committing) == Fate::Committing
+    fn is_late(&self) -> bool {
+        self.deadline.has_passed()
+    }
+
+    fn commit(&self) -> bool {
+        self.fate.commit() || matches!(&self.outcome, Some(Ok(outcome)) if self.attempt.stands(outcome))
+    }
+
+    fn reopen(&self) {
+        self.fate.reopen();
     }
 
     fn answer(self: Box<Self>) {
@@ -211,21 +246,24 @@ impl Writer {
         Ok(Self { rotations, others })
     }
 
-    /// Queues a write and returns where its answer will come. `announce` follows the commit, whether anybody still waits
-    /// or not.
+    /// Queues a write and returns where its answer will come. It fails if it has not been begun by the time that is left
+    /// for it: what is begun should have time to be done, or a queue that is too long would be worked off in vain.
+    /// `announce` follows the commit, whether anybody still waits or not.
     ///
     /// # Errors
     ///
     /// [`StoreError::Busy`] if the queue is full.
     pub fn submit<T: Send + 'static>(
         &self,
+        begin_within: Option<Duration>,
         attempt: impl Write<T> + 'static,
         announce: impl FnOnce(&T) + Send + 'static,
     ) -> Result<Answer<T>, StoreError> {
         let lane = if attempt.rotation().is_some() { &self.rotations } else { &self.others };
         let (reply, answer) = oneshot::channel();
-        let fate = Arc::default();
-        let job = Job { attempt, announce, outcome: None, fate: Arc::clone(&fate), reply, span: Span::current() };
+        let (fate, deadline) = (Arc::default(), Deadline::within(begin_within));
+        let (outcome, span) = (None, Span::current());
+        let job = Job { attempt, announce, outcome, fate: Arc::clone(&fate), deadline, reply, span };
         match lane.try_send(Box::new(job)) {
             Ok(()) => Ok(Answer { reply: answer, fate }),
             Err(_full) => Err(StoreError::Busy),
@@ -260,7 +298,7 @@ fn next(waiting: &Mutex<Receiver<Box<dyn Work>>>, most: usize) -> Option<Vec<Box
     let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
     let first = waiting.recv().ok()?;
     let all = std::iter::once(first).chain(waiting.try_iter().take(most.saturating_sub(1)));
-    Some(all.filter(|work| !work.is_abandoned()).collect())
+    Some(batch::in_time(all))
 }
 
 #[cfg(test)]

@@ -33,12 +33,12 @@ impl Users {
         password: Password,
         address: Option<IpAddr>,
     ) -> Result<Authenticated, UserError> {
-        self.hasher.room()?;
+        let room = self.hasher.room()?;
         let key = comparable(email);
         let guess = self.budget.guess(&key, address).await?;
         let found = self.store.read(move |conn| users::credentials_by_email(conn, &key)).await?;
         let stored = found.as_ref().map(|found| found.password_hash.clone());
-        let comparison = self.hasher.compare(password.clone(), stored, guess.begun()).await?;
+        let comparison = self.hasher.compare(room, password.clone(), stored, guess.begun()).await?;
         let failed = Event::new(Kind::LoginFailed).ip_address(address.map(|address| address.to_string()).as_deref());
         let found = match (found, comparison) {
             (Some(found), Comparison::Same | Comparison::SameButOutdated) => found,
@@ -53,7 +53,7 @@ impl Users {
                 return Err(UserError::Wrong(user));
             }
         };
-        guess.was_right().await;
+        guess.was_right().await?;
         if found.user.disabled_at.is_some() {
             self.note(failed.user(found.user.id).detail("disabled")).await;
             return Err(UserError::Disabled(found.user.id));
@@ -64,7 +64,8 @@ impl Users {
 
     /// Replaces a hash that is not as it would be made today. Where nothing can be hashed just now, the next log-in will.
     async fn renew_hash(&self, verified: Authenticated, password: Password) -> Result<Authenticated, UserError> {
-        let Ok(new) = self.hasher.hash(password).await else { return Ok(verified) };
+        let Ok(room) = self.hasher.room() else { return Ok(verified) };
+        let Ok(new) = self.hasher.hash(room, password).await else { return Ok(verified) };
         let (id, old, hash, now) = (verified.user.id, verified.password_hash.clone(), new.clone(), self.clock.now());
         let replaced = self.store.write(move |conn| users::replace_password(conn, id, &old, &hash, now)).await?;
         Ok(if replaced { Authenticated { password_hash: new, ..verified } } else { verified })
@@ -74,12 +75,16 @@ impl Users {
     /// is logged, and the answer is the same.
     async fn note(&self, event: Event) {
         event.record();
-        let (store, now) = (self.store.clone(), self.clock.now());
+        let (store, now, nobody) = (self.store.clone(), self.clock.now(), UserId::generate());
         // A task of its own: it is done even if whoever tried hangs up now.
         let keep = async move {
-            let keep = move |conn: &mut AnyConnection| match event.kept_for() {
-                Some(_) => events::keep(conn, &event, now),
-                None => events::pretend_to_keep(conn, &event, now),
+            let keep = move |conn: &mut AnyConnection| {
+                // Whoever has deleted their account meanwhile leaves nothing behind.
+                if users::exists(conn, event.kept_for().unwrap_or(nobody))? {
+                    events::keep(conn, &event, now)
+                } else {
+                    events::pretend_to_keep(conn, &event, nobody, now)
+                }
             };
             store.write(keep).await
         };
@@ -98,8 +103,9 @@ impl Users {
     ) -> Result<Authenticated, UserError> {
         let found = self.store.read(move |conn| users::credentials_by_id(conn, id)).await?;
         let found = found.ok_or(UserError::Gone)?;
+        let room = self.hasher.room()?;
         let guess = self.budget.guess(&comparable(&found.user.email), address).await?;
-        match self.hasher.compare(password, Some(found.password_hash.clone()), guess.begun()).await? {
+        match self.hasher.compare(room, password, Some(found.password_hash.clone()), guess.begun()).await? {
             Comparison::Different => {
                 let from = address.map(|address| address.to_string());
                 let event = Event::new(Kind::LoginFailed).user(id).detail("wrong_password");
@@ -109,7 +115,7 @@ impl Users {
                 Err(UserError::Wrong(Some(id)))
             }
             Comparison::Same | Comparison::SameButOutdated => {
-                guess.was_right().await;
+                guess.was_right().await?;
                 Ok(Authenticated { user: found.user, password_hash: found.password_hash })
             }
         }

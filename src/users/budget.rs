@@ -62,7 +62,8 @@ pub struct Guess {
     /// The narrowest first.
     counts: Vec<Count>,
     begun: Begun,
-    _undecided: Waiting,
+    /// Until it is decided, or taken back.
+    undecided: Option<Waiting>,
 }
 
 /// Under what an attempt is counted, and what that came to.
@@ -110,12 +111,18 @@ impl Budget {
             }
         }
         self.refuse_if_full(&keys).await?;
+        // A task of its own: whoever hangs up while it is counted has it taken back by dropping the guess.
+        let counted = tokio::spawn(self.clone().count_guess(keys, window).in_current_span()).await;
+        counted.map_err(|panic| StoreError::Broken(panic.into()))?
+    }
+
+    async fn count_guess(self, keys: Vec<Limited>, window: Duration) -> Result<Guess, Denied> {
         let undecided = self.undecided.add(&keys);
         let Some(counts) = self.count(&keys, window).await? else {
             drop(undecided);
             return Err(self.refuse_if_full(&keys).await.err().unwrap_or(Denied::Spent(SOON)));
         };
-        Ok(Guess { budget: self.clone(), counts, begun: Begun::default(), _undecided: undecided })
+        Ok(Guess { budget: self, counts, begun: Begun::default(), undecided: Some(undecided) })
     }
 
     /// Counts a registration.
@@ -140,11 +147,14 @@ impl Budget {
         if limits.is_empty() {
             return Ok(());
         }
+        // Looked at before and after: what is taken back meanwhile may still be in the count that is read.
+        let before: HashMap<_, _> = keys.iter().map(|(_, key, _)| (*key, self.undecided.of(key))).collect();
         let full = self.store.read(move |conn| attempts::full(conn, &limits, now)).await?;
         let waits = full.into_iter().map(|(full, count, until)| {
             let limit = keys.iter().find(|(_, key, _)| *key == full).map_or(0, |(_, _, limit)| *limit);
             // Guesses that nobody has looked at yet may turn out to be right, and leave room again.
-            let decided = count.saturating_sub(self.undecided.of(&full));
+            let undecided = self.undecided.of(&full).max(before.get(&full).copied().unwrap_or(0));
+            let decided = count.saturating_sub(undecided);
             // Rounded up: who waits as long as told is let in.
             if decided < limit { SOON } else { now.seconds_until(until).saturating_add(1) }
         });
@@ -164,17 +174,17 @@ impl Budget {
         }))
     }
 
-    /// A count that is too high by one does no harm, so an outage here is only logged.
-    async fn take_back(self, counts: Vec<Count>, right: bool) {
+    /// A count that is too high by one does no harm, so whoever does not wait for it finds it in the log only.
+    async fn take_back(self, counts: Vec<Count>, undecided: Option<Waiting>, right: bool) -> Result<(), StoreError> {
         let taken = self.store.write(move |conn| {
             let counted: Vec<_> = counts.iter().map(|count| count.counted).collect();
             attempts::give_back(conn, &counted)?;
             let pair = counts.iter().find(|count| right && count.name == PAIR);
             pair.map_or(Ok(()), |pair| attempts::clear(conn, &pair.counted))
         });
-        if let Err(error) = taken.await {
-            tracing::warn!(error = error.chain(), "an attempt could not be taken back");
-        }
+        let taken = taken.await;
+        drop(undecided);
+        taken.inspect_err(|error| tracing::warn!(error = error.chain(), "an attempt could not be taken back"))
     }
 }
 
@@ -227,12 +237,18 @@ impl Guess {
 
     /// The guess was right: what its account and address have got wrong together is forgotten, and the guess itself
     /// counts nowhere.
-    pub async fn was_right(mut self) {
-        let counts = mem::take(&mut self.counts);
-        if !counts.is_empty() {
-            // A task of its own: it is done even if whoever guessed hangs up now.
-            let _panicked = tokio::spawn(self.budget.clone().take_back(counts, true).in_current_span()).await;
+    ///
+    /// # Errors
+    ///
+    /// If the database gave no answer: whoever waits for theirs has waited long enough then.
+    pub async fn was_right(mut self) -> Result<(), StoreError> {
+        let (counts, undecided) = (mem::take(&mut self.counts), self.undecided.take());
+        if counts.is_empty() {
+            return Ok(());
         }
+        // A task of its own: it is done even if whoever guessed hangs up now.
+        let taken = tokio::spawn(self.budget.clone().take_back(counts, undecided, true).in_current_span());
+        taken.await.map_err(|panic| StoreError::Broken(panic.into()))?
     }
 
     /// The guess was wrong, and stays counted. If it was the last that somebody had, that is told, once: from
@@ -246,7 +262,8 @@ impl Drop for Guess {
     fn drop(&mut self) {
         let counts = mem::take(&mut self.counts);
         if !counts.is_empty() && !self.begun.is_set() {
-            tokio::spawn(self.budget.clone().take_back(counts, false).in_current_span());
+            let undecided = self.undecided.take();
+            tokio::spawn(self.budget.clone().take_back(counts, undecided, false).in_current_span());
         }
     }
 }

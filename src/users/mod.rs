@@ -8,6 +8,7 @@ pub mod budget;
 use std::net::IpAddr;
 
 use email_address::{EmailAddress, Options};
+use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
 pub use self::authentication::Authenticated;
@@ -15,7 +16,7 @@ use self::budget::{Budget, Denied};
 use crate::clock::{Clock, Timestamp};
 use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
-use crate::passwords::{HashError, Hasher, Password};
+use crate::passwords::{HashError, Hasher, Password, Room};
 use crate::problem::FieldError;
 use crate::store::columns::Roles;
 use crate::store::events;
@@ -115,9 +116,9 @@ impl Users {
         if !errors.is_empty() {
             return Err(UserError::Invalid(errors));
         }
-        self.hasher.room()?;
+        let room = self.hasher.room()?;
         self.budget.registration(address).await?;
-        self.hash(registration).await
+        self.hash(room, registration).await
     }
 
     /// Every member of a registration that is not acceptable.
@@ -134,8 +135,8 @@ impl Users {
     }
 
     /// The account that an acceptable registration makes.
-    async fn hash(&self, registration: Registration) -> Result<NewUser, UserError> {
-        let password_hash = self.hasher.hash(registration.password).await?;
+    async fn hash(&self, room: Room, registration: Registration) -> Result<NewUser, UserError> {
+        let password_hash = self.hasher.hash(room, registration.password).await?;
         let now = self.clock.now();
         Ok(NewUser {
             id: UserId::generate(),
@@ -171,7 +172,7 @@ impl Users {
             if let Err(message) = new.check(self.min_password, &user.email, user.name.as_deref()) {
                 return Err(UserError::Invalid(vec![FieldError { field: "new_password", message }]));
             }
-            let new_hash = self.hasher.hash(new.clone()).await?;
+            let new_hash = self.hasher.hash(self.hasher.room()?, new.clone()).await?;
             let now = self.clock.now();
             let changed = Event::new(Kind::PasswordChanged).user(id).session(keep).ip_address(from.as_deref());
             let revoked = Event::new(Kind::Revoked).user(id).detail(PASSWORD_CHANGED).ip_address(from.as_deref());
@@ -235,30 +236,37 @@ impl Users {
             let attempt = move |conn: &mut AnyConnection| {
                 users::delete(conn, id, &password_hash)?.then(|| clear_away(conn, id, now)).transpose()
             };
+            let (this, runtime) = (self.clone(), Handle::current());
             let announce = move |ended: &Option<Vec<Ended>>| {
                 if let Some(ended) = ended {
                     deleted.record();
                     announce(&revoked, ended);
+                    // Whoever asked need not wait for it, and may hang up.
+                    runtime.spawn(async move { this.forget(id).await }.in_current_span());
                 }
             };
             if self.store.write_and_then(attempt, announce).await?.is_some() {
-                self.forget(id).await;
                 return Ok(());
             }
         }
         Err(UserError::Changed)
     }
 
-    /// Removes what is left of a past too long for one transaction, even if whoever asked hangs up now. The account is gone
-    /// already, and what a crash or an outage leaves is nobody's, and goes with age.
+    /// Removes what is left of a past too long for one transaction. The account is gone already, and what a crash or an
+    /// outage leaves is nobody's, and goes with age.
     async fn forget(&self, id: UserId) {
-        let store = self.store.clone();
-        let forget = async move {
-            while store.write(move |conn| events::forget(conn, id, AT_ONCE)).await? > 0 {}
-            Ok::<_, StoreError>(())
-        };
-        if let Ok(Err(error)) = tokio::spawn(forget.in_current_span()).await {
-            tracing::warn!(error = error.chain(), "some of a deleted account's events are left until they are too old");
+        loop {
+            match self.store.write(move |conn| events::forget(conn, id, AT_ONCE)).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(
+                        error = error.chain(),
+                        "some of a deleted account's events are left until they are too old"
+                    );
+                    return;
+                }
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Answer, Home, TestApp, connect};
+use crate::harness::{Answer, Home, TestApp, connect, in_database};
 
 #[test]
 fn a_registered_user_is_signed_in_refreshed_and_signed_out() {
@@ -23,6 +23,43 @@ fn a_registered_user_is_signed_in_refreshed_and_signed_out() {
     app.post("/v1/auth/logout", &json!({ "refresh_token": second.refresh })).expect(204);
     assert!(!app.works(&second.access));
     app.refresh(&second.refresh).expect_refused("revoked");
+}
+
+/// Tokens of two sessions in one request: both end or, where one cannot, neither.
+#[test]
+fn a_log_out_of_two_sessions_is_not_left_half_done() {
+    let home = Home::new();
+    let app = TestApp::start(&home);
+    let (one, two) = (app.sign_up("ada@example.com"), app.sign_up("bob@example.com"));
+    let log_out = || {
+        let request = app.request(Method::POST, "/v1/auth/logout").bearer_auth(&one.access);
+        Answer::to(request.json(&json!({ "refresh_token": two.refresh })))
+    };
+    let id = two.session_id.replace('-', "");
+    let (refuse, allow) = if home.database().is_embedded() {
+        let when = format!("WHEN NEW.revoked_at IS NOT NULL AND NEW.id = x'{id}'");
+        (
+            format!("CREATE TRIGGER refuse BEFORE UPDATE ON sessions {when} BEGIN SELECT RAISE(ABORT, 'not now'); END"),
+            "DROP TRIGGER refuse",
+        )
+    } else {
+        let when = format!("WHEN (NEW.revoked_at IS NOT NULL AND NEW.id = '\\x{id}')");
+        (
+            format!(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+                 CREATE TRIGGER refuse BEFORE UPDATE ON sessions FOR EACH ROW {when} EXECUTE FUNCTION refuse()"
+            ),
+            "DROP TRIGGER refuse ON sessions",
+        )
+    };
+    in_database(&home, &refuse);
+    log_out().expect_error(503, "unavailable");
+    assert!(app.works(&one.access) && app.works(&two.access));
+    in_database(&home, allow);
+    log_out().expect(204);
+    assert!(!app.works(&one.access) && !app.works(&two.access));
+    app.refresh(&one.refresh).expect_refused("revoked");
+    app.refresh(&two.refresh).expect_refused("revoked");
 }
 
 /// Whoever wants out gets out: the log-out is carried out although its client has hung up before its turn has come.

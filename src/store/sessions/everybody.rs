@@ -2,8 +2,8 @@
 
 use diesel::prelude::*;
 
-use super::SUMMARY;
 use super::rows::OwnedSession;
+use super::{LATE, SUMMARY};
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 use crate::store::AnyConnection;
@@ -70,8 +70,8 @@ pub fn end(
     let live = sessions::table
         .filter(sessions::id.eq_any(ids))
         .filter(sessions::revoked_at.is_null())
-        .filter(sessions::idle_expires_at.gt(now))
-        .filter(sessions::expires_at.gt(now));
+        .filter(sessions::idle_expires_at.gt(now.minus(LATE)))
+        .filter(sessions::expires_at.gt(now.minus(LATE)));
     diesel::update(live)
         .set((sessions::revoked_at.eq(Some(now)), sessions::revoked_reason.eq(Some(reason))))
         .returning((sessions::id, sessions::user_id))

@@ -7,6 +7,8 @@ mod expiry;
 mod rotation;
 mod rows;
 
+use std::time::Duration;
+
 use diesel::prelude::*;
 
 pub use self::advance::{advance, advance_all};
@@ -82,6 +84,9 @@ pub fn insert(conn: &mut AnyConnection, new: &NewSession, roles: &Roles) -> Quer
     Ok(())
 }
 
+/// A refresh that came in time may be committed so much later: until then its session has not run out.
+const LATE: Duration = Duration::from_secs(15);
+
 /// Ends a user's live sessions, and returns them.
 pub fn revoke(
     conn: &mut AnyConnection,
@@ -94,8 +99,8 @@ pub fn revoke(
         sessions::user_id
             .eq(user)
             .and(sessions::revoked_at.is_null())
-            .and(sessions::idle_expires_at.gt(now))
-            .and(sessions::expires_at.gt(now)),
+            .and(sessions::idle_expires_at.gt(now.minus(LATE)))
+            .and(sessions::expires_at.gt(now.minus(LATE))),
     );
     let ended = (sessions::revoked_at.eq(Some(now)), sessions::revoked_reason.eq(Some(reason)));
     match scope {
