@@ -80,6 +80,8 @@ const WITH_PROGRAMS: &[Test] = tests! {
         a_node_may_start_before_its_database,
         of_several_hosts_the_one_that_takes_writes_is_found,
         a_promoted_standby_is_found_without_a_restart;
+    start: a_database_that_is_not_utf8_is_not_migrated_and_its_operator_is_told,
+        a_standby_alone_is_not_asked_until_it_is_promoted;
     hot: a_refresh_updates_its_row_in_place_and_the_table_does_not_grow;
     tls: a_server_that_does_not_encrypt_is_not_spoken_to_where_that_is_required;
 };

@@ -4,7 +4,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::database::SHARED;
+use super::cluster::Cluster;
+use super::database::{Connection as DatabaseConnection, SHARED};
 use super::process::{Connection, Home, Server};
 
 /// How long a command may take.
@@ -101,6 +102,50 @@ pub fn with_migrations_pending_it_lives_and_is_not_ready_until_they_are_done() {
     assert_eq!(get(&server, "/health/ready"), (503, "unavailable".to_owned()));
     database.execute("DELETE FROM __diesel_schema_migrations; INSERT INTO __diesel_schema_migrations TABLE kept");
     assert_eq!(get(&server, "/health/ready").0, 200);
+}
+
+pub fn a_database_that_is_not_utf8_is_not_migrated_and_its_operator_is_told() {
+    let cluster = Cluster::start().unwrap();
+    let made = "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
+    DatabaseConnection::open(&cluster.url()).execute(made);
+    let home = Home::on_postgres(&cluster.url());
+    let url = home.database().url().replace("/postgres?", "/latin?");
+    let (code, _, told) = finish(home.command(["migrate"], [("DATABASE_URL", url.as_str())]));
+    assert!(code == Some(1) && told.contains("LATIN1") && told.contains("UTF8"), "{told}");
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')";
+    assert_eq!(DatabaseConnection::open(&cluster.url().replace("/postgres?", "/latin?")).number(tables), 0);
+}
+
+/// It would know of revocations as late as it hears of them.
+pub fn a_standby_alone_is_not_asked_until_it_is_promoted() {
+    let primary = Cluster::start().unwrap();
+    let home = Home::on_postgres(&primary.url());
+    let server = home.serve(&[]);
+    let pair = server.register("ada@example.com");
+    let standby = primary.standby().unwrap();
+    let place = |port: u16| format!("127.0.0.1:{port}");
+    let url = home.database().url().replace(&place(primary.port()), &place(standby.port()));
+    let alone = home.serve(&[("DATABASE_URL", &url)]);
+    let authorization = format!("Bearer {}", pair["access_token"].as_str().unwrap());
+    let me = || {
+        let headers = [("Authorization", authorization.as_str())];
+        Connection::open(alone.address).unwrap().send("GET", "/v1/users/me", &headers, "").unwrap().status
+    };
+    let mut there = DatabaseConnection::open(&url);
+    let (began, known) = (Instant::now(), "SELECT count(*) FROM users");
+    while there.attempt(known).is_err() || there.number(known) == 0 {
+        assert!(began.elapsed() < PATIENCE, "the standby follows");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!((me(), get(&alone, "/health/ready").0), (503, 503));
+    server.stop();
+    there.execute("SELECT pg_promote()");
+    while get(&alone, "/health/ready").0 != 200 {
+        assert!(began.elapsed() < PATIENCE, "it takes writes");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(me(), 200);
+    alone.stop();
 }
 
 /// The URL with this password, which a server that trusts everybody does not look at.
