@@ -117,7 +117,7 @@ fn events_go_after_ninety_days_and_attempts_when_their_window_has_ended() {
 #[test]
 fn nothing_goes_while_it_is_not_known_what_time_it_is() {
     let mut house = House::new();
-    house.sessions(1, OVER - 1, i64::MAX, "NULL");
+    house.sessions(1, i64::MAX, OVER - 1, "NULL");
     let (employed, (asked, was_asked)) = (house.employed.take(), sync_channel(1));
     let (rounds, store) = (&mut house.rounds, &house.store);
     thread::scope(|scope| {
