@@ -1,10 +1,13 @@
 //! Refreshes that arrive together: committed together, each with a verdict of its own.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
-use futures_util::future::{join, join_all};
+use futures_util::FutureExt as _;
+use futures_util::future::{join, join_all, maybe_done};
 use tokio::time::{sleep, timeout};
 
 use super::*;
@@ -15,7 +18,7 @@ use crate::sessions::revocations::Revocations;
 use crate::sessions::{Lifetimes, Transport};
 use crate::store::columns::Roles;
 use crate::store::sessions::NewSession;
-use crate::store::testing::TestDatabase;
+use crate::store::testing::{Gate, TestDatabase};
 use crate::store::{Store, StoreError};
 use crate::tokens::access::AccessTokens;
 use crate::tokens::keys::{Key, KeyRing};
@@ -24,8 +27,8 @@ const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
 const AN_HOUR: Duration = Duration::from_secs(3_600);
 
-/// Until whoever was asked to wait does.
-const A_MOMENT: Duration = Duration::from_millis(150);
+/// Far longer than anything takes here.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The service stands behind its database, so that it goes first.
 struct World {
@@ -101,33 +104,35 @@ impl World {
         self.sessions.refresh(&held.1, Device::default()).await
     }
 
-    /// Refreshes `first`, whose commit somebody holds up until `others` have been waiting for a while.
-    async fn behind<T>(&self, first: &Held, others: impl Future<Output = T>) -> T {
+    /// What comes of `others`, which find a commit under way that holds `first` and ends when all of them wait.
+    async fn behind<T>(&self, first: &Held, others: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
         let mut holder = self.database.connect();
-        // On PostgreSQL a batch does not wait long for a row that somebody holds: there its statement takes its time.
-        let (hold, let_go) = match holder {
-            AnyConnection::Sqlite(_) => ("BEGIN IMMEDIATE".to_owned(), "ROLLBACK"),
-            AnyConnection::Postgresql(_) => (
-                format!(
-                    "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS \
-                     $$ BEGIN PERFORM pg_sleep({}); RETURN NEW; END $$; \
-                     CREATE TRIGGER hold BEFORE UPDATE ON sessions FOR EACH ROW WHEN (NEW.id = {}) EXECUTE FUNCTION hold()",
-                    (3 * A_MOMENT).as_secs_f64(),
-                    sql(&holder, first.0)
-                ),
-                "DROP TRIGGER hold ON sessions; DROP FUNCTION hold()",
-            ),
-        };
+        let id = sql(&holder, first.0);
+        if let AnyConnection::Sqlite(_) = holder {
+            // There is one lane, so that any write will do.
+            let write = format!("UPDATE sessions SET device_name = 'first' WHERE id = {id}");
+            let gate = Gate::shut(&self.database, self.store(), move |connection| connection.batch_execute(&write));
+            return once_all_wait(others, || drop(gate)).await;
+        }
+        // A batch does not wait long for a row that somebody holds, nor for a lock. So its statement takes its time.
+        let number = i64::from_be_bytes(first.0.as_bytes()[8..].try_into().unwrap());
+        let hold = format!(
+            "SELECT pg_advisory_lock({number});
+             CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               WHILE NOT pg_try_advisory_xact_lock({number}) LOOP PERFORM pg_sleep(0.01); END LOOP; RETURN NEW; END $$;
+             CREATE TRIGGER hold BEFORE UPDATE ON sessions FOR EACH ROW WHEN (NEW.id = {id}) EXECUTE FUNCTION hold()"
+        );
         holder.batch_execute(&hold).unwrap();
         let others = async {
-            sleep(A_MOMENT).await;
-            others.await
+            let under_way = "SELECT count(*) AS count FROM pg_locks
+                             WHERE relation = 'sessions'::regclass AND mode = 'RowExclusiveLock' AND granted";
+            while number_of(&mut holder, under_way) == 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+            let let_go = format!("SELECT pg_advisory_unlock({number})");
+            once_all_wait(others, || holder.batch_execute(&let_go).unwrap()).await
         };
-        let release = async {
-            sleep(3 * A_MOMENT).await;
-            holder.batch_execute(let_go).unwrap();
-        };
-        let (held_up, (others, ())) = join(self.refresh(first), join(others, release)).await;
+        let (held_up, others) = timeout(PATIENCE, join(self.refresh(first), others)).await.unwrap();
         held_up.unwrap();
         others
     }
@@ -150,21 +155,40 @@ fn run<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
+/// Does `then` when each of them has been polled once, which is when a refresh is queued.
+async fn once_all_wait<T>(all: impl IntoIterator<Item = impl Future<Output = T>>, then: impl FnOnce()) -> Vec<T> {
+    let mut all: Vec<_> = all.into_iter().map(|one| Box::pin(maybe_done(one))).collect();
+    poll_fn(|context| {
+        for one in &mut all {
+            let _ = one.as_mut().poll(context);
+        }
+        Poll::Ready(())
+    })
+    .await;
+    then();
+    join_all(all.iter_mut()).await;
+    all.iter_mut().map(|one| one.as_mut().take_output().unwrap()).collect()
+}
+
+/// What a query counts.
+fn number_of(connection: &mut AnyConnection, query: &str) -> usize {
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        count: i64,
+    }
+    usize::try_from(diesel::sql_query(query).get_result::<Count>(connection).unwrap().count).unwrap()
+}
+
 fn is_rotated(outcome: &Result<TokenPair, RefreshError>) -> bool {
     matches!(outcome, Ok(TokenPair { untold: Some(Kind::Rotated), .. }))
 }
 
 /// How many commits there have been: on PostgreSQL those whose rows are there, on SQLite those in the log.
 fn commits(database: &TestDatabase) -> usize {
-    #[derive(QueryableByName)]
-    struct Count {
-        #[diesel(sql_type = diesel::sql_types::BigInt)]
-        count: i64,
-    }
     match database.connect() {
-        AnyConnection::Postgresql(mut connection) => {
-            let counted = diesel::sql_query("SELECT count(DISTINCT xmin::text) AS count FROM sessions");
-            usize::try_from(counted.get_result::<Count>(&mut connection).unwrap().count).unwrap()
+        mut connection @ AnyConnection::Postgresql(_) => {
+            number_of(&mut connection, "SELECT count(DISTINCT xmin::text) AS count FROM sessions")
         }
         AnyConnection::Sqlite(_) => {
             let log = std::fs::read(database.file().with_extension("db-wal")).unwrap();
@@ -183,7 +207,7 @@ fn refreshes_that_arrive_while_a_commit_is_under_way_are_committed_together() {
     let (first, others) = (world.open(1).remove(0), world.open(100));
     // None but those that are counted: on PostgreSQL, rows of before are no more.
     let before = if world.database.writers() == 1 { commits(&world.database) } else { 0 };
-    let outcomes = run(world.behind(&first, join_all(others.iter().map(|held| world.refresh(held)))));
+    let outcomes = run(world.behind(&first, others.iter().map(|held| world.refresh(held))));
     assert!(outcomes.iter().all(is_rotated), "{outcomes:?}");
     // The one that was under way, then 64, which is as many as are committed together, then the rest.
     assert_eq!(commits(&world.database) - before, 3);
@@ -200,7 +224,7 @@ fn of_a_batch_each_has_its_own_verdict() {
         format!("UPDATE sessions SET revoked_at = 1, revoked_reason = 'test' WHERE id = {}", sql(&connection, ended.0));
     connection.batch_execute(&end).unwrap();
     let all = held.iter().chain([twice, twice]).map(|held| world.refresh(held));
-    let mut outcomes = run(world.behind(&first, join_all(all)));
+    let mut outcomes = run(world.behind(&first, all));
     let repeats: Vec<TokenPair> = outcomes.drain(8..).map(Result::unwrap).collect();
     for (held, outcome) in held.iter().zip(&outcomes) {
         if held.0 == ended.0 {
@@ -238,7 +262,7 @@ fn a_row_that_cannot_be_written_fails_its_own_refresh_and_no_other() {
         ),
     };
     connection.batch_execute(&trigger).unwrap();
-    let outcomes = run(world.behind(&first, join_all(held.iter().map(|held| world.refresh(held)))));
+    let outcomes = run(world.behind(&first, held.iter().map(|held| world.refresh(held))));
     for (held, outcome) in held.iter().zip(&outcomes) {
         let is_bad = held.0 == bad.0;
         assert_eq!(matches!(outcome, Err(RefreshError::Store(_))), is_bad, "{outcome:?}");
@@ -259,16 +283,15 @@ fn a_row_that_cannot_be_written_fails_its_own_refresh_and_no_other() {
 fn whoever_has_hung_up_is_left_out() {
     let world = World::new();
     let (first, held) = (world.open(1).remove(0), world.open(6));
-    let outcomes = run(async {
-        let all = held.iter().enumerate().map(|(number, held)| {
-            let patience = if number % 3 == 1 { A_MOMENT / 3 } else { AN_HOUR };
-            timeout(patience, world.refresh(held))
-        });
-        world.behind(&first, join_all(all)).await
+    // They wait, like all the others, and then they do not.
+    let all = held.iter().enumerate().map(|(number, held)| {
+        let refresh = world.refresh(held);
+        async move { if number % 3 == 1 { refresh.now_or_never() } else { Some(refresh.await) } }
     });
+    let outcomes = run(world.behind(&first, all));
     for (number, (held, outcome)) in held.iter().zip(outcomes).enumerate() {
         let stayed = number % 3 != 1;
-        assert_eq!(outcome.is_ok_and(|outcome| is_rotated(&outcome)), stayed, "{number}");
+        assert_eq!(outcome.is_some_and(|outcome| is_rotated(&outcome)), stayed, "{number}");
         assert_eq!(world.generation(held), u32::from(stayed), "{number}");
     }
 }
@@ -277,27 +300,22 @@ fn whoever_has_hung_up_is_left_out() {
 fn a_verdict_for_which_there_is_no_room_is_an_outage_and_no_harm_is_done() {
     let world = World::new();
     let held = world.open(1).remove(0);
-    let writers = world.database.writers();
     run(async {
         let rotated = world.refresh(&held).await.unwrap();
-        let busy = (0..writers).map(|_| {
-            world.store().write(|_| {
-                std::thread::sleep(3 * A_MOMENT);
-                Ok(())
-            })
-        });
-        let crowd = async {
-            sleep(A_MOMENT).await;
-            let full = join_all((0..1024).map(|_| world.store().write(|_| Ok(()))));
-            let late = async {
-                sleep(A_MOMENT / 3).await;
-                timeout(A_MOMENT, world.refresh(&held)).await
-            };
-            join(full, late).await
-        };
-        let (_, (full, late)) = join(join_all(busy), crowd).await;
-        assert!(full.iter().all(Result::is_ok));
+        let gate = Gate::shut(&world.database, world.store(), |_| Ok(()));
+        for _ in 0..1024 {
+            // Whoever has hung up keeps their place until a writer comes to it.
+            assert!(world.store().write(|_| Ok(())).now_or_never().is_none(), "there is room for so many");
+        }
+        let late = timeout(PATIENCE, world.refresh(&held)).await;
         assert!(matches!(late, Ok(Err(RefreshError::Store(StoreError::Busy)))), "{late:?}");
+        drop(gate);
+        let room = async {
+            while let Err(StoreError::Busy) = world.store().write(|_| Ok(())).await {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, room).await.unwrap();
         let repeat = world.refresh(&held).await.unwrap();
         assert_eq!(repeat.refresh_token.expose(), rotated.refresh_token.expose());
     });

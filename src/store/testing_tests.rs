@@ -3,6 +3,8 @@
 //! beside the tables, so that a test is written once.
 
 use std::path::PathBuf;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection as _;
@@ -10,7 +12,7 @@ use diesel::{Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{AnyConnection, Store};
+use super::{AnyConnection, QueryResult, Store};
 use crate::config::{Database, RawConfig};
 
 /// A database that is up to date.
@@ -80,6 +82,46 @@ impl TestDatabase {
         };
         connection.batch_execute(&begin).unwrap();
         connection
+    }
+}
+
+/// Everybody who writes, busy: whatever else is to be written waits. Dropping it lets them go.
+pub struct Gate(Vec<(Sender<()>, JoinHandle<()>)>);
+
+impl Gate {
+    /// Shuts when each of them has done this, in a transaction that goes on until they are let go: whatever was begun
+    /// before is over.
+    pub fn shut(
+        database: &TestDatabase,
+        store: &Store,
+        first: impl Fn(&mut AnyConnection) -> QueryResult<()> + Clone + Send + 'static,
+    ) -> Self {
+        let (begun, has_begun) = mpsc::channel();
+        let one = |_| {
+            let (store, first, begun, (go, wait)) =
+                (store.clone(), first.clone(), begun.clone(), mpsc::channel::<()>());
+            let write = move |connection: &mut AnyConnection| {
+                first(connection)?;
+                let _ = begun.send(());
+                let _ = wait.recv();
+                Ok(())
+            };
+            // On a thread, where a write waits for as long as it takes.
+            (go, thread::spawn(move || store.write_blocking(write).unwrap()))
+        };
+        let writers = database.writers();
+        let gate = Self((0..writers).map(one).collect());
+        (0..writers).for_each(|_| has_begun.recv_timeout(Duration::from_secs(60)).unwrap());
+        gate
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let (go, threads): (Vec<_>, Vec<_>) = self.0.drain(..).unzip();
+        drop(go);
+        // A panic over there has been printed over there.
+        threads.into_iter().for_each(|thread| drop(thread.join()));
     }
 }
 

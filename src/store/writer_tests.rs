@@ -1,12 +1,15 @@
 //! The writer, with a real database.
 
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use futures_util::future::join_all;
+use futures_util::FutureExt as _;
+use futures_util::future::{join, join_all};
+use tokio::time::timeout;
 
-use super::super::testing::TestDatabase;
+use super::super::testing::{Gate, TestDatabase};
 use super::super::{AnyConnection, Store, StoreError, fault};
 
 /// The store stands behind its database, so that it goes first.
@@ -41,15 +44,9 @@ fn count(store: &Store) -> i64 {
     }
 }
 
-/// Keeps everybody who writes busy for a while, so that all other writes wait.
-async fn hold(store: &Store, database: &TestDatabase) {
-    let busy = (0..database.writers()).map(|_| {
-        store.write(|_| {
-            std::thread::sleep(Duration::from_millis(200));
-            Ok(())
-        })
-    });
-    join_all(busy).await.into_iter().for_each(Result::unwrap);
+/// Keeps everybody who writes busy, so that all other writes wait.
+fn hold(store: &Store, database: &TestDatabase) -> Gate {
+    Gate::shut(database, store, |_| Ok(()))
 }
 
 async fn make_table(store: &Store) {
@@ -62,7 +59,6 @@ fn a_write_that_fails_or_panics_in_a_batch_undoes_only_itself() {
     let (database, store) = store();
     run(async {
         make_table(&store).await;
-        // Until all the others wait, so that they become one batch.
         let hold = hold(&store, &database);
         let writes = (0..30_i64).map(|key| {
             store.write(move |conn| {
@@ -75,7 +71,8 @@ fn a_write_that_fails_or_panics_in_a_batch_undoes_only_itself() {
                 }
             })
         });
-        let (_, outcomes) = futures_util::future::join(hold, join_all(writes)).await;
+        // Let go when all the others wait, so that they become one batch.
+        let (outcomes, ()) = join(join_all(writes), async { drop(hold) }).await;
         for (key, outcome) in outcomes.iter().enumerate() {
             assert_eq!(outcome.is_err(), matches!(key % 10, 3 | 7 | 8), "{key}: {outcome:?}");
         }
@@ -105,14 +102,16 @@ fn a_write_that_has_begun_and_is_not_done_in_time_is_undone() {
     let (database, store) = store();
     run(async {
         make_table(&store).await;
-        let outcome = store.write(|conn| {
+        let (go, wait) = mpsc::channel::<()>();
+        let outcome = store.write(move |conn| {
             insert(conn, 1)?;
-            std::thread::sleep(Duration::from_millis(5_500));
+            let _ = wait.recv();
             Ok(())
         });
         assert!(matches!(outcome.await, Err(StoreError::Unavailable(_))));
+        drop(go);
         // Whoever does that write does nothing else meanwhile.
-        hold(&store, &database).await;
+        drop(hold(&store, &database));
         assert_eq!(count(&store), 0);
     });
 }
@@ -123,10 +122,8 @@ fn a_write_nobody_waits_for_any_more_is_not_begun() {
     run(async {
         make_table(&store).await;
         let hold = hold(&store, &database);
-        let abandoned = async {
-            let _ = tokio::time::timeout(Duration::from_millis(50), store.write(|conn| insert(conn, 1))).await;
-        };
-        futures_util::future::join(hold, abandoned).await;
+        assert!(store.write(|conn| insert(conn, 1)).now_or_never().is_none(), "it waits");
+        drop(hold);
         store.write(|conn| insert(conn, 2)).await.unwrap();
         assert_eq!(count(&store), 1);
     });
@@ -137,24 +134,35 @@ fn what_follows_a_commit_follows_it_once_even_if_nobody_waits_and_never_a_rollba
     let (database, store) = store();
     run(async {
         make_table(&store).await;
-        let (told, heard) = std::sync::mpsc::channel();
-        let hold = hold(&store, &database);
+        let (told, heard) = mpsc::channel();
+        let (begun, has_begun) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let (gate, mut wait) = (hold(&store, &database), Some(wait));
         // One batch: a write that stands, one that fails, and one that whoever asked for it leaves when it has begun.
         let writes = (0..3_i64).map(|key| {
-            let told = told.clone();
+            let (told, begun, wait) = (told.clone(), begun.clone(), wait.take_if(|_| key == 2));
             let attempt = move |conn: &mut AnyConnection| {
                 insert(conn, key)?;
-                std::thread::sleep(Duration::from_millis(if key == 2 { 300 } else { 0 }));
+                if let Some(wait) = &wait {
+                    let _ = begun.send(());
+                    let _ = wait.recv();
+                }
                 if key == 1 { Err(fault(No)) } else { Ok(key) }
             };
             store.write_and_then(attempt, move |key| told.send(*key).unwrap())
         });
-        let writes = async { tokio::time::timeout(Duration::from_millis(350), join_all(writes)).await };
-        let (_, left) = futures_util::future::join(hold, writes).await;
-        assert!(left.is_err(), "nobody waited to the end");
+        let mut writes = Box::pin(join_all(writes));
+        assert!(timeout(Duration::ZERO, writes.as_mut()).await.is_err(), "nobody is answered yet");
+        drop(gate);
+        has_begun.recv_timeout(Duration::from_secs(60)).unwrap();
+        drop(writes);
+        drop(go);
         // Whoever does that last write does nothing else meanwhile.
-        self::hold(&store, &database).await;
-        assert_eq!(heard.try_iter().collect::<Vec<_>>(), [0, 2]);
+        drop(hold(&store, &database));
+        let mut followed: Vec<_> = heard.try_iter().collect();
+        // Where two write, one may be faster than the other.
+        followed.sort_unstable();
+        assert_eq!(followed, [0, 2]);
         assert_eq!(count(&store), 2);
     });
 }
@@ -173,24 +181,13 @@ fn a_panic_after_the_commit_costs_neither_the_answer_nor_the_writer() {
 #[test]
 fn one_write_more_than_may_wait_is_refused_at_once() {
     let (database, store) = store();
-    run(async {
-        let hold = hold(&store, &database);
-        let crowd = async {
-            // Until all who write are busy.
-            tokio::time::sleep(Duration::from_millis(80)).await;
-            let timed = |write| async {
-                let began = Instant::now();
-                let outcome: Result<(), StoreError> = Box::pin(write).await;
-                (outcome, began.elapsed())
-            };
-            join_all((0..super::QUEUE + 10).map(|_| timed(store.write(|_| Ok(()))))).await
-        };
-        let (_, outcomes) = futures_util::future::join(hold, crowd).await;
-        let (done, refused): (Vec<_>, Vec<_>) = outcomes.iter().partition(|(outcome, _)| outcome.is_ok());
-        assert_eq!((done.len(), refused.len()), (super::QUEUE, 10));
-        for (outcome, took) in refused {
-            assert!(matches!(outcome, Err(StoreError::Busy)), "{outcome:?}");
-            assert!(*took < Duration::from_millis(50), "{took:?}");
-        }
-    });
+    let hold = hold(&store, &database);
+    let write = |_: &mut AnyConnection| Ok(());
+    let waiting: Vec<_> = (0..super::QUEUE).map(|_| store.writer.submit(write, |()| ())).collect();
+    for _ in 0..10 {
+        let refused = store.write(write).now_or_never();
+        assert!(matches!(refused, Some(Err(StoreError::Busy))), "{refused:?}");
+    }
+    drop(hold);
+    waiting.into_iter().for_each(|answer| answer.unwrap().wait().unwrap());
 }

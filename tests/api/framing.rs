@@ -119,7 +119,7 @@ fn an_answer_before_the_end_of_a_request_is_not_taken_back_by_a_reset() {
         stream.peek(&mut [0]).unwrap();
         for _ in 0..8 {
             stream.write_all(&[b'x'; 5000]).expect("somebody listens");
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(5));
         }
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an end, and no reset");

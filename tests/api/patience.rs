@@ -15,13 +15,20 @@ const LONG: Duration = Duration::from_secs(8);
 
 const HEAD: &str = "POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
 
-fn ms(milliseconds: u64) -> Duration {
+const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
+/// The stack below times the first head, and idle connections, by a clock that ticks twice a second.
+const BOUNDS: Bounds =
+    Bounds { keep_alive: ms(4000), head: ms(1500), body: ms(700), stall: ms(500), connections: 1000 };
+
 fn start(home: &Home) -> TestApp {
-    // The stack below times the first head, and idle connections, by a clock that ticks twice a second.
-    let bounds = Bounds { keep_alive: ms(4000), head: ms(1500), body: ms(700), stall: ms(500), connections: 1000 };
+    start_within(home, BOUNDS)
+}
+
+/// With more patience, where a client must not lose it by standing still for a moment.
+fn start_within(home: &Home, bounds: Bounds) -> TestApp {
     TestApp::start_within(config(home), clock(), bounds)
 }
 
@@ -48,9 +55,15 @@ fn read(stream: &mut TcpStream, into: &mut Vec<u8>) -> bool {
 /// Sends `piece` again and again until the server closes the connection, which it must: all that it has said.
 #[track_caller]
 fn trickle(stream: &mut TcpStream, piece: &[u8]) -> String {
+    trickle_for(LONG, stream, piece)
+}
+
+/// The same, which must come to its end within `long`.
+#[track_caller]
+fn trickle_for(long: Duration, stream: &mut TcpStream, piece: &[u8]) -> String {
     let (began, mut said) = (Instant::now(), Vec::new());
     while !read(stream, &mut said) {
-        assert!(began.elapsed() < LONG, "still open after {}", String::from_utf8_lossy(&said));
+        assert!(began.elapsed() < long, "still open after {}", String::from_utf8_lossy(&said));
         let _ = stream.write_all(piece);
     }
     String::from_utf8(said).unwrap()
@@ -149,7 +162,8 @@ fn a_refused_body_that_goes_on_and_on_is_cut_off() {
 /// As fast as clients do it, which is slowly enough for a phone in a tunnel.
 #[test]
 fn a_request_in_many_pieces_is_answered_if_it_comes_in_time() {
-    let app = start(&Home::new());
+    let bounds = Bounds { keep_alive: ms(12_000), head: ms(3000), body: ms(6000), ..BOUNDS };
+    let app = start_within(&Home::new(), bounds);
     app.sign_up("ada@example.com");
     let body = json!({ "email": "ada@example.com", "password": PASSWORD }).to_string();
     let mut stream = connect(&app);
@@ -170,7 +184,7 @@ fn a_request_in_many_pieces_is_answered_if_it_comes_in_time() {
         let said = answer(&mut stream);
         assert!(said.starts_with("HTTP/1.1 200 "), "{round}: {said}");
         // The connection is kept for longer than a head may take.
-        std::thread::sleep(ms(1800));
+        std::thread::sleep(bounds.head + ms(300));
     }
     // Every byte of the largest body in a chunk of its own.
     let body = format!("{body}{}", " ".repeat(60_000));
@@ -181,14 +195,15 @@ fn a_request_in_many_pieces_is_answered_if_it_comes_in_time() {
 
 #[test]
 fn an_idle_connection_is_kept_for_a_while_and_then_closed() {
-    let app = start(&Home::new());
+    let bounds = Bounds { keep_alive: ms(8000), ..BOUNDS };
+    let app = start_within(&Home::new(), bounds);
     let mut stream = connect(&app);
     stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     answer(&mut stream);
     std::thread::sleep(ms(2500));
     stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     answer(&mut stream);
-    assert_eq!(trickle(&mut stream, b""), "");
+    assert_eq!(trickle_for(3 * bounds.keep_alive, &mut stream, b""), "");
 }
 
 /// Asks and asks, and reads nothing of what is answered.
@@ -214,12 +229,13 @@ fn a_client_that_takes_no_answer_is_cut_off() {
 /// A client that reads slowly but reads is left alone.
 #[test]
 fn an_answer_that_is_taken_slowly_arrives_whole() {
-    let app = start(&Home::new());
+    let bounds = Bounds { stall: ms(2000), ..BOUNDS };
+    let app = start_within(&Home::new(), bounds);
     let mut stream = connect(&app);
     stream.write_all("GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100).as_bytes()).unwrap();
     stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let (began, mut said) = (Instant::now(), Vec::new());
-    let mut part = vec![0; 256 * 1024];
+    let mut part = vec![0; 64 * 1024];
     loop {
         std::thread::sleep(ms(15));
         match stream.read(&mut part) {
@@ -229,6 +245,7 @@ fn an_answer_that_is_taken_slowly_arrives_whole() {
         }
         assert!(began.elapsed() < 4 * LONG, "{}", said.len());
     }
+    assert!(began.elapsed() > bounds.stall, "it takes longer than nothing may be taken for");
     let text = String::from_utf8(said).unwrap();
     assert_eq!(text.matches("HTTP/1.1 200 OK").count(), 101);
     assert!(text.ends_with("{\"status\":\"live\"}"));

@@ -26,7 +26,7 @@ struct Coarse {
 }
 
 /// How long a page may take to come to rest.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Fails unless what `take` shows comes to look like the kept picture. It is in `target/screenshots` afterwards, for people.
 /// `UPDATE_SNAPSHOT=1 cargo test --test browser` accepts a change: look at it before.

@@ -5,7 +5,8 @@
 
 use std::fs::{self, Permissions};
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use diesel::{Connection as _, PgConnection};
+use rustix::net;
 use tempfile::TempDir;
 
 /// The variable that names a server, as somebody who may make schemas.
@@ -99,16 +101,8 @@ impl Cluster {
         if !output.status.success() {
             return Err(format!("initdb: {}", String::from_utf8_lossy(&output.stderr)));
         }
-        // Between the look for a free port and its use, somebody else may take it.
-        let mut last = String::new();
-        for _ in 0..5 {
-            cluster.port = free_port()?;
-            match cluster.resume() {
-                Ok(()) => return Ok(cluster),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        cluster.run_anywhere()?;
+        Ok(cluster)
     }
 
     pub fn url(&self) -> String {
@@ -128,12 +122,37 @@ impl Cluster {
         }
     }
 
-    /// Starts the server (again), on the port that it has.
+    /// Starts the server again, on the port that it has. Somebody may have been given it meanwhile, for a while.
     ///
     /// # Errors
     ///
     /// What the server says, if it does not start.
     pub fn resume(&mut self) -> Result<(), String> {
+        let began = Instant::now();
+        loop {
+            match self.run() {
+                Err(error) if error.contains("could not create any TCP/IP sockets") && began.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Starts the server on a free port. Between the look for one and its use, somebody else may take it.
+    fn run_anywhere(&mut self) -> Result<(), String> {
+        let mut last = String::new();
+        for _ in 0..5 {
+            self.port = free_port()?;
+            match self.run() {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn run(&mut self) -> Result<(), String> {
         let log = self.folder.path().join("log");
         let file = fs::File::create(&log).map_err(told)?;
         let mut command = self.as_the_server_runs("sh");
@@ -185,14 +204,14 @@ impl Cluster {
             chown(folder.path(), Some(user), Some(group)).map_err(told)?;
         }
         let (programs, settings) = (self.programs.clone(), self.settings.clone());
-        let mut standby = Self { programs, folder, port: free_port()?, keeper: None, settings };
+        let mut standby = Self { programs, folder, port: 0, keeper: None, settings };
         let mut copy = standby.command("pg_basebackup");
         copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-d", &self.url(), "-D"]);
         let output = copy.arg(standby.data()).output().map_err(told)?;
         if !output.status.success() {
             return Err(format!("pg_basebackup: {}", String::from_utf8_lossy(&output.stderr)));
         }
-        standby.resume()?;
+        standby.run_anywhere()?;
         Ok(standby)
     }
 
@@ -250,6 +269,24 @@ fn unprivileged() -> Option<(u32, u32)> {
 pub fn free_port() -> Result<u16, String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(told)?;
     Ok(listener.local_addr().map_err(told)?.port())
+}
+
+/// A port of the loopback interface on which nobody listens as long as this is there.
+pub struct Unused(OwnedFd);
+
+impl Unused {
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn new() -> Result<Self, String> {
+        let socket = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None).map_err(told)?;
+        net::bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).map_err(told)?;
+        Ok(Self(socket))
+    }
+
+    pub fn port(&self) -> u16 {
+        SocketAddr::try_from(net::getsockname(&self.0).unwrap()).unwrap().port()
+    }
 }
 
 fn told(error: impl std::fmt::Display) -> String {

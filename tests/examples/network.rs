@@ -214,6 +214,11 @@ impl Weather {
         allowed.then_some(fate)
     }
 
+    /// How often this has happened so far.
+    fn times(&self, fault: Fault) -> u32 {
+        self.happened.lock().unwrap().get(&fault).copied().unwrap_or(0)
+    }
+
     fn note(&self, fault: Fault) {
         *self.happened.lock().unwrap().entry(fault).or_default() += 1;
     }
@@ -365,6 +370,9 @@ impl Line {
             Fault::LateCopy => weather.carry_late(request, fault),
             _ => {}
         }
+        if fault == Fault::KilledAnswered && weather.times(fault).is_multiple_of(2) {
+            return self.kill_answered(client, &answer);
+        }
         self.answer(client, &answer)?;
         match fault {
             Fault::KilledAnswered => {
@@ -403,6 +411,20 @@ impl Line {
             *self.granted.lock().unwrap() = token;
         }
         client.write_all(&answer.bytes())
+    }
+
+    /// The answer reaches a process that was stopped before, so that it cannot have stored it when it is killed.
+    fn kill_answered(&self, stream: &TcpStream, answer: &Message) -> io::Result<()> {
+        let client = self.client.lock().unwrap();
+        if let Some(client) = *client {
+            kill_process(client, Signal::STOP).unwrap();
+        }
+        let answered = self.answer(stream, answer);
+        if let Some(client) = *client {
+            kill_process(client, Signal::KILL).unwrap();
+            self.weather.note(Fault::KilledAnswered);
+        }
+        answered.and(Err(io::ErrorKind::ConnectionAborted.into()))
     }
 
     fn kill(&self, fault: Fault) {

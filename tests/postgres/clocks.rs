@@ -12,7 +12,7 @@ use countersign::{App, Clock};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::cluster::free_port;
+use super::cluster::Unused;
 use super::nodes::{ask, refresh, text};
 use super::process::{Connection, Home, PASSWORD};
 
@@ -125,7 +125,8 @@ pub fn a_node_that_does_not_know_yet_what_time_it_is_judges_no_token() {
     let body = json!({ "email": "ada@example.com", "password": PASSWORD });
     let pair = Connection::open(right.address).unwrap().post("/v1/auth/register", &body).unwrap().body;
     is_good(&right, &pair);
-    let nowhere = format!("postgres://postgres@127.0.0.1:{}/postgres", free_port().unwrap());
+    let nobody = Unused::new().unwrap();
+    let nowhere = format!("postgres://postgres@127.0.0.1:{}/postgres", nobody.port());
     // By its own clock, the token is over, or of the future.
     for seconds in [AN_HOUR, -AN_HOUR] {
         let lost = Node::start_at(&home, &nowhere, seconds);
