@@ -1,16 +1,17 @@
 //! The writer, with a real database.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use diesel::sql_query;
 use futures_util::FutureExt as _;
-use futures_util::future::{join, join_all};
+use futures_util::future::{join, join_all, join3};
 use tokio::time::timeout;
 
 use super::super::testing::{Gate, TestDatabase};
-use super::super::{AnyConnection, Store, StoreError, fault};
+use super::super::{AnyConnection, Store, StoreError, Write, fault};
 
 /// The store stands behind its database, so that it goes first.
 fn store() -> (TestDatabase, Store) {
@@ -88,7 +89,8 @@ fn writes_that_wait_for_a_locked_database_fail_together_and_in_time() {
         let mut other = database.hold_writers_up("numbers");
         let began = Instant::now();
         let outcomes = join_all((0..30).map(|key| store.write(move |conn| insert(conn, key)))).await;
-        assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(StoreError::Unavailable(_)))), "{outcomes:?}");
+        let is_outage = |outcome: &_| matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::Busy));
+        assert!(outcomes.iter().all(is_outage), "{outcomes:?}");
         assert!(began.elapsed() < Duration::from_secs(10), "each waited for itself: {:?}", began.elapsed());
         sql_query("ROLLBACK").execute(&mut other).unwrap();
         store.write(|conn| insert(conn, 1000)).await.unwrap();
@@ -113,6 +115,82 @@ fn a_write_that_has_begun_and_is_not_done_in_time_is_undone() {
         // Whoever does that write does nothing else meanwhile.
         drop(hold(&store, &database));
         assert_eq!(count(&store), 0);
+    });
+}
+
+/// Among those that are committed together, too, the one is not done later and the other does not suffer.
+#[test]
+fn a_write_that_is_given_up_while_its_batch_is_under_way_is_undone() {
+    let (database, store) = store();
+    run(async {
+        make_table(&store).await;
+        let (go, wait) = mpsc::channel::<()>();
+        let gate = hold(&store, &database);
+        let early = store.write(|conn| insert(conn, 1));
+        let slow = store.write(move |conn| {
+            insert(conn, 2)?;
+            let _ = wait.recv();
+            Ok(())
+        });
+        let (early, slow, ()) = join3(early, slow, async { drop(gate) }).await;
+        drop(go);
+        drop(hold(&store, &database));
+        // On PostgreSQL each has a transaction of its own.
+        let alone = usize::from(database.writers() > 1);
+        assert_eq!([early, slow].iter().filter(|outcome| outcome.is_ok()).count(), alone);
+        assert_eq!(count(&store), i64::try_from(alone).unwrap());
+    });
+}
+
+/// As what a refresh tells of a theft does.
+#[test]
+fn a_write_that_is_to_stand_stands_although_it_was_late() {
+    struct Standing(mpsc::Receiver<()>, bool);
+    impl Write<()> for Standing {
+        fn stands(&self, (): &()) -> bool {
+            self.1
+        }
+        fn run(&self, conn: &mut AnyConnection) -> QueryResult<()> {
+            insert(conn, 1)?;
+            let _ = self.0.recv();
+            Ok(())
+        }
+    }
+    for stands in [true, false] {
+        let (database, store) = store();
+        run(async {
+            make_table(&store).await;
+            let ((go, wait), (told, heard)) = (mpsc::channel::<()>(), mpsc::channel());
+            let outcome = store.write_and_then(Standing(wait, stands), move |()| told.send(()).unwrap()).await;
+            assert!(matches!(outcome, Err(StoreError::Unavailable(_))));
+            drop(go);
+            drop(hold(&store, &database));
+            assert_eq!((count(&store), heard.try_iter().count()), if stands { (1, 1) } else { (0, 0) });
+        });
+    }
+}
+
+/// A queue that is too long would be worked off in vain, each write a little too late.
+#[test]
+fn a_write_that_has_waited_too_long_is_not_begun() {
+    let (database, store) = store();
+    run(async {
+        make_table(&store).await;
+        let gate = hold(&store, &database);
+        let begun = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&begun);
+        let late = store.write(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        });
+        // Longer than it may wait, and not as long as somebody waits for it.
+        let let_go = async {
+            tokio::time::sleep(Duration::from_millis(2_500)).await;
+            drop(gate);
+        };
+        let (late, ()) = join(late, let_go).await;
+        assert!(matches!(late, Err(StoreError::Busy)), "{late:?}");
+        assert_eq!(begun.load(Ordering::SeqCst), 0);
     });
 }
 
@@ -183,7 +261,7 @@ fn one_write_more_than_may_wait_is_refused_at_once() {
     let (database, store) = store();
     let hold = hold(&store, &database);
     let write = |_: &mut AnyConnection| Ok(());
-    let waiting: Vec<_> = (0..super::QUEUE).map(|_| store.writer.submit(write, |()| ())).collect();
+    let waiting: Vec<_> = (0..super::QUEUE).map(|_| store.writer.submit(None, write, |()| ())).collect();
     for _ in 0..10 {
         let refused = store.write(write).now_or_never();
         assert!(matches!(refused, Some(Err(StoreError::Busy))), "{refused:?}");
