@@ -124,9 +124,12 @@ pub(crate) async fn logout(api: web::Data<Api>, req: HttpRequest, mut body: Memb
     let mut whose = Vec::new();
     for (user_id, session_id) in by_access.into_iter().chain(by_refresh.filter(|other| Some(*other) != by_access)) {
         req.extensions_mut().insert(Identity { user_id, session_id });
-        whose.push((user_id, Scope::Only(session_id)));
+        whose.push((user_id, session_id));
     }
     if !whose.is_empty() {
+        // In one order everywhere, so that two never wait for each other.
+        whose.sort_by_key(|(_, session_id)| *session_id);
+        let whose = whose.into_iter().map(|(user_id, session_id)| (user_id, Scope::Only(session_id))).collect();
         api.sessions.revoke_all(whose, "logout", api.proxies.address_text(&req)).await?;
     }
     let mut response = HttpResponse::NoContent().finish();

@@ -177,19 +177,23 @@ impl Write<Outcome> for Attempt {
     }
 
     fn run(&self, conn: &mut AnyConnection) -> QueryResult<Outcome> {
-        let outcome = self.decide(conn)?;
-        if outcome.is_kept() {
-            let mut events = Vec::new();
-            outcome.tell(&self.event, |event| events.push(event));
-            events.iter().try_for_each(|event| events::keep(conn, event, self.now))?;
-        }
-        Ok(outcome)
+        self.decide(conn)
     }
 }
 
 impl Attempt {
     fn granted(&self, handover: Handover) -> Outcome {
         Outcome::Granted(self.grant(Kind::Rotated, &self.rotation.next, self.rotated.clone(), handover))
+    }
+
+    /// The outcome, and what is kept of it.
+    fn kept(&self, conn: &mut AnyConnection, outcome: Outcome) -> QueryResult<Outcome> {
+        if outcome.is_kept() {
+            let mut events = Vec::new();
+            outcome.tell(&self.event, |event| events.push(event));
+            events.iter().try_for_each(|event| events::keep(conn, event, self.now))?;
+        }
+        Ok(outcome)
     }
 
     fn decide(&self, conn: &mut AnyConnection) -> QueryResult<Outcome> {
@@ -199,6 +203,7 @@ impl Attempt {
             }
             let row = sessions::find(conn, self.rotation.id)?.filter(|row| row.user_id == self.presented.user_id());
             if let Some(grant) = row.as_ref().map(|row| self.carried_out(row)).transpose()?.flatten() {
+                // It was kept then.
                 return Ok(Outcome::Granted(grant));
             }
             let mut verdict = rotation::judge(row.as_ref(), &self.claim(), self.now, &self.policy);
@@ -209,12 +214,12 @@ impl Attempt {
             };
             if let Verdict::Repeat { streak } = verdict {
                 match self.repeat(conn, &row, streak)? {
-                    Some(grant) => return Ok(Outcome::Granted(grant)),
+                    Some(grant) => return self.kept(conn, Outcome::Granted(grant)),
                     None => verdict = rotation::unrepeatable(&row, self.now, &self.policy),
                 }
             }
             if let Some(outcome) = self.carry_out(conn, verdict, &row)? {
-                return Ok(outcome);
+                return self.kept(conn, outcome);
             }
         }
         Err(outrun())

@@ -18,7 +18,9 @@ use crate::ids::SessionId;
 const TRIES: u32 = 2;
 /// So many members of a batch may fail by themselves before it is not their fault: somebody holds the whole table.
 const ENOUGH: u32 = 2;
-/// The longest transaction. What it has done is dated before it began, and other nodes look for it no further back than a
+/// A batch that has taken so long is committed before more is done.
+const ENOUGH_FOR_ONE: Duration = Duration::from_millis(250);
+/// The longest transaction that is committed. What it has done is dated before it began, and other nodes look for it no further back than a
 /// minute (`sessions::revocations`).
 const LONGEST: Duration = Duration::from_secs(15);
 
@@ -54,6 +56,8 @@ pub(super) trait Work: Send {
     fn commit(&self) -> bool;
     /// It was not committed after all.
     fn reopen(&self);
+    /// Drops the kept outcome, which is undone.
+    fn forget(&mut self);
     /// Hands out the kept outcome, its commit having succeeded.
     fn answer(self: Box<Self>);
     /// Hands out a failure.
@@ -68,62 +72,89 @@ pub(super) fn in_time(works: impl IntoIterator<Item = Box<dyn Work>>) -> Vec<Box
     wanted
 }
 
-/// All of them in one transaction, each behind a savepoint of its own, or, where that fails, one by one.
-pub(super) fn in_one_transaction(pool: &Pool, batch: Vec<Box<dyn Work>>) {
-    if batch.len() < 2 {
-        return one_by_one(pool, batch);
-    }
-    let mut lease = match pool.get() {
-        Ok(lease) => lease,
-        Err(error) => return fail_all(batch, &error),
-    };
-    // Nothing has begun, and trying again member by member would wait as long for each of them.
-    if let Err(aborted) = begin_write(&mut lease) {
-        return fail_all(batch, aborted.error());
-    }
-    let mut batch = in_time(batch);
-    let together = commit_after(&mut lease, |connection| {
-        let began = Instant::now();
-        batch.iter_mut().try_for_each(|work| member(connection, work.as_mut()))?;
-        // Those in front take time, in which whoever asked may have given up.
-        may_commit(began, batch.iter().map(Box::as_ref))
-    });
-    drop(lease);
-    match together {
-        Ok(()) => batch.into_iter().for_each(Work::answer),
-        Err(aborted) => {
-            tracing::warn!(error = %aborted.error(), "a batch of writes failed; its members are tried one by one");
-            batch.iter().for_each(|work| work.reopen());
-            one_by_one(pool, batch);
+/// All of them in one transaction, each behind a savepoint of its own, or, where that fails, one by one. What takes long
+/// is committed before the rest is begun.
+pub(super) fn in_one_transaction(pool: &Pool, mut batch: Vec<Box<dyn Work>>) {
+    while batch.len() > 1 {
+        let mut lease = match pool.get() {
+            Ok(lease) => lease,
+            Err(error) => return fail_all(batch, &error),
+        };
+        // Nothing has begun, and trying again member by member would wait as long for each of them.
+        if let Err(aborted) = begin_write(&mut lease) {
+            return fail_all(batch, aborted.error());
+        }
+        batch.retain(|work| !work.is_abandoned());
+        let (began, mut done) = (Instant::now(), 0);
+        let together = commit_after(&mut lease, |connection| {
+            for work in &mut batch {
+                member(connection, work.as_mut())?;
+                done += 1;
+                if began.elapsed() > ENOUGH_FOR_ONE {
+                    break;
+                }
+            }
+            in_bounds(began)
+        });
+        drop(lease);
+        match together {
+            Ok(()) => {
+                let rest = batch.split_off(done);
+                batch.into_iter().for_each(Work::answer);
+                batch = rest;
+            }
+            Err(aborted) => {
+                tracing::warn!(error = %aborted.error(), "a batch of writes failed; its members are tried one by one");
+                batch.iter().for_each(|work| work.reopen());
+                break;
+            }
         }
     }
+    one_by_one(pool, batch);
 }
 
-/// Settles that all of them are committed next, or fails.
-fn may_commit<'a>(began: Instant, mut works: impl Iterator<Item = &'a dyn Work>) -> QueryResult<()> {
-    let undone = if began.elapsed() > LONGEST {
-        "a transaction took too long, and was undone"
-    } else if works.all(Work::commit) {
+/// Fails if a transaction that began then has taken too long.
+fn in_bounds(began: Instant) -> QueryResult<()> {
+    if began.elapsed() > LONGEST {
+        return Err(DieselError::QueryBuilderError("a transaction took too long, and was undone".into()));
+    }
+    Ok(())
+}
+
+/// What was given up is undone, by itself.
+fn commit_or_undo(work: &mut dyn Work) -> QueryResult<()> {
+    if work.commit() {
         return Ok(());
-    } else {
-        "a write was given up, and was undone"
-    };
-    Err(DieselError::QueryBuilderError(undone.into()))
+    }
+    work.forget();
+    Err(DieselError::RollbackTransaction)
 }
 
 fn member(connection: &mut AnyConnection, work: &mut dyn Work) -> QueryResult<()> {
-    // One statement undoes itself if it fails, and has changed nothing if it rotates nothing: it needs no savepoint.
-    if let Some(rotation) = work.rotation()
-        && let Some(handover) = sessions::advance(connection, rotation)?
-    {
-        work.rotated(handover);
-        return Ok(());
+    if work.rotation().is_some() && work.commit() {
+        if advance(connection, work)? {
+            return Ok(());
+        }
+        work.reopen();
     }
-    match in_savepoint(connection, |connection| work.attempt(connection)) {
+    let done = in_savepoint(connection, |connection| {
+        work.attempt(connection)?;
+        commit_or_undo(work)
+    });
+    match done {
         // A member's own failure is its own answer; only a savepoint that fails ends the batch.
         Ok(()) | Err(DieselError::RollbackTransaction) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Whether it is a refresh that its one statement has rotated. The statement undoes itself if it fails, and has changed
+/// nothing if it rotates nothing: it needs no savepoint.
+fn advance(connection: &mut AnyConnection, work: &mut dyn Work) -> QueryResult<bool> {
+    let Some(rotation) = work.rotation() else { return Ok(false) };
+    let Some(handover) = sessions::advance(connection, rotation)? else { return Ok(false) };
+    work.rotated(handover);
+    Ok(true)
 }
 
 /// Refreshes: one statement rotates all of them, or, where that fails, one each. Those that are not rotated then are
@@ -149,25 +180,31 @@ pub(super) fn in_one_statement(pool: &Pool, batch: Vec<Box<dyn Work>>) -> Vec<Bo
             firsts.entry(rotation.id).or_insert(index);
         }
     }
-    let rotations: Vec<&Rotation> = batch
+    let is_first = |index: usize, work: &dyn Work| {
+        work.rotation().is_some_and(|rotation| firsts.get(&rotation.id) == Some(&index))
+    };
+    let first: Vec<&dyn Work> = batch
         .iter()
         .enumerate()
-        .filter_map(|(index, work)| work.rotation().filter(|rotation| firsts.get(&rotation.id) == Some(&index)))
+        .map(|(index, work)| (index, work.as_ref()))
+        .filter(|(index, work)| is_first(*index, *work))
+        .map(|(_, work)| work)
         .collect();
+    let rotations: Vec<&Rotation> = first.iter().filter_map(|work| work.rotation()).collect();
     let mut rotated: HashMap<SessionId, _> = match lease.run(|connection| sessions::advance_all(connection, &rotations))
     {
         Ok(rotated) => rotated.into_iter().collect(),
         Err(error) => {
             tracing::warn!(%error, "a batch of refreshes failed; its members are tried one by one");
-            one_each(&mut lease, &rotations, &error)
+            first.iter().for_each(|work| work.reopen());
+            one_each(&mut lease, &first, &error)
         }
     };
     drop(lease);
     let mut left = Vec::new();
     for (index, mut work) in batch.into_iter().enumerate() {
         let id = work.rotation().map(|rotation| rotation.id);
-        let first = id.filter(|id| firsts.get(id) == Some(&index));
-        match first.and_then(|id| rotated.remove(&id)) {
+        match id.filter(|_| is_first(index, work.as_ref())).and_then(|id| rotated.remove(&id)) {
             Some(handover) => {
                 work.rotated(handover);
                 work.answer();
@@ -182,24 +219,30 @@ pub(super) fn in_one_statement(pool: &Pool, batch: Vec<Box<dyn Work>>) -> Vec<Bo
 }
 
 /// One bad row, or one that somebody holds, is no reason for the others to wait. If the server is gone, there is.
-fn one_each(lease: &mut Lease, rotations: &[&Rotation], error: &DieselError) -> HashMap<SessionId, Handover> {
+fn one_each(lease: &mut Lease, works: &[&dyn Work], error: &DieselError) -> HashMap<SessionId, Handover> {
     let mut rotated = HashMap::new();
-    if is_loss(error) || rotations.len() < 2 {
+    if is_loss(error) || works.len() < 2 {
         return rotated;
     }
     let mut failures = 0;
-    for rotation in rotations {
+    for work in works.iter().filter(|work| !work.is_abandoned() && !work.is_late()) {
+        let Some(rotation) = work.rotation().filter(|_| work.commit()) else { continue };
         match lease.run(|connection| sessions::advance(connection, rotation)) {
             Ok(Some(handover)) => {
                 rotated.insert(rotation.id, handover);
+                continue;
             }
             Ok(None) => {}
-            Err(error) if is_loss(&error) || failures == ENOUGH => break,
+            Err(error) if is_loss(&error) || failures == ENOUGH => {
+                work.reopen();
+                break;
+            }
             Err(error) => {
                 failures += 1;
                 tracing::debug!(%error, "a member of a batch failed");
             }
         }
+        work.reopen();
     }
     rotated
 }
@@ -217,7 +260,7 @@ fn alone(pool: &Pool, mut work: Box<dyn Work>) {
             Ok(lease) => lease,
             Err(error) => return work.fail(StoreError::Unavailable(error.into())),
         };
-        if work.is_late() {
+        if last.is_none() && work.is_late() {
             return work.fail(StoreError::Busy);
         }
         match transact(&mut lease, work.as_mut()) {
@@ -233,11 +276,12 @@ fn alone(pool: &Pool, mut work: Box<dyn Work>) {
 }
 
 fn transact(lease: &mut Lease, work: &mut dyn Work) -> Result<(), Aborted> {
-    let began = Instant::now();
     begin_write(lease)?;
+    let began = Instant::now();
     let done = commit_after(lease, |connection| {
         work.attempt(connection)?;
-        may_commit(began, std::iter::once(&*work))
+        in_bounds(began)?;
+        commit_or_undo(work)
     });
     if done.is_err() {
         work.reopen();

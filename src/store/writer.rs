@@ -190,6 +190,10 @@ where
         self.fate.reopen();
     }
 
+    fn forget(&mut self) {
+        self.outcome = None;
+    }
+
     fn answer(self: Box<Self>) {
         let outcome = self.outcome.unwrap_or(Err(StoreError::Busy));
         if let Ok(value) = &outcome {

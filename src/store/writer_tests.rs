@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use diesel::prelude::*;
 use diesel::sql_query;
 use futures_util::FutureExt as _;
-use futures_util::future::{join, join_all, join3};
+use futures_util::future::{join, join_all, join4};
 use tokio::time::timeout;
 
 use super::super::testing::{Gate, TestDatabase};
@@ -118,9 +118,9 @@ fn a_write_that_has_begun_and_is_not_done_in_time_is_undone() {
     });
 }
 
-/// Among those that are committed together, too, the one is not done later and the other does not suffer.
+/// Among those that are committed together, too, and there it is the only one.
 #[test]
-fn a_write_that_is_given_up_while_its_batch_is_under_way_is_undone() {
+fn a_write_that_is_given_up_while_its_batch_is_under_way_is_undone_alone() {
     let (database, store) = store();
     run(async {
         make_table(&store).await;
@@ -132,13 +132,19 @@ fn a_write_that_is_given_up_while_its_batch_is_under_way_is_undone() {
             let _ = wait.recv();
             Ok(())
         });
-        let (early, slow, ()) = join3(early, slow, async { drop(gate) }).await;
-        drop(go);
+        let late = store.write(|conn| insert(conn, 3));
+        let slow = async {
+            let outcome = slow.await;
+            drop(go);
+            outcome
+        };
+        let (early, slow, late, ()) = join4(early, slow, late, async { drop(gate) }).await;
         drop(hold(&store, &database));
-        // On PostgreSQL each has a transaction of its own.
-        let alone = usize::from(database.writers() > 1);
-        assert_eq!([early, slow].iter().filter(|outcome| outcome.is_ok()).count(), alone);
-        assert_eq!(count(&store), i64::try_from(alone).unwrap());
+        early.unwrap();
+        assert!(matches!(slow, Err(StoreError::Unavailable(_))), "{slow:?}");
+        // Where all share one writer, it has waited for too long.
+        assert_eq!(late.is_ok(), database.writers() > 1, "{late:?}");
+        assert_eq!(count(&store), 1 + i64::from(late.is_ok()));
     });
 }
 

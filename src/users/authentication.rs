@@ -33,9 +33,12 @@ impl Users {
         password: Password,
         address: Option<IpAddr>,
     ) -> Result<Authenticated, UserError> {
-        let room = self.hasher.room()?;
+        // A full queue turns away before the database is troubled, a spent budget before a place is taken in it.
+        drop(self.hasher.room()?);
         let key = comparable(email);
-        let guess = self.budget.guess(&key, address).await?;
+        let allowed = self.budget.look(&key, address).await?;
+        let room = self.hasher.room()?;
+        let guess = allowed.count().await?;
         let found = self.store.read(move |conn| users::credentials_by_email(conn, &key)).await?;
         let stored = found.as_ref().map(|found| found.password_hash.clone());
         let comparison = self.hasher.compare(room, password.clone(), stored, guess.begun()).await?;
@@ -79,7 +82,7 @@ impl Users {
         // A task of its own: it is done even if whoever tried hangs up now.
         let keep = async move {
             let keep = move |conn: &mut AnyConnection| {
-                // Whoever has deleted their account meanwhile leaves nothing behind.
+                // Nothing is kept of whoever has deleted their account by now.
                 if users::exists(conn, event.kept_for().unwrap_or(nobody))? {
                     events::keep(conn, &event, now)
                 } else {
@@ -103,8 +106,9 @@ impl Users {
     ) -> Result<Authenticated, UserError> {
         let found = self.store.read(move |conn| users::credentials_by_id(conn, id)).await?;
         let found = found.ok_or(UserError::Gone)?;
+        let allowed = self.budget.look(&comparable(&found.user.email), address).await?;
         let room = self.hasher.room()?;
-        let guess = self.budget.guess(&comparable(&found.user.email), address).await?;
+        let guess = allowed.count().await?;
         match self.hasher.compare(room, password, Some(found.password_hash.clone()), guess.begun()).await? {
             Comparison::Different => {
                 let from = address.map(|address| address.to_string());

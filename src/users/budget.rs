@@ -18,7 +18,7 @@ use crate::events::{Event, Kind};
 use crate::network::counted_as;
 use crate::passwords::Begun;
 use crate::store::attempts::{self, AttemptKey, Counted};
-use crate::store::{Store, StoreError};
+use crate::store::{AnyConnection, Store, StoreError};
 
 /// One account, and one address, have this many times the guesses that one account has from one address.
 const WIDER: i64 = 10;
@@ -28,6 +28,8 @@ const REGISTRATIONS: i64 = 1_000;
 const REGISTRATION_WINDOW: Duration = Duration::from_secs(60 * 60);
 /// The seconds that whoever is refused waits where only guesses that nobody has looked at yet are in the way.
 const SOON: u64 = 2;
+/// After how many seconds what could not be taken back is tried again.
+const AGAIN: [u64; 5] = [1, 2, 4, 8, 16];
 /// What is counted.
 const PAIR: &str = "account_and_address";
 const ACCOUNT: &str = "account";
@@ -54,6 +56,13 @@ pub struct Budget {
 
 /// What is counted, under which key, and up to what.
 type Limited = (&'static str, AttemptKey, i64);
+
+/// A guess that may be made, and has not been counted.
+pub struct Allowed {
+    budget: Budget,
+    keys: Vec<Limited>,
+    window: Duration,
+}
 
 /// A guess that has been counted. Dropped before anybody has looked at it, as when its client hangs up in the queue or
 /// the database gives no answer, it is taken back.
@@ -90,12 +99,12 @@ impl Budget {
         Self { store, clock, limits, undecided: Undecided::default() }
     }
 
-    /// Counts a guess at the password of an account, whether there is one or not.
+    /// Looks whether a guess at the password of an account may be made, whether there is one or not. Nothing is counted.
     ///
     /// # Errors
     ///
-    /// [`Denied`]; then nothing was counted.
-    pub async fn guess(&self, email_key: &str, address: Option<IpAddr>) -> Result<Guess, Denied> {
+    /// [`Denied`].
+    pub async fn look(&self, email_key: &str, address: Option<IpAddr>) -> Result<Allowed, Denied> {
         let mut keys = Vec::new();
         let window = self.limits.map_or(Duration::ZERO, |limits| limits.window);
         if let Some(limits) = self.limits {
@@ -111,18 +120,7 @@ impl Budget {
             }
         }
         self.refuse_if_full(&keys).await?;
-        // A task of its own: whoever hangs up while it is counted has it taken back by dropping the guess.
-        let counted = tokio::spawn(self.clone().count_guess(keys, window).in_current_span()).await;
-        counted.map_err(|panic| StoreError::Broken(panic.into()))?
-    }
-
-    async fn count_guess(self, keys: Vec<Limited>, window: Duration) -> Result<Guess, Denied> {
-        let undecided = self.undecided.add(&keys);
-        let Some(counts) = self.count(&keys, window).await? else {
-            drop(undecided);
-            return Err(self.refuse_if_full(&keys).await.err().unwrap_or(Denied::Spent(SOON)));
-        };
-        Ok(Guess { budget: self, counts, begun: Begun::default(), undecided: Some(undecided) })
+        Ok(Allowed { budget: self.clone(), keys, window })
     }
 
     /// Counts a registration.
@@ -174,17 +172,57 @@ impl Budget {
         }))
     }
 
-    /// A count that is too high by one does no harm, so whoever does not wait for it finds it in the log only.
+    /// Once, and if that fails, a few times more when nobody waits for it: counts that stay would refuse whoever was right.
     async fn take_back(self, counts: Vec<Count>, undecided: Option<Waiting>, right: bool) -> Result<(), StoreError> {
-        let taken = self.store.write(move |conn| {
-            let counted: Vec<_> = counts.iter().map(|count| count.counted).collect();
-            attempts::give_back(conn, &counted)?;
-            let pair = counts.iter().find(|count| right && count.name == PAIR);
-            pair.map_or(Ok(()), |pair| attempts::clear(conn, &pair.counted))
-        });
-        let taken = taken.await;
-        drop(undecided);
-        taken.inspect_err(|error| tracing::warn!(error = error.chain(), "an attempt could not be taken back"))
+        let counts = Arc::new(counts);
+        let write = move || {
+            let (store, counts) = (self.store.clone(), Arc::clone(&counts));
+            let attempt = move |conn: &mut AnyConnection| {
+                let counted: Vec<_> = counts.iter().map(|count| count.counted).collect();
+                attempts::give_back(conn, &counted)?;
+                let pair = counts.iter().find(|count| right && count.name == PAIR);
+                pair.map_or(Ok(()), |pair| attempts::clear(conn, &pair.counted))
+            };
+            async move { store.write(attempt).await }
+        };
+        let first = write().await;
+        if first.is_err() {
+            let again = async move {
+                let _undecided = undecided;
+                for pause in AGAIN {
+                    tokio::time::sleep(Duration::from_secs(pause)).await;
+                    if write().await.is_ok() {
+                        return;
+                    }
+                }
+                tracing::warn!("an attempt could not be taken back");
+            };
+            tokio::spawn(again.in_current_span());
+        }
+        first
+    }
+}
+
+impl Allowed {
+    /// Counts the guess.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`], if others were faster; then nothing was counted.
+    pub async fn count(self) -> Result<Guess, Denied> {
+        // A task of its own: whoever hangs up while it is counted has it taken back by dropping the guess.
+        let counted = tokio::spawn(self.count_now().in_current_span()).await;
+        counted.map_err(|panic| StoreError::Broken(panic.into()))?
+    }
+
+    async fn count_now(self) -> Result<Guess, Denied> {
+        let Self { budget, keys, window } = self;
+        let undecided = budget.undecided.add(&keys);
+        let Some(counts) = budget.count(&keys, window).await? else {
+            drop(undecided);
+            return Err(budget.refuse_if_full(&keys).await.err().unwrap_or(Denied::Spent(SOON)));
+        };
+        Ok(Guess { budget, counts, begun: Begun::default(), undecided: Some(undecided) })
     }
 }
 

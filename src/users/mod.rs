@@ -6,6 +6,7 @@ mod authentication;
 pub mod budget;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use email_address::{EmailAddress, Options};
 use tokio::runtime::Handle;
@@ -32,6 +33,9 @@ pub const MAX_NAME: usize = 200;
 const ROUNDS: usize = 3;
 /// Events that are removed in one transaction.
 const AT_ONCE: i64 = 500;
+/// How often the rest of a deleted account's past may fail to go, and the rest between.
+const MOST_FAILURES: u32 = 10;
+const A_REST: Duration = Duration::from_secs(1);
 /// Why sessions end.
 const ACCOUNT_DISABLED: &str = "account_disabled";
 const PASSWORD_CHANGED: &str = "password_changed";
@@ -252,13 +256,18 @@ impl Users {
         Err(UserError::Changed)
     }
 
-    /// Removes what is left of a past too long for one transaction. The account is gone already, and what a crash or an
-    /// outage leaves is nobody's, and goes with age.
+    /// Removes what is left of a past too long for one transaction. The account is gone already; what an outage or the end
+    /// of this process leaves is nobody's, and goes with age.
     async fn forget(&self, id: UserId) {
+        let mut failures = 0;
         loop {
             match self.store.write(move |conn| events::forget(conn, id, AT_ONCE)).await {
                 Ok(0) => return,
                 Ok(_) => {}
+                Err(_) if failures < MOST_FAILURES => {
+                    failures += 1;
+                    tokio::time::sleep(A_REST).await;
+                }
                 Err(error) => {
                     tracing::warn!(
                         error = error.chain(),

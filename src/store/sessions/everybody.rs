@@ -37,7 +37,7 @@ pub fn live_page(
     live.load(conn)
 }
 
-/// At most `limit` live sessions that were opened at `since` or later, from the one after `after` on.
+/// At most `limit` sessions that [`end`] would end, and that were opened at `since` or later, from the one after `after` on.
 pub fn opened_since(
     conn: &mut AnyConnection,
     since: Timestamp,
@@ -47,8 +47,8 @@ pub fn opened_since(
 ) -> QueryResult<Vec<SessionId>> {
     let mut opened = sessions::table
         .filter(sessions::revoked_at.is_null())
-        .filter(sessions::idle_expires_at.gt(now))
-        .filter(sessions::expires_at.gt(now))
+        .filter(sessions::idle_expires_at.gt(now.minus(LATE)))
+        .filter(sessions::expires_at.gt(now.minus(LATE)))
         .filter(sessions::created_at.ge(since))
         .order(sessions::id)
         .select(sessions::id)

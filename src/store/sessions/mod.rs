@@ -85,7 +85,7 @@ pub fn insert(conn: &mut AnyConnection, new: &NewSession, roles: &Roles) -> Quer
 }
 
 /// A refresh that came in time may be committed so much later: until then its session has not run out.
-const LATE: Duration = Duration::from_secs(15);
+const LATE: Duration = Duration::from_secs(60);
 
 /// Ends a user's live sessions, and returns them.
 pub fn revoke(
