@@ -186,7 +186,20 @@ fn logs_of_many_refreshes() -> String {
     let (home, one, other) = two_nodes();
     let first = one.register(ADA);
     let pairs: Vec<Value> = std::iter::once(first).chain((1..SESSIONS).map(|_| log_in(&one))).collect();
-    let turn = Barrier::new(2 * SESSIONS);
+    // Until all have asked, a refresh is under way on each node, so that both begin with all of them at once; and some
+    // rows take a millisecond, so that they meet.
+    let held = [(&one, log_in(&one)), (&other, log_in(&other))];
+    let (mut holder, number) = (home.database().connect(), std::process::id());
+    holder.execute(&format!(
+        "SELECT pg_advisory_lock({number});
+         CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           WHILE NOT pg_try_advisory_xact_lock_shared({number}) LOOP PERFORM pg_sleep(0.001); END LOOP;
+           IF get_byte(NEW.id, 15) % 4 = 0 THEN PERFORM pg_sleep(0.001); END IF;
+           RETURN NEW; END $$;
+         CREATE TRIGGER hold BEFORE UPDATE ON sessions FOR EACH ROW EXECUTE FUNCTION hold()"
+    ));
+    let under_way = "SELECT count(*) FROM pg_locks WHERE relation = 'sessions'::regclass AND mode = 'RowExclusiveLock'";
+    let turn = Barrier::new(2 * SESSIONS + 1);
     // Each session from both nodes at once, and, when all have been answered, again with what they were given.
     let ends: Vec<[Value; 2]> = thread::scope(|scope| {
         let threads: Vec<_> = (0..2 * SESSIONS)
@@ -204,6 +217,16 @@ fn logs_of_many_refreshes() -> String {
                 })
             })
             .collect();
+        let held = held.map(|(node, pair)| scope.spawn(move || rotate(node, &pair)));
+        let began = Instant::now();
+        while holder.number(under_way) < 2 {
+            assert!(began.elapsed() < Duration::from_secs(20), "both refresh");
+        }
+        turn.wait();
+        thread::sleep(Duration::from_millis(500));
+        holder.execute(&format!("SELECT pg_advisory_unlock({number})"));
+        held.into_iter().for_each(|thread| drop(thread.join().unwrap()));
+        turn.wait();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     for both in ends.chunks(2) {
@@ -216,7 +239,7 @@ fn logs_of_many_refreshes() -> String {
     let mut database = home.database().connect();
     let exact = "SELECT count(*) FROM sessions WHERE generation = 2 AND branch = 0 AND revoked_at IS NULL";
     assert_eq!(database.number(exact), i64::try_from(SESSIONS).unwrap());
-    assert_eq!(database.number("SELECT count(*) FROM sessions"), i64::try_from(SESSIONS).unwrap());
+    assert_eq!(database.number("SELECT count(*) FROM sessions"), i64::try_from(SESSIONS + 2).unwrap());
     one.stop() + &other.stop()
 }
 
