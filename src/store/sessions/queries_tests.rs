@@ -278,6 +278,24 @@ fn a_streak_counts_the_current_generation_once_while_the_session_lives() {
 }
 
 #[test]
+fn an_operator_ends_what_a_refresh_that_is_on_its_way_may_carry_on_and_nothing_that_is_over() {
+    let everybody = |table: &mut Table| {
+        let all = opened_since(&mut table.connection, Timestamp::from_micros(0), None, NOW, 100).unwrap();
+        let these: Vec<_> = all.into_iter().filter(|id| *id == table.id).collect();
+        !end(&mut table.connection, &these, NOW, "all").unwrap().is_empty()
+    };
+    let one = |table: &mut Table| !end(&mut table.connection, &[table.id], NOW, "one").unwrap().is_empty();
+    let (now, over) = (NOW.as_micros(), NOW.minus(LATE).as_micros());
+    for end in [everybody, one] {
+        changed(end);
+        changed_from(&format!("idle_expires_at = {now}, expires_at = {now}"), end);
+        unchanged(&format!("idle_expires_at = {over}"), end);
+        unchanged(&format!("expires_at = {over}"), end);
+        unchanged(REVOKED, end);
+    }
+}
+
+#[test]
 fn ending_a_users_sessions_ends_each_once_and_leaves_those_that_are_over_and_those_of_others() {
     let end =
         |table: &mut Table| !revoke(&mut table.connection, table.user, Scope::All, NOW, "all").unwrap().is_empty();
