@@ -37,9 +37,9 @@ impl House {
         Self { store, rounds, employed: Some(employed), database }
     }
 
+    /// Beside the store, which would not wait for very many rows.
     fn run(&self, statement: &str) {
-        let statement = statement.to_owned();
-        self.store.write_blocking(move |conn| sql_query(&statement).execute(conn)).unwrap();
+        sql_query(statement).execute(&mut self.database.connect()).unwrap();
     }
 
     /// As many sessions, with these times in microseconds. Ids grow with time, as those of version 7 do.
