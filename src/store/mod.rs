@@ -49,8 +49,8 @@ const READERS: u32 = 4;
 const HOUSEKEEPERS: u32 = 2;
 /// The longest that anybody waits for a connection to the embedded database.
 const CONNECTING: Duration = Duration::from_secs(3);
-/// A client waits for its answer, and had better be told soon that there is none.
-const SERVING: Patience = Patience { turn: Duration::from_secs(2), answer: Duration::from_secs(4) };
+/// A client waits for its answer, and had better be told soon that there is none; but a disk may stand still for seconds.
+const SERVING: Patience = Patience { turn: Duration::from_secs(2), answer: Duration::from_secs(6) };
 /// An operator waits beside a server that may be very busy, and had better get through; though less long than a server
 /// looks back for revocations (`sessions::revocations`), since their time was read before.
 const OPERATING: Patience = Patience { turn: Duration::from_secs(30), answer: Duration::from_secs(40) };

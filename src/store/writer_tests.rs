@@ -191,7 +191,7 @@ fn a_write_that_has_waited_too_long_is_not_begun() {
         });
         // Longer than it may wait, and not as long as somebody waits for it.
         let let_go = async {
-            tokio::time::sleep(Duration::from_millis(2_500)).await;
+            tokio::time::sleep(store.patience.answer - store.patience.turn + Duration::from_millis(500)).await;
             drop(gate);
         };
         let (late, ()) = join(late, let_go).await;
