@@ -31,7 +31,7 @@ const WAITING_PER_THREAD: usize = 32;
 /// About how long a hash of cost 4 takes; each step of cost doubles it.
 const AT_COST_4: Duration = Duration::from_millis(1);
 /// How much hashing gives way to everything else on the machine.
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 15;
 /// What is hashed with where no pepper is configured: it separates this use of HMAC, and is no secret.
 const NO_PEPPER: &[u8] = b"countersign password v1";
 /// Bytes of a password that plain bcrypt reads.
