@@ -35,19 +35,19 @@ pub struct TestApp {
     pub http: Client,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    /// For a test that keeps no folder: what a server has open stays until it stops.
-    _database: Option<Arc<TestDatabase>>,
+    /// For a test that keeps no folder: what a server has open, and opens later, stays until it stops.
+    _kept: Option<(Arc<TestDatabase>, Arc<TempDir>)>,
 }
 
 /// A folder for one test's keys, and a database.
 pub struct Home {
     database: OnceLock<Arc<TestDatabase>>,
-    folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 impl Home {
     pub fn new() -> Self {
-        Self { database: OnceLock::new(), folder: tempfile::tempdir().unwrap() }
+        Self { database: OnceLock::new(), folder: Arc::new(tempfile::tempdir().unwrap()) }
     }
 
     /// A folder below, whose keys and embedded database do not exist yet.
@@ -89,7 +89,7 @@ impl TestApp {
     /// A server with a folder of its own.
     pub fn start(home: &Home) -> Self {
         let mut app = Self::start_with(config(home), clock());
-        app._database = Some(Arc::clone(home.database()));
+        app._kept = Some((Arc::clone(home.database()), Arc::clone(&home.folder)));
         app
     }
 
@@ -113,7 +113,7 @@ impl TestApp {
         });
         let address = address.recv().expect("the server starts");
         let http = Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-        Self { address, clock, http, stop: Some(stop), thread: Some(thread), _database: None }
+        Self { address, clock, http, stop: Some(stop), thread: Some(thread), _kept: None }
     }
 
     /// Moves the clock forward.
