@@ -1,4 +1,4 @@
-//! Refreshes that arrive together: committed together, each with a verdict of its own.
+//! Refreshes over a real database: those that arrive together, each with a verdict of its own, and one that is carried out again.
 
 use std::future::poll_fn;
 use std::task::Poll;
