@@ -107,6 +107,16 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     })
 }
 
+/// A domain of e-mail addresses.
+pub(super) fn mail_domain(text: &str) -> Result<String, String> {
+    let domain = text.to_lowercase();
+    if is_name(&domain) && domain.contains('.') {
+        Ok(domain)
+    } else {
+        Err("is not a domain such as example.com".to_owned())
+    }
+}
+
 /// An address or a network in CIDR form; bits behind the prefix are cleared.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let plain = text.parse::<IpAddr>().map(IpNet::from);

@@ -1,9 +1,9 @@
 //! The rules about cookies.
 
-use super::Cookies;
 use super::address::{cookie_domain, cookie_name};
 use super::parse::switch;
 use super::reader::Reader;
+use super::{Cookies, SameSite};
 
 /// Reads the section `cookies`.
 pub(super) fn cookies(reader: &mut Reader) -> Option<Cookies> {
@@ -28,7 +28,34 @@ pub(super) fn cookies(reader: &mut Reader) -> Option<Cookies> {
             reader.refuse(key, problem);
         }
     }
-    Some(Cookies { access_name: access_name?, refresh_name: refresh_name?, secure: secure?, domain: domain? })
+    let same_site = reader.read("cookies.same_site", same_site);
+    if same_site == Some(SameSite::None) {
+        if secure == Some(false) {
+            reader.refuse("cookies.same_site", "is none, which browsers take with cookies.secure = true only");
+        }
+        if reader.parts("cors.allowed_origins").is_empty() {
+            reader.refuse(
+                "cookies.same_site",
+                "is none, so pages of other sites may use the cookie: name them in cors.allowed_origins",
+            );
+        }
+    }
+    Some(Cookies {
+        access_name: access_name?,
+        refresh_name: refresh_name?,
+        secure: secure?,
+        domain: domain?,
+        same_site: same_site?,
+    })
+}
+
+fn same_site(text: &str) -> Result<SameSite, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "strict" => Ok(SameSite::Strict),
+        "lax" => Ok(SameSite::Lax),
+        "none" => Ok(SameSite::None),
+        _ => Err("is none of strict, lax and none".to_owned()),
+    }
 }
 
 /// The prefix with which `name` asks the browser for more; browsers read it in any case.
@@ -41,7 +68,24 @@ fn prefix(name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::SameSite;
     use super::super::resolved as resolve;
+
+    #[test]
+    fn same_site_none_demands_secure_and_origins() {
+        let none = ("cookies.same_site", "none");
+        let origins = ("cors.allowed_origins", "https://app.example.com");
+        assert_eq!(resolve(&[none, origins]).unwrap().cookies.same_site, SameSite::None);
+        assert_eq!(resolve(&[("cookies.same_site", "Lax")]).unwrap().cookies.same_site, SameSite::Lax);
+        for (keys, named) in [
+            (vec![none], "cors.allowed_origins"),
+            (vec![none, origins, ("cookies.secure", "false")], "cookies.secure"),
+            (vec![("cookies.same_site", "loose")], "strict, lax and none"),
+        ] {
+            let refusal = resolve(&keys).unwrap_err();
+            assert!(refusal.contains("cookies.same_site") && refusal.contains(named), "{refusal}");
+        }
+    }
 
     #[test]
     fn the_two_names_must_differ_whatever_their_case() {

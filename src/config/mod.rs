@@ -76,6 +76,10 @@ pub struct Config {
     pub limits: Limits,
     /// Whether people can sign up by themselves.
     pub registration: Registration,
+    /// How many sessions an account may have.
+    pub sessions: Sessions,
+    /// Whether the page that describes the API is there.
+    pub docs: Docs,
     /// Where metrics can be read.
     pub metrics: Metrics,
     /// What the log looks like.
@@ -109,6 +113,12 @@ pub struct Server {
     /// since whoever is believed chooses the address that failed log-ins are counted under.
     /// `server.trusted_proxies`.
     pub trusted_proxies: Vec<IpNet>,
+    /// Further http(s) URLs that clients know this server by, without a slash at the end: their origins count as this
+    /// host in the cross-site check. Default none. `server.public_urls`.
+    pub public_urls: Vec<String>,
+    /// How long an idle connection stays open, 1 s to 1 h. Default 75 s; above the idle time of the proxy before it.
+    /// `server.keep_alive`.
+    pub keep_alive: Duration,
 }
 
 /// Section `tokens`.
@@ -121,12 +131,13 @@ pub struct Tokens {
     /// Issuers that still verify, for a move to another URL. Default none.
     /// `tokens.previous_issuers`.
     pub previous_issuers: Vec<String>,
-    /// `aud` of access tokens. Default: the issuer. `tokens.audience`.
-    pub audience: Option<String>,
+    /// `aud` of access tokens: a string if there is one, an array if there are several. Default (empty): the issuer.
+    /// `tokens.audience`.
+    pub audience: Vec<String>,
     /// `client_id` of access tokens, which RFC 9068 demands. Default `countersign`.
     /// `tokens.client_id`.
     pub client_id: String,
-    /// Life of an access token, 1 s to 1 h. Default 15 min: what a stolen one is worth.
+    /// Life of an access token, 1 s to 24 h, above 1 h with a warning. Default 15 min: what a stolen one is worth.
     /// `tokens.access_ttl`, `ACCESS_TOKEN_EXPIRY`.
     pub access_ttl: Duration,
     /// A session ends when it was not refreshed for this long, at least 1 s. Default 30 days.
@@ -135,6 +146,9 @@ pub struct Tokens {
     /// A session ends this long after log-in, however busy; never below `refresh_idle_ttl`. Default
     /// 90 days. `tokens.refresh_absolute_ttl`.
     pub refresh_absolute_ttl: Duration,
+    /// The idle life of a session whose log-in said `"remember":false`, at least 1 s. Default 12 h.
+    /// `tokens.refresh_short_ttl`.
+    pub refresh_short_ttl: Duration,
     /// What signs access tokens. Default: HS256 with `access_secret`, else ES256.
     /// `tokens.algorithm`.
     pub algorithm: Option<Algorithm>,
@@ -190,7 +204,7 @@ pub struct Rotation {
     /// Within this time a client that lost an answer may come back with the old token; 0 is off.
     /// Default 7 days, for phones that were switched off. `rotation.recovery`.
     pub recovery: Duration,
-    /// How many such returns one rotation allows. Default 3. `rotation.max_recoveries`.
+    /// How many such returns one rotation allows. Default 16: a phone that can send but not receive retries for hours. `rotation.max_recoveries`.
     pub max_recoveries: u32,
     /// Whether tokens newer than a database restored from a copy are accepted. Default true; false if
     /// the keys may have leaked with the copy. `rotation.adopt_ahead`.
@@ -232,6 +246,20 @@ pub struct Cookies {
     /// `Domain` of both cookies, to share them with sub-domains. Default none: this host only.
     /// `cookies.domain`.
     pub domain: Option<String>,
+    /// `SameSite` of the refresh token cookie. Default strict; none demands `secure` and allowed origins.
+    /// `cookies.same_site`.
+    pub same_site: SameSite,
+}
+
+/// Which requests from other sites carry the refresh token cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    /// None.
+    Strict,
+    /// Following a link.
+    Lax,
+    /// All.
+    None,
 }
 
 /// Section `cors`.
@@ -262,6 +290,26 @@ pub struct Limits {
 pub struct Registration {
     /// Whether `POST /v1/auth/register` exists. Default true; false where users come from the
     /// command line. `registration.enabled`.
+    pub enabled: bool,
+    /// Domains whose addresses may register, as IDNA A-labels in lower case. Default (empty): any.
+    /// `registration.allowed_domains`.
+    pub allowed_domains: Vec<String>,
+}
+
+/// Section `sessions`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Sessions {
+    /// Live sessions that one account may have; a log-in beyond that ends the one used least recently. 0 is no bound.
+    /// Default 100. `sessions.max_per_user`.
+    pub max_per_user: u32,
+}
+
+/// Section `docs`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Docs {
+    /// Whether `GET /docs` and `GET /` exist. Default true. `docs.enabled`.
     pub enabled: bool,
 }
 

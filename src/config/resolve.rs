@@ -9,8 +9,8 @@ use super::raw::RawConfig;
 use super::reader::Reader;
 use super::secrets::{Pair, Secrets, secrets};
 use super::{
-    Config, Cors, Database, Limits, Log, LogFormat, Metrics, Passwords, Postgres, Registration, Rotation, Server,
-    address, cookies, tokens, warnings,
+    Config, Cors, Database, Docs, Limits, Log, LogFormat, Metrics, Passwords, Postgres, Registration, Rotation, Server,
+    Sessions, address, cookies, tokens, warnings,
 };
 
 impl RawConfig {
@@ -38,6 +38,11 @@ impl RawConfig {
             self.set(overlap, half, Source::Follows(access));
         }
         let (idle, absolute) = ("tokens.refresh_idle_ttl", "tokens.refresh_absolute_ttl");
+        let short = "tokens.refresh_short_ttl";
+        for limit in [idle, absolute] {
+            let pressed = self.pressed(short, limit, |short, limit| short > limit);
+            self.follow(pressed, short, limit);
+        }
         let pressed = self.pressed(absolute, idle, |absolute, idle| absolute < idle);
         self.follow(pressed, absolute, idle);
         let pressed = self.pressed(idle, absolute, |idle, absolute| idle > absolute);
@@ -80,7 +85,9 @@ fn config(reader: &mut Reader, raw: &RawConfig) -> Option<Config> {
     let cookies = cookies::cookies(reader);
     let cors = reader.list("cors.allowed_origins", address::origin);
     let limits = limits(reader);
-    let registration = reader.read("registration.enabled", switch);
+    let registration = registration(reader);
+    let sessions = reader.read("sessions.max_per_user", number(0..=u32::MAX));
+    let docs = reader.read("docs.enabled", switch);
     let metrics = reader.optional("metrics.bind", address::socket);
     let log = log(reader);
     let database = database?;
@@ -94,7 +101,9 @@ fn config(reader: &mut Reader, raw: &RawConfig) -> Option<Config> {
         cookies: cookies?,
         cors: Cors { allowed_origins: without_repeats(cors?) },
         limits: limits?,
-        registration: Registration { enabled: registration? },
+        registration: registration?,
+        sessions: Sessions { max_per_user: sessions? },
+        docs: Docs { enabled: docs? },
         metrics: Metrics { bind: metrics? },
         log: log?,
         warnings: std::mem::take(&mut reader.warnings),
@@ -104,7 +113,7 @@ fn config(reader: &mut Reader, raw: &RawConfig) -> Option<Config> {
     Some(config)
 }
 
-fn without_repeats(mut values: Vec<String>) -> Vec<String> {
+pub(super) fn without_repeats(mut values: Vec<String>) -> Vec<String> {
     let mut seen = std::collections::BTreeSet::new();
     values.retain(|value| seen.insert(value.clone()));
     values
@@ -141,7 +150,21 @@ fn server(reader: &mut Reader) -> Option<Server> {
     let host = reader.read("server.host", address::host);
     let port = reader.read("server.port", number(0..=u16::MAX));
     let trusted_proxies = reader.list("server.trusted_proxies", address::network);
-    Some(Server { host: host?, port: port?, trusted_proxies: trusted_proxies? })
+    let public_urls = reader.list("server.public_urls", address::issuer);
+    let keep_alive = reader.read("server.keep_alive", within(1, 3_600));
+    Some(Server {
+        host: host?,
+        port: port?,
+        trusted_proxies: trusted_proxies?,
+        public_urls: without_repeats(public_urls?),
+        keep_alive: keep_alive?,
+    })
+}
+
+fn registration(reader: &mut Reader) -> Option<Registration> {
+    let enabled = reader.read("registration.enabled", switch);
+    let allowed_domains = reader.list("registration.allowed_domains", address::mail_domain);
+    Some(Registration { enabled: enabled?, allowed_domains: without_repeats(allowed_domains?) })
 }
 
 fn rotation(reader: &mut Reader) -> Option<Rotation> {
@@ -199,7 +222,7 @@ fn log(reader: &mut Reader) -> Option<Log> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::resolved as resolve;
+    use super::super::{SameSite, resolved as resolve};
     use super::*;
 
     const SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
@@ -219,21 +242,23 @@ mod tests {
         let config = resolve(&[]).unwrap();
         assert_eq!(config.server.host, "127.0.0.1");
         assert_eq!(config.server.port, 8080);
-        assert!(config.server.trusted_proxies.is_empty());
+        assert!(config.server.trusted_proxies.is_empty() && config.server.public_urls.is_empty());
+        assert_eq!(seconds(config.server.keep_alive), 75);
         assert!(matches!(&config.database, Database::Sqlite(path)
             if path.as_os_str() == "data/countersign.db"));
         assert_eq!(config.data_dir.as_os_str(), "data");
         let tokens = &config.tokens;
-        assert_eq!((&tokens.issuer, &tokens.audience), (&None, &None));
+        assert_eq!((&tokens.issuer, &tokens.audience), (&None, &Vec::new()));
         assert_eq!(tokens.client_id, "countersign");
         assert_eq!(seconds(tokens.access_ttl), 900);
         assert_eq!(seconds(tokens.refresh_idle_ttl), 30 * 86_400);
         assert_eq!(seconds(tokens.refresh_absolute_ttl), 90 * 86_400);
+        assert_eq!(seconds(tokens.refresh_short_ttl), 12 * 3_600);
         assert_eq!(tokens.algorithm, None);
         assert!(tokens.access_secret.is_none() && tokens.refresh_secret.is_none());
         assert_eq!(seconds(config.rotation.overlap), 30);
         assert_eq!(seconds(config.rotation.recovery), 7 * 86_400);
-        assert_eq!(config.rotation.max_recoveries, 3);
+        assert_eq!(config.rotation.max_recoveries, 16);
         assert!(config.rotation.adopt_ahead);
         assert_eq!(config.rotation.max_repeat_streak, 0);
         assert_eq!(config.passwords.bcrypt_cost, 12);
@@ -242,7 +267,10 @@ mod tests {
         assert_eq!(config.cookies.refresh_name, "refreshToken");
         assert!(config.cookies.secure && config.cookies.domain.is_none());
         assert!(config.cors.allowed_origins.is_empty());
-        assert!(config.limits.enabled && config.registration.enabled);
+        assert_eq!(config.cookies.same_site, SameSite::Strict);
+        assert!(config.limits.enabled && config.registration.enabled && config.docs.enabled);
+        assert!(config.registration.allowed_domains.is_empty());
+        assert_eq!(config.sessions.max_per_user, 100);
         assert_eq!(config.limits.login_failures, 10);
         assert_eq!(seconds(config.limits.login_window), 900);
         assert_eq!(config.metrics.bind, "127.0.0.1:9464".parse().ok());

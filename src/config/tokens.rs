@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use super::parse::{lifetime, words};
 use super::reader::Reader;
+use super::resolve::without_repeats;
 use super::secrets::{Pair, is_set};
 use super::{Algorithm, Database, Tokens, address};
 
-/// The longest life of an access token that is allowed: it works until it expires.
-const LONGEST_ACCESS: Duration = Duration::from_secs(3_600);
+/// The longest life of an access token that is allowed. A service that verifies tokens by itself takes one until it
+/// expires, whatever has become of its session.
+const LONGEST_ACCESS: Duration = Duration::from_secs(24 * 3_600);
 
 /// Reads the section `tokens`; its secrets were read before.
 pub(super) fn tokens(
@@ -19,12 +21,21 @@ pub(super) fn tokens(
 ) -> Option<Tokens> {
     let issuer = reader.optional("tokens.issuer", address::issuer);
     let previous_issuers = reader.list("tokens.previous_issuers", address::issuer);
-    let audience = reader.optional("tokens.audience", words);
+    let audience = reader.list("tokens.audience", words);
     let client_id = reader.read("tokens.client_id", words);
     let access_ttl = reader.read("tokens.access_ttl", access_life);
     let idle = reader.read("tokens.refresh_idle_ttl", lifetime);
     let absolute = reader.read("tokens.refresh_absolute_ttl", lifetime);
+    let short = reader.read("tokens.refresh_short_ttl", lifetime);
     let algorithm = reader.optional("tokens.algorithm", algorithm);
+    if let (Some(short), Some(idle)) = (short, idle)
+        && short > idle
+    {
+        let place = reader.source("tokens.refresh_idle_ttl");
+        let problem =
+            format!("is longer than tokens.refresh_idle_ttl ({place}), the life of a session to be remembered");
+        reader.refuse("tokens.refresh_short_ttl", problem);
+    }
     if let (Some(idle), Some(absolute)) = (idle, absolute)
         && idle > absolute
     {
@@ -48,11 +59,12 @@ pub(super) fn tokens(
     Some(Tokens {
         issuer: issuer?,
         previous_issuers: previous_issuers?,
-        audience: audience?,
+        audience: without_repeats(audience?),
         client_id: client_id?,
         access_ttl: access_ttl?,
         refresh_idle_ttl: idle?,
         refresh_absolute_ttl: absolute?,
+        refresh_short_ttl: short?,
         algorithm: algorithm?,
         access_secret: access.current,
         access_secrets_previous: access.previous,
@@ -64,8 +76,8 @@ pub(super) fn tokens(
 fn access_life(text: &str) -> Result<Duration, String> {
     let life = lifetime(text)?;
     if life > LONGEST_ACCESS {
-        return Err("is longer than one hour: whoever steals an access token can use it until it expires, \
-             so an hour is the most (RFC 6750 section 5.3); 5m to 15m is usual"
+        return Err("is longer than 24 hours: a stolen access token works until it expires wherever sessions are not \
+             looked up, so a day is the most; 5m to 15m is usual"
             .to_owned());
     }
     Ok(life)
@@ -109,10 +121,12 @@ mod tests {
     }
 
     #[test]
-    fn an_access_token_lives_an_hour_at_most() {
-        assert!(resolve(&[("tokens.access_ttl", "1h")]).is_ok());
-        let refusal = refusal(&[("tokens.access_ttl", "3601")]);
-        assert!(refusal.contains("one hour") && refusal.contains("steals"), "{refusal}");
+    fn an_access_token_lives_a_day_at_most() {
+        for (life, warnings) in [("1h", 0), ("3601", 1), ("1d", 1)] {
+            assert_eq!(resolve(&[("tokens.access_ttl", life)]).unwrap().warnings.len(), warnings, "{life}");
+        }
+        let refusal = refusal(&[("tokens.access_ttl", "86401")]);
+        assert!(refusal.contains("24 hours") && refusal.contains("stolen"), "{refusal}");
         assert!(resolve(&[("tokens.access_ttl", "0")]).is_err());
     }
 

@@ -1,5 +1,7 @@
 //! What does not stop the start but should be read.
 
+use std::time::Duration;
+
 use super::{Config, Database, address, database};
 
 /// Below this, bcrypt is faster than it should be for what is at stake.
@@ -7,6 +9,9 @@ const LOWEST_COST: u32 = 10;
 
 /// Above this, one log-in takes longer than people wait.
 const HIGHEST_COST: u32 = 16;
+
+/// Above this, an access token lives longer than RFC 6750 section 5.3 advises.
+const LONG_ACCESS: Duration = Duration::from_secs(3_600);
 
 /// Every warning about `config`, a sentence each.
 pub(super) fn about(config: &Config) -> Vec<String> {
@@ -22,6 +27,13 @@ pub(super) fn about(config: &Config) -> Vec<String> {
         warnings.push(format!(
             "passwords.bcrypt_cost is {cost}: above {HIGHEST_COST}, a log-in takes many seconds of \
              processor time"
+        ));
+    }
+    if config.tokens.access_ttl > LONG_ACCESS {
+        warnings.push(format!(
+            "tokens.access_ttl is {} seconds: above an hour, a stolen access token is worth a long time to services that \
+             verify tokens by themselves (RFC 6750 section 5.3); clients refresh by themselves, so 15m is enough",
+            config.tokens.access_ttl.as_secs()
         ));
     }
     let host = &config.server.host;

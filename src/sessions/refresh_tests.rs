@@ -46,7 +46,7 @@ impl World {
         let secret = Secret::new([7; 32]);
         let issuer = "http://issuer.test".to_owned();
         let ring = KeyRing::new(Key::from_secret(&secret).unwrap(), Vec::new());
-        let access = AccessTokens::new(ring, issuer.clone(), &[], None, "countersign".into(), AN_HOUR);
+        let access = AccessTokens::new(ring, issuer.clone(), &[], Vec::new(), "countersign".into(), AN_HOUR);
         let refresh = RefreshTokens::new(&Secret::new([9; 32]), &[], issuer, Vec::new()).unwrap();
         let policy = Policy {
             overlap: Duration::from_secs(30),

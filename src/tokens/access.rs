@@ -16,17 +16,54 @@ use crate::ids::{SessionId, UserId};
 /// How far in the future `iat` and `nbf` may lie, for nodes whose clocks differ. `exp` gets none.
 const CLOCK_SKEW: Duration = Duration::from_secs(5);
 
+/// `aud`: a string where there is one, an array where there are several (RFC 7519 section 4.1.3).
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Audience<'a> {
+    One(&'a str),
+    Several(&'a [String]),
+}
+
+impl<'a> Audience<'a> {
+    fn of(names: &'a [String]) -> Self {
+        match names {
+            [one] => Self::One(one),
+            several => Self::Several(several),
+        }
+    }
+}
+
+/// `aud` as read.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ReadAudience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl ReadAudience {
+    /// Whether it names somebody, and nobody but `ours`: a token that is for others too could come from them.
+    fn is_only(&self, ours: &[String]) -> bool {
+        match self {
+            Self::One(name) => ours.contains(name),
+            Self::Several(names) => !names.is_empty() && names.iter().all(|name| ours.contains(name)),
+        }
+    }
+}
+
 /// The claims, in the order in which they are written.
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
-    aud: &'a str,
+    aud: Audience<'a>,
     sub: UserId,
     client_id: &'a str,
     sid: SessionId,
     jti: Uuid,
     iat: i64,
     exp: i64,
+    /// Left out if there are none: validators by RFC 9068 refuse an empty array.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
     roles: &'a [String],
     r#gen: u32,
     br: u32,
@@ -36,7 +73,7 @@ struct Claims<'a> {
 #[derive(Deserialize)]
 struct ReadClaims {
     iss: String,
-    aud: String,
+    aud: ReadAudience,
     sub: UserId,
     #[serde(rename = "client_id")]
     _client_id: String,
@@ -45,6 +82,7 @@ struct ReadClaims {
     _jti: Uuid,
     iat: i64,
     exp: i64,
+    #[serde(default)]
     roles: Vec<String>,
     r#gen: u32,
     br: u32,
@@ -73,28 +111,27 @@ pub struct Bearer {
 pub struct AccessTokens {
     ring: KeyRing,
     issuer: String,
-    audience: String,
-    /// Pairs of `iss` and `aud` that verify: the ones we issue, and those of earlier issuers.
-    accepted: Vec<(String, String)>,
+    audience: Vec<String>,
+    /// The issuers that verify, ours and earlier ones, each with what its tokens may be for.
+    accepted: Vec<(String, Vec<String>)>,
     client_id: String,
     lifetime: Duration,
 }
 
 impl AccessTokens {
-    /// `audience` is the issuer unless configured; a token of a previous issuer had that issuer as its audience then.
+    /// `audience` is the issuer if it is empty; a token of a previous issuer had that issuer as its audience then.
     pub fn new(
         ring: KeyRing,
         issuer: String,
         previous_issuers: &[String],
-        audience: Option<String>,
+        audience: Vec<String>,
         client_id: String,
         lifetime: Duration,
     ) -> Self {
-        let accepted = std::iter::once(&issuer)
-            .chain(previous_issuers)
-            .map(|iss| (iss.clone(), audience.clone().unwrap_or_else(|| iss.clone())))
-            .collect();
-        let audience = audience.unwrap_or_else(|| issuer.clone());
+        let audience_of = |issuer: &String| if audience.is_empty() { vec![issuer.clone()] } else { audience.clone() };
+        let accepted = std::iter::once(&issuer).chain(previous_issuers).map(|iss| (iss.clone(), audience_of(iss)));
+        let accepted = accepted.collect();
+        let audience = audience_of(&issuer);
         Self { ring, issuer, audience, accepted, client_id, lifetime }
     }
 
@@ -122,7 +159,7 @@ impl AccessTokens {
             key,
             &Claims {
                 iss: &self.issuer,
-                aud: &self.audience,
+                aud: Audience::of(&self.audience),
                 sub: bearer.user_id,
                 client_id: &self.client_id,
                 sid: bearer.session_id,
@@ -156,7 +193,7 @@ impl AccessTokens {
     pub fn read(&self, token: &str) -> Result<Genuine, Rejected> {
         let claims = jws::verify::<ReadClaims>(Kind::Access, &self.ring, token)?.claims;
         let longest = i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX);
-        let ours = self.accepted.iter().any(|(iss, aud)| *iss == claims.iss && *aud == claims.aud);
+        let ours = self.accepted.iter().any(|(iss, ours)| *iss == claims.iss && claims.aud.is_only(ours));
         if !ours || claims.exp.saturating_sub(claims.iat) > longest || claims.cnf.is_some() {
             return Err(Rejected);
         }
