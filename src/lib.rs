@@ -91,6 +91,7 @@
 //! F0 problem.rs           the table from code to status, and the error body
 //!    ids.rs  secret.rs  clock.rs
 //!    network.rs           what counts as one place on the network
+//!    email.rs             what an e-mail address is, and which are the same
 //! ```
 
 mod app;
@@ -98,6 +99,7 @@ mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod email;
 mod events;
 pub mod guard;
 mod http;
