@@ -27,7 +27,7 @@ use crate::store::{Store, StoreError};
 use crate::tokens::configured::{self, NoKeys};
 use crate::tokens::key_files::{KeyFileError, KeyFiles, create_private_folder};
 use crate::tokens::keys::KeyError;
-use crate::users::Users;
+use crate::users::{Rules, Users};
 use crate::users::budget::{Budget, Limits};
 
 /// How long no request may come before clients count as sent away.
@@ -138,6 +138,9 @@ impl Countersign {
         if let Ok(true) = store.is_outdated_blocking() {
             tracing::error!("the database is not up to date, so this node is not ready: run `countersign migrate`");
         }
+        for conflict in store.address_conflicts_blocking().unwrap_or_default() {
+            tracing::warn!("{conflict}");
+        }
         let hasher = Hasher::start(
             config.passwords.bcrypt_cost,
             config.passwords.pepper.as_ref(),
@@ -150,7 +153,12 @@ impl Countersign {
             .enabled
             .then_some(Limits { failures: config.limits.login_failures, window: config.limits.login_window });
         let budget = Budget::new(store.clone(), clock.clone(), limits);
-        let users = Users::new(store.clone(), clock.clone(), hasher, budget, config.passwords.min_length);
+        let rules = Rules {
+            min_password: config.passwords.min_length,
+            allowed_domains: config.registration.allowed_domains.clone().into(),
+        };
+        let users = Users::new(store.clone(), clock.clone(), hasher, budget, rules);
+        users.look_for_slow_hashes().map_err(BuildError::Threads)?;
         let lifetimes =
             Lifetimes { idle: config.tokens.refresh_idle_ttl, absolute: config.tokens.refresh_absolute_ttl };
         let rotation = &config.rotation;

@@ -129,7 +129,7 @@ mod tests {
             ("zoë@example.com", &["zoe\u{308}@example.com", "ZOE\u{308}@example.com", "ZOË@EXAMPLE.com"]),
             ("ada@bücher.example", &["ada@xn--bcher-kva.example", "ada@XN--BCHER-KVA.Example", "Ada@BU\u{308}CHER.example"]),
             ("ada@faß.example", &["ada@xn--fa-hia.example", "ada@FAẞ.example"]),
-            ("ada@βόλος.example", &["ada@ΒΌΛΟς.example", "ada@xn--nxasmm1c4a.example"][..1]),
+            ("ada@βόλος.example", &["ada@ΒΌΛΟς.example"]),
             ("οδυσσέας@example.com", &["ΟΔΥΣΣΈΑΣ@example.com", "ΟΔΥΣΣΕ\u{301}ΑΣ@example.com"]),
             ("İbrahim@example.com", &["I\u{307}brahim@example.com", "i\u{307}brahim@EXAMPLE.COM"]),
             ("ada@İstanbul.example", &["ada@i\u{307}stanbul.example", "ada@I\u{307}STANBUL.example"]),
@@ -188,7 +188,7 @@ mod tests {
             "ada@bücher.example",
             "ada@xn--bcher-kva.example",
             "ada@faß.example",
-            "\"a b\"@example.com".replace(' ', ".").as_str(),
+            "\"a@b\"@example.com",
             "ada@1.example",
             &format!("{}@example.com", "a".repeat(64)),
         ] {

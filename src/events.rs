@@ -43,6 +43,10 @@ pub enum Kind {
     AccountEnabled,
     /// A role was granted or taken away.
     RolesChanged,
+    /// An account was given another address.
+    EmailChanged,
+    /// What was counted of wrong passwords at an account was cleared.
+    AccountUnlocked,
     /// An account was removed.
     AccountDeleted,
     /// A request by cookie came from another site.
@@ -53,7 +57,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Registered,
         Self::LoginOk,
         Self::LoginFailed,
@@ -69,6 +73,8 @@ impl Kind {
         Self::AccountDisabled,
         Self::AccountEnabled,
         Self::RolesChanged,
+        Self::EmailChanged,
+        Self::AccountUnlocked,
         Self::AccountDeleted,
         Self::CrossSite,
         Self::LimitReached,
@@ -92,6 +98,8 @@ impl Kind {
             Self::AccountDisabled => "account_disabled",
             Self::AccountEnabled => "account_enabled",
             Self::RolesChanged => "roles_changed",
+            Self::EmailChanged => "email_changed",
+            Self::AccountUnlocked => "account_unlocked",
             Self::AccountDeleted => "account_deleted",
             Self::CrossSite => "cross_site",
             Self::LimitReached => "limit_reached",
@@ -113,7 +121,9 @@ impl Kind {
             | Self::PasswordChanged
             | Self::AccountDisabled
             | Self::AccountEnabled
-            | Self::RolesChanged => true,
+            | Self::RolesChanged
+            | Self::EmailChanged
+            | Self::AccountUnlocked => true,
             Self::Rotated
             | Self::Repeated
             | Self::Conflict
@@ -244,6 +254,8 @@ impl Event {
             | Kind::AccountDisabled
             | Kind::AccountEnabled
             | Kind::RolesChanged
+            | Kind::EmailChanged
+            | Kind::AccountUnlocked
             | Kind::AccountDeleted => line!(info),
         }
     }

@@ -108,7 +108,7 @@ fn events_go_after_ninety_days_and_attempts_when_their_window_has_ended() {
     house.events(3, ninety_days_ago - 1);
     house.events(2, ninety_days_ago);
     for ends_at in [NOW.as_micros() - 1, NOW.as_micros()] {
-        house.run(&format!("INSERT INTO attempts VALUES (randomblob(16), 1, {ends_at})"));
+        house.run(&format!("INSERT INTO attempts (key, count, window_ends_at) VALUES (randomblob(16), 1, {ends_at})"));
     }
     assert_eq!(house.round(), 4);
     assert_eq!((house.count("events"), house.count("attempts")), (2, 1));
@@ -221,7 +221,7 @@ mod embedded {
         house.events(200_000, i64::MIN);
         house.run(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000)
-             INSERT INTO attempts SELECT randomblob(16), 1, 0 FROM n",
+             INSERT INTO attempts (key, count, window_ends_at) SELECT randomblob(16), 1, 0 FROM n",
         );
         house.run("CREATE TABLE seen (changes INTEGER NOT NULL)");
         let (store, done) = (house.store.clone(), Arc::new(AtomicBool::new(false)));

@@ -56,6 +56,8 @@
 //!    users/administration.rs
 //!                         accounts in the hands of an operator
 //!    users/budget.rs      how many guesses at a password anybody has
+//!    users/guess_keys.rs  users/undecided.rs
+//!                         what they are counted under; those in flight
 //!    janitor.rs           removes what is over, a little at a time
 //! F3 store/mod.rs         Store: read, write
 //!    store/writer.rs  store/batch.rs
@@ -66,6 +68,7 @@
 //!                         how each database is reached; how it comes to have the schema
 //!    store/sessions/mod.rs  store/users.rs  store/events.rs  store/attempts.rs
 //!                         every query
+//!    store/addresses.rs   keys of addresses that earlier versions made
 //!    store/sessions/advance.rs
 //!                         the rotation: one conditional statement for one, or for many
 //!    store/sessions/rotation.rs

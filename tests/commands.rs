@@ -10,8 +10,12 @@ mod process;
 
 #[path = "commands/accounts.rs"]
 mod accounts;
+#[path = "commands/addresses.rs"]
+mod addresses;
 #[path = "commands/keys.rs"]
 mod keys;
+#[path = "commands/locks.rs"]
+mod locks;
 #[path = "commands/output.rs"]
 mod output;
 #[path = "commands/passwords.rs"]

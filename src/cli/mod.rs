@@ -131,6 +131,10 @@ fn migrate(config: &Config) -> Result<(), Failure> {
     for name in done {
         say(format_args!("migrated {name}"))?;
     }
+    let store = Store::open_for_operator(&config.database).map_err(services::unopened)?;
+    for conflict in store.address_conflicts_blocking().map_err(services::unopened)? {
+        warn(format_args!("warning: {conflict}"));
+    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ mod queue;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use self::queue::{self as places, Jobs, Queue};
+use crate::email::EmailKey;
 use crate::secret::Secret;
 
 /// The longest password, in characters. Longer ones are refused, never truncated.
@@ -30,6 +31,9 @@ pub const MAX_CHARACTERS: usize = 256;
 const WAITING_PER_THREAD: usize = 32;
 /// About how long a hash of cost 4 takes; each step of cost doubles it.
 const AT_COST_4: Duration = Duration::from_millis(1);
+/// Up to this cost, what comes to nothing takes as long as the slowest stored hash there is. One of those that are dearer
+/// still would have every typing error cost minutes of work.
+const HIGHEST_DECOY: u32 = 16;
 /// How much hashing gives way to everything else on the machine.
 const NICENESS: i32 = 15;
 /// What is hashed with where no pepper is configured: it separates this use of HMAC, and is no secret.
@@ -72,18 +76,26 @@ impl Password {
         }
         let lower = Zeroizing::new(self.0.to_lowercase());
         if is_common(&lower) {
-            return Err("is blocklisted: it is one of the passwords that are tried first".into());
+            return Err("is one of the most common passwords, which are tried first: choose another".into());
         }
-        let email = email.to_lowercase();
-        let local = email.split('@').next().unwrap_or_default();
-        if *lower == email || *lower == local {
-            return Err("is blocklisted: it is the e-mail address".into());
+        if of_address(email).contains(&lower) {
+            return Err("is the e-mail address, or a part of it: choose another".into());
         }
         if name.is_some_and(|name| *lower == name.to_lowercase()) || *lower == SERVICE {
-            return Err("is blocklisted: it is a name that anybody would try".into());
+            return Err("is a name that would be tried first: choose another".into());
         }
         Ok(())
     }
+}
+
+/// The passwords that an address suggests, without case: it, what stands before the @, and that without its tag.
+fn of_address(address: &str) -> Vec<String> {
+    let key = EmailKey::of(address);
+    let spellings = [key.current(), key.earlier()].into_iter().flat_map(|address| {
+        let local = address.rsplit_once('@').map_or(address, |(local, _)| local);
+        [address, local, local.split('+').next().unwrap_or(local)]
+    });
+    spellings.map(str::to_owned).collect()
 }
 
 impl fmt::Debug for Password {
@@ -139,6 +151,8 @@ impl Begun {
 
 struct Recipe {
     cost: u32,
+    /// The highest cost of a stored hash that has been seen, at least `cost`.
+    highest: AtomicU32,
     pepper: Pepper,
     previous: HashMap<String, Pepper>,
 }
@@ -168,7 +182,7 @@ impl Hasher {
         // Hashes from before there was a pepper verify still.
         let plain = Pepper::new(None);
         verifying.insert(plain.id.clone(), plain);
-        let recipe = Arc::new(Recipe { cost, pepper: Pepper::new(pepper), previous: verifying });
+        let recipe = Arc::new(Recipe { cost, highest: AtomicU32::new(cost), pepper: Pepper::new(pepper), previous: verifying });
         let threads = thread::available_parallelism()?.get();
         let about = AT_COST_4.saturating_mul(1 << cost.saturating_sub(4).min(30));
         let queue = Arc::new(Queue::new(WAITING_PER_THREAD.saturating_mul(threads), threads, about));
@@ -177,6 +191,12 @@ impl Hasher {
             thread::Builder::new().name(format!("hasher-{number}")).spawn(move || serve(&jobs))?;
         }
         Ok(Self { queue, recipe })
+    }
+
+    /// Tells it of the highest cost among the stored hashes: a comparison that comes to nothing takes as long as one of
+    /// those, from the first on.
+    pub fn has_seen(&self, cost: u32) {
+        self.recipe.has_seen(cost);
     }
 
     /// Keeps a place in the queue free for a password: asked first, it saves whoever will be turned away from troubling the
@@ -257,18 +277,25 @@ impl Recipe {
             if stored.is_some_and(|stored| self.read(password, stored).is_none()) {
                 tracing::error!("a stored password hash cannot be read, or its pepper is not configured");
             }
-            self.pretend(password);
+            self.spend_the_rest(password, None);
             return Comparison::Different;
         };
-        match bcrypt::verify(input.as_slice(), hash) {
-            Ok(true) if pepper == Some(self.pepper.id.as_str()) && cost_of(hash) == Some(self.cost) => Comparison::Same,
+        let (cost, verified) = (cost_of(hash), verify(input.as_slice(), hash));
+        if verified.is_ok() {
+            self.has_seen(cost.unwrap_or_default());
+        }
+        match verified {
+            Ok(true) if pepper == Some(self.pepper.id.as_str()) && cost == Some(self.cost) => Comparison::Same,
             // Plain bcrypt has read 72 bytes: made anew, a typing error behind those would become the password.
             Ok(true) if pepper.is_none() && input.len() > BCRYPT_READS => Comparison::Same,
             Ok(true) => Comparison::SameButOutdated,
-            Ok(false) => Comparison::Different,
+            Ok(false) => {
+                self.spend_the_rest(password, cost);
+                Comparison::Different
+            }
             Err(_) => {
                 tracing::error!("a stored password hash is damaged");
-                self.pretend(password);
+                self.spend_the_rest(password, None);
                 Comparison::Different
             }
         }
@@ -286,12 +313,33 @@ impl Recipe {
         hash.is_ascii().then_some((input, hash, Some(id)))
     }
 
-    /// Works as long as a real comparison at the configured cost, with a hash that is well-formed and matches nothing.
-    fn pretend(&self, password: &Password) {
-        let decoy = format!("$2b${:02}$abcdefghijklmnopqrstuu5aJ5lDu4JfvtTWbXU3ZgvZRVRNzVBG6", self.cost);
-        let digest = self.pepper.digest(password);
-        let _never = bcrypt::verify(digest.as_str(), &decoy);
+    /// Stored hashes of this cost are about.
+    fn has_seen(&self, cost: u32) {
+        self.highest.fetch_max(cost.min(HIGHEST_DECOY), Ordering::Relaxed);
     }
+
+    /// Works, after a comparison at `spent` or without one, until all comparisons that came to nothing have taken the same
+    /// number of rounds: those of the configured cost or, if there are accounts whose hashes take longer, as many as those.
+    /// With hashes that are well-formed and match nothing.
+    fn spend_the_rest(&self, password: &Password, spent: Option<u32>) {
+        let highest = self.highest.load(Ordering::Relaxed);
+        let digest = self.pepper.digest(password);
+        // Each step of cost doubles the rounds: 2^c are done, and 2^c + 2^(c+1) + … come up to those of the highest.
+        let missing = spent.map_or(highest..=highest, |spent| spent..=highest.saturating_sub(1));
+        for cost in missing {
+            let decoy = format!("$2b${cost:02}$abcdefghijklmnopqrstuu5aJ5lDu4JfvtTWbXU3ZgvZRVRNzVBG6");
+            let _never = verify(digest.as_bytes(), &decoy);
+        }
+    }
+}
+
+fn verify(input: &[u8], hash: &str) -> bcrypt::BcryptResult<bool> {
+    let result = bcrypt::verify(input, hash);
+    #[cfg(test)]
+    if let (Ok(_), Some(cost)) = (&result, cost_of(hash)) {
+        tests::ROUNDS.with(|rounds| rounds.set(rounds.get() + (1 << cost)));
+    }
+    result
 }
 
 impl Pepper {
@@ -339,13 +387,67 @@ mod tests {
         let previous = previous.iter().map(|byte| Pepper::new(Some(&secret(*byte))));
         Recipe {
             cost,
+            highest: AtomicU32::new(cost),
             pepper: Pepper::new(pepper.map(secret).as_ref()),
             previous: previous.chain([Pepper::new(None)]).map(|pepper| (pepper.id.clone(), pepper)).collect(),
         }
     }
 
+    thread_local! {
+        /// Rounds of bcrypt that this thread has done.
+        pub static ROUNDS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
+
     fn password(text: &str) -> Password {
         Password::new(text.to_owned())
+    }
+
+    /// LOG-02: by the rounds that are done, not by a clock.
+    #[test]
+    fn every_comparison_that_comes_to_nothing_is_as_much_work() {
+        let known = |cost: u32| recipe(cost, None, &[]).hash(&password("the right password")).unwrap();
+        let cost_of_each = [4, 5, 6, 7];
+        let mut stored: Vec<Option<String>> = cost_of_each.into_iter().map(|cost| Some(known(cost))).collect();
+        stored.extend(cost_of_each.into_iter().map(|cost| Some(bcrypt::hash("the right password", cost).unwrap())));
+        // Garbage, damaged, of an unknown pepper, and none at all.
+        let damaged = [
+            "",
+            "garbage",
+            "$2b$",
+            "$2b$06$tooshort",
+            "$2b$99$abcdefghijklmnopqrstuu5aJ5lDu4JfvtTWbXU3ZgvZRVRNzVBG6",
+            "$2b$06$!!!!!!!!!!!!!!!!!!!!!!5aJ5lDu4JfvtTWbXU3ZgvZRVRNzVBG6",
+            "cs1:unknown:$2b$06$abcdefghijklmnopqrstuu5aJ5lDu4JfvtTWbXU3ZgvZRVRNzVBG6",
+            "cs1:-:ü",
+        ];
+        stored.extend(damaged.map(|text| Some(text.to_owned())));
+        stored.push(None);
+        let rounds = |recipe: &Recipe, password: &Password, stored: Option<&str>| {
+            ROUNDS.set(0);
+            assert_eq!(recipe.compare(password, stored), Comparison::Different, "{stored:?}");
+            ROUNDS.get()
+        };
+        for guess in ["wrong", "", "a\0b", &"x".repeat(300)] {
+            let recipe = recipe(7, None, &[]);
+            for one in &stored {
+                assert_eq!(rounds(&recipe, &password(guess), one.as_deref()), 1 << 7, "{guess:?} {one:?}");
+            }
+        }
+        // Hashes that are dearer than the configured cost are known of at the start, or from the first on.
+        for learn in [true, false] {
+            let recipe = recipe(5, None, &[]);
+            if learn {
+                recipe.has_seen(7);
+            } else {
+                rounds(&recipe, &password("wrong"), Some(&known(7)));
+            }
+            for one in &stored {
+                assert_eq!(rounds(&recipe, &password("wrong"), one.as_deref()), 1 << 7, "{one:?}");
+            }
+        }
+        let recipe = recipe(4, None, &[]);
+        recipe.has_seen(31);
+        assert_eq!(recipe.highest.load(Ordering::Relaxed), HIGHEST_DECOY, "not for hours");
     }
 
     #[test]

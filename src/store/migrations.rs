@@ -1,5 +1,6 @@
 //! The schema, and how a database comes to have it. Two folders, one for each database, which make the same tables.
 
+use diesel::connection::SimpleConnection as _;
 use diesel::dsl::sql;
 use diesel::migration::{Migration, MigrationSource};
 use diesel::pg::Pg;
@@ -8,6 +9,7 @@ use diesel::sql_types::{Bool, Text};
 use diesel::sqlite::Sqlite;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
+use super::addresses;
 use super::connection::AnyConnection;
 use super::error::StoreError;
 
@@ -30,31 +32,35 @@ diesel::table! {
 ///
 /// If a migration fails; it is then rolled back.
 pub fn run(connection: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
-    match connection {
-        AnyConnection::Sqlite(sqlite) => match sqlite.run_pending_migrations(SQLITE) {
-            Ok(versions) => Ok(versions.iter().map(ToString::to_string).collect()),
-            Err(error) => Err(StoreError::Unavailable(error)),
-        },
-        AnyConnection::Postgresql(postgresql) => {
-            use diesel::connection::SimpleConnection as _;
-            check_encoding(postgresql)?;
-            let mut failure = None;
-            let done = postgresql.transaction(|postgresql| {
-                postgresql.batch_execute(LOCK)?;
-                match postgresql.run_pending_migrations(POSTGRESQL) {
-                    Ok(versions) => Ok(versions.iter().map(ToString::to_string).collect()),
-                    Err(error) => {
-                        failure = Some(error);
-                        Err(diesel::result::Error::RollbackTransaction)
-                    }
-                }
-            });
-            match (done, failure) {
-                (Ok(done), _) => Ok(done),
-                (Err(_), Some(error)) => Err(StoreError::Unavailable(error)),
-                (Err(error), None) => Err(StoreError::Unavailable(error.into())),
+    if let AnyConnection::Sqlite(sqlite) = connection {
+        let done = match sqlite.run_pending_migrations(SQLITE) {
+            Ok(versions) => versions.iter().map(ToString::to_string).collect(),
+            Err(error) => return Err(StoreError::Unavailable(error)),
+        };
+        addresses::renew_keys(connection)?;
+        return Ok(done);
+    }
+    if let AnyConnection::Postgresql(postgresql) = connection {
+        check_encoding(postgresql)?;
+    }
+    let mut failure = None;
+    let done = connection.transaction(|connection| {
+        connection.batch_execute(LOCK)?;
+        let AnyConnection::Postgresql(postgresql) = connection else { return Ok(Vec::new()) };
+        let done = match postgresql.run_pending_migrations(POSTGRESQL) {
+            Ok(versions) => versions.iter().map(ToString::to_string).collect(),
+            Err(error) => {
+                failure = Some(error);
+                return Err(diesel::result::Error::RollbackTransaction);
             }
-        }
+        };
+        addresses::renew_keys(connection)?;
+        Ok(done)
+    });
+    match (done, failure) {
+        (Ok(done), _) => Ok(done),
+        (Err(_), Some(error)) => Err(StoreError::Unavailable(error)),
+        (Err(error), None) => Err(StoreError::Unavailable(error.into())),
     }
 }
 

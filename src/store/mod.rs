@@ -4,6 +4,7 @@
 //! and return the narrowest result. [`Store`] runs them: reads on a pool of connections, writes through
 //! one writer. A closure given to [`Store::write`] may run more than once and must not mind.
 
+mod addresses;
 pub mod attempts;
 mod batch;
 pub mod columns;
@@ -33,6 +34,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::Span;
 
+pub use self::addresses::Conflict;
 use self::connection::Access;
 pub use self::connection::AnyConnection;
 pub use self::error::StoreError;
@@ -326,6 +328,15 @@ impl Store {
             (false, _) => Err(StoreError::Unavailable("migrations are pending".into())),
             (true, false) => Err(StoreError::Unavailable("the server takes no writes".into())),
         }
+    }
+
+    /// Accounts with the same address, which had different ones for earlier versions. On this thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`].
+    pub fn address_conflicts_blocking(&self) -> Result<Vec<Conflict>, StoreError> {
+        self.read_blocking(addresses::conflicts)
     }
 
     /// Whether the schema is older than this version needs it. On this thread.

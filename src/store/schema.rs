@@ -25,6 +25,8 @@ diesel::table! {
         last_login_at -> Nullable<BigInt>,
         /// Microseconds since 1970; null: enabled.
         disabled_at -> Nullable<BigInt>,
+        /// 1: `email_key` is as addresses are compared now; 0: as earlier versions compared them.
+        email_key_version -> BigInt,
     }
 }
 
@@ -93,6 +95,18 @@ diesel::table! {
         count -> BigInt,
         /// Microseconds since 1970.
         window_ends_at -> BigInt,
+        /// So many of them count for the account, too, in the window that ends at `account_ends_at`.
+        in_account -> BigInt,
+        /// Microseconds since 1970.
+        account_ends_at -> BigInt,
+        /// So many of them count for the address, too, in the window that ends at `address_ends_at`.
+        in_address -> BigInt,
+        /// Microseconds since 1970.
+        address_ends_at -> BigInt,
+        /// UUID, 16 bytes: the account, if there is one.
+        user_id -> Nullable<Binary>,
+        /// From where an account that exists was guessed at.
+        ip_address -> Nullable<Text>,
     }
 }
 

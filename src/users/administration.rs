@@ -3,8 +3,10 @@
 //! What is done is kept among the account's events as done by the operator, in the same transaction, and
 //! so is the end of its sessions. A running server learns of those as it learns of any that others ended.
 
-use super::{ACCOUNT_DISABLED, PASSWORD_CHANGED, Registration, UserError, Users, clear_away, comparable};
+use super::budget::Lock;
+use super::{ACCOUNT_DISABLED, PASSWORD_CHANGED, Registration, UserError, Users, clear_away};
 use crate::clock::Timestamp;
+use crate::email::{self, EmailKey};
 use crate::events::{Event, Kind};
 use crate::ids::UserId;
 use crate::passwords::Password;
@@ -12,8 +14,8 @@ use crate::problem::FieldError;
 use crate::store::columns::Roles;
 use crate::store::events::{self, EventRow};
 use crate::store::sessions::{self, Scope};
-use crate::store::users::{self, AccountRow, NewUser};
-use crate::store::{AnyConnection, QueryResult, StoreError, outrun};
+use crate::store::users::{self, AccountRow, Moved, NewUser};
+use crate::store::{AnyConnection, QueryResult, StoreError, attempts, outrun};
 
 /// How often a change of roles that lost a race against another looks again.
 const TRIES: usize = 8;
@@ -33,33 +35,65 @@ pub struct Portrait {
     pub account: AccountRow,
     /// How many live sessions it has.
     pub live_sessions: i64,
+    /// What keeps guesses at its password from it at present.
+    pub locks: Vec<Lock>,
     /// What has happened to it lately, newest first.
     pub events: Vec<EventRow>,
 }
 
-impl Users {
-    /// The account with this address, compared without case.
-    ///
-    /// # Errors
-    ///
-    /// If the database gave no answer.
-    pub async fn find(&self, email: &str) -> Result<Option<AccountRow>, StoreError> {
-        let key = comparable(email);
-        self.store.read(move |conn| users::find_by_email(conn, &key)).await
+/// What accounts are searched for.
+pub struct Search {
+    text: String,
+    domain: Option<String>,
+}
+
+impl Search {
+    /// Anything that contains this text, without case.
+    pub fn of(text: &str) -> Self {
+        let text = email::trim(text);
+        // An address may be kept in another spelling than it is searched for in.
+        let domain = text.rsplit_once('@').map_or(text, |(_, domain)| domain);
+        Self { text: email::fold(text), domain: email::domain(domain).filter(|_| !domain.is_ascii()) }
     }
 
-    /// The same with its live sessions counted, and at most `events` of its events.
+    /// Whether the account's address, name or id contains it.
+    pub fn finds(&self, account: &AccountRow) -> bool {
+        let user = &account.user;
+        let name = user.name.as_deref().unwrap_or_default();
+        let (email, key, id) = (email::fold(&user.email), EmailKey::of(&user.email), user.id.to_string());
+        let contains = |text: &str| text.contains(&self.text);
+        let of_domain = self.domain.as_ref().is_some_and(|domain| match self.text.rsplit_once('@') {
+            Some((local, _)) => key.current().contains(&format!("{local}@{domain}")),
+            None => key.current().contains(domain.as_str()),
+        });
+        contains(&email) || contains(key.current()) || contains(&email::fold(name)) || contains(&id) || of_domain
+    }
+}
+
+impl Users {
+    /// The account with this address, however it is spelt, or this id.
     ///
     /// # Errors
     ///
     /// If the database gave no answer.
-    pub async fn portray(&self, email: &str, events: i64) -> Result<Option<Portrait>, StoreError> {
-        let (key, now) = (comparable(email), self.clock.now());
+    pub async fn find(&self, name: &str) -> Result<Option<AccountRow>, StoreError> {
+        let name = Name::of(name);
+        self.store.read(move |conn| name.find(conn)).await
+    }
+
+    /// The same with its live sessions counted, what keeps guesses from it, and at most `events` of its events.
+    ///
+    /// # Errors
+    ///
+    /// If the database gave no answer.
+    pub async fn portray(&self, name: &str, events: i64) -> Result<Option<Portrait>, StoreError> {
+        let (name, now, budget) = (Name::of(name), self.clock.now(), self.budget.clone());
         let portray = move |conn: &mut AnyConnection| {
-            let Some(account) = users::find_by_email(conn, &key)? else { return Ok(None) };
+            let Some(account) = name.find(conn)? else { return Ok(None) };
             let id = account.user.id;
             let live_sessions = sessions::count_live(conn, id, now)?;
-            Ok(Some(Portrait { account, live_sessions, events: events::of_user(conn, id, None, events)? }))
+            let locks = budget.locks(attempts::of_user(conn, id, now)?);
+            Ok(Some(Portrait { account, live_sessions, locks, events: events::of_user(conn, id, None, events)? }))
         };
         self.store.read(portray).await
     }
@@ -79,6 +113,7 @@ impl Users {
     ///
     /// [`UserError::Invalid`] naming every bad member, [`UserError::EmailTaken`], or no answer.
     pub async fn create(&self, registration: Registration, roles: Vec<String>) -> Result<NewUser, UserError> {
+        let registration = registration.trimmed();
         let mut errors = self.mistakes(&registration);
         let mut granted: Vec<String> = Vec::new();
         for role in roles {
@@ -142,13 +177,13 @@ impl Users {
         self.store.write(attempt).await?.ok_or(UserError::Gone)
     }
 
-    /// Replaces an account's password and ends its sessions. Returns how many have ended.
+    /// Replaces an account's password, ends its sessions, and forgets what was got wrong before. Returns how many have ended.
     ///
     /// # Errors
     ///
     /// [`UserError::Invalid`], [`UserError::Gone`], or no answer.
     pub async fn set_password(&self, account: &AccountRow, new: Password) -> Result<usize, UserError> {
-        if let Err(message) = new.check(self.min_password, &account.user.email, account.user.name.as_deref()) {
+        if let Err(message) = new.check(self.rules.min_password, &account.user.email, account.user.name.as_deref()) {
             return Err(UserError::Invalid(vec![FieldError { field: "password", message }]));
         }
         let id = account.user.id;
@@ -158,7 +193,55 @@ impl Users {
                 return Ok(None);
             }
             events::keep(conn, &Event::new(Kind::PasswordChanged).user(id).detail(BY_OPERATOR), now)?;
+            attempts::forget(conn, id)?;
             end_sessions(conn, id, now, PASSWORD_CHANGED).map(Some)
+        };
+        self.store.write(attempt).await?.ok_or(UserError::Gone)
+    }
+
+    /// Gives an account another address, which nobody has proven then. Its sessions stay.
+    ///
+    /// # Errors
+    ///
+    /// [`UserError::Invalid`], [`UserError::EmailTaken`], [`UserError::Gone`], or no answer.
+    pub async fn set_email(&self, id: UserId, email: &str) -> Result<(), UserError> {
+        let email = email::trim(email).to_owned();
+        if let Err(message) = email::check(&email) {
+            return Err(UserError::Invalid(vec![FieldError { field: "email", message }]));
+        }
+        let now = self.clock.now();
+        let event = Event::new(Kind::EmailChanged).user(id).detail(BY_OPERATOR);
+        let attempt = move |conn: &mut AnyConnection| {
+            let moved = users::set_email(conn, id, &email, now)?;
+            if moved == Moved::Yes {
+                events::keep(conn, &event, now)?;
+            }
+            Ok(moved)
+        };
+        match self.store.write(attempt).await? {
+            Moved::Yes => Ok(()),
+            Moved::Taken => Err(UserError::EmailTaken),
+            Moved::Gone => Err(UserError::Gone),
+        }
+    }
+
+    /// Forgets every wrong password that is counted at an account, wherever it came from. Returns whether there was any.
+    ///
+    /// # Errors
+    ///
+    /// [`UserError::Gone`], or no answer.
+    pub async fn unlock(&self, id: UserId) -> Result<bool, UserError> {
+        let now = self.clock.now();
+        let event = Event::new(Kind::AccountUnlocked).user(id).detail(BY_OPERATOR);
+        let attempt = move |conn: &mut AnyConnection| {
+            if !users::exists(conn, id)? {
+                return Ok(None);
+            }
+            let counted = attempts::forget(conn, id)?;
+            if counted {
+                events::keep(conn, &event, now)?;
+            }
+            Ok(Some(counted))
         };
         self.store.write(attempt).await?.ok_or(UserError::Gone)
     }
@@ -242,6 +325,29 @@ impl Users {
         let ended = self.store.write(attempt).await?.ok_or(UserError::Gone)?;
         self.forget(id).await;
         Ok(ended.len())
+    }
+}
+
+/// What an operator calls an account by.
+enum Name {
+    Id(UserId),
+    Email(EmailKey),
+}
+
+impl Name {
+    /// No address is an id: it has an @.
+    fn of(text: &str) -> Self {
+        match text.trim().to_ascii_lowercase().parse() {
+            Ok(id) => Self::Id(id),
+            Err(_) => Self::Email(EmailKey::of(text)),
+        }
+    }
+
+    fn find(&self, conn: &mut AnyConnection) -> QueryResult<Option<AccountRow>> {
+        match self {
+            Self::Id(id) => users::find_by_id(conn, *id),
+            Self::Email(key) => users::find_by_email(conn, key),
+        }
     }
 }
 

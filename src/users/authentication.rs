@@ -1,10 +1,13 @@
 //! Whether somebody is who they say they are: a password, compared within what is left of everybody's guesses.
 
 use std::net::IpAddr;
+use std::thread;
 
 use tracing::Instrument as _;
 
-use super::{UserError, Users, comparable};
+use super::budget::Target;
+use super::{UserError, Users};
+use crate::email::EmailKey;
 use crate::events::{Event, Kind};
 use crate::ids::UserId;
 use crate::passwords::{Comparison, Password};
@@ -35,11 +38,13 @@ impl Users {
     ) -> Result<Authenticated, UserError> {
         // A full queue turns away before the database is troubled, a spent budget before a place is taken in it.
         drop(self.hasher.room()?);
-        let key = comparable(email);
-        let allowed = self.budget.look(&key, address).await?;
+        let key = EmailKey::of(email);
+        let unknown = Target::Unknown(key.current().to_owned());
+        let found = self.store.read(move |conn| users::credentials_by_email(conn, &key)).await?;
+        let target = found.as_ref().map_or(unknown, |found| Target::Account(found.user.id));
+        let allowed = self.budget.look(&target, address).await?;
         let room = self.hasher.room()?;
         let guess = allowed.count().await?;
-        let found = self.store.read(move |conn| users::credentials_by_email(conn, &key)).await?;
         let stored = found.as_ref().map(|found| found.password_hash.clone());
         let comparison = self.hasher.compare(room, password.clone(), stored, guess.begun()).await?;
         let failed = Event::new(Kind::LoginFailed).ip_address(address.map(|address| address.to_string()).as_deref());
@@ -63,6 +68,21 @@ impl Users {
         }
         let verified = Authenticated { user: found.user, password_hash: found.password_hash };
         if comparison == Comparison::Same { Ok(verified) } else { self.renew_hash(verified, password).await }
+    }
+
+    /// Finds out, on a thread of its own, how long the slowest stored hash takes: guesses at unknown accounts must take as
+    /// long. Until then, and where the database cannot be asked, that is learnt from the hashes that are compared.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread to give.
+    pub fn look_for_slow_hashes(&self) -> std::io::Result<()> {
+        let (store, hasher) = (self.store.clone(), self.hasher.clone());
+        let look = move || match store.read_blocking(users::highest_cost) {
+            Ok(cost) => hasher.has_seen(cost.and_then(|cost| u32::try_from(cost).ok()).unwrap_or_default()),
+            Err(error) => tracing::debug!(error = error.chain(), "the costs of stored hashes are not known yet"),
+        };
+        thread::Builder::new().name("hash-costs".into()).spawn(look).map(drop)
     }
 
     /// Replaces a hash that is not as it would be made today. Where nothing can be hashed just now, the next log-in will.
@@ -106,7 +126,7 @@ impl Users {
     ) -> Result<Authenticated, UserError> {
         let found = self.store.read(move |conn| users::credentials_by_id(conn, id)).await?;
         let found = found.ok_or(UserError::Gone)?;
-        let allowed = self.budget.look(&comparable(&found.user.email), address).await?;
+        let allowed = self.budget.look_signed_in(id, address).await?;
         let room = self.hasher.room()?;
         let guess = allowed.count().await?;
         match self.hasher.compare(room, password, Some(found.password_hash.clone()), guess.begun()).await? {

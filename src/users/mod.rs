@@ -4,17 +4,20 @@
 pub mod administration;
 mod authentication;
 pub mod budget;
+mod guess_keys;
+mod undecided;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use email_address::{EmailAddress, Options};
 use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
 pub use self::authentication::Authenticated;
 use self::budget::{Budget, Denied};
 use crate::clock::{Clock, Timestamp};
+use crate::email::{self, EmailKey};
 use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
 use crate::passwords::{HashError, Hasher, Password, Room};
@@ -23,10 +26,8 @@ use crate::store::columns::Roles;
 use crate::store::events;
 use crate::store::sessions::{self, Ended, Scope};
 use crate::store::users::{self, NewUser, UserRow};
-use crate::store::{AnyConnection, QueryResult, Store, StoreError};
+use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts};
 
-/// The longest address, in bytes (RFC 5321 section 4.5.3.1.3, less the brackets).
-pub const MAX_EMAIL: usize = 254;
 /// The longest name, in characters.
 pub const MAX_NAME: usize = 200;
 /// How often an account may change under a log-in before it is told to come back.
@@ -48,7 +49,16 @@ pub struct Users {
     clock: Clock,
     hasher: Hasher,
     budget: Budget,
-    min_password: usize,
+    rules: Rules,
+}
+
+/// What accounts must be like; sections `passwords` and `registration` of the configuration.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The shortest password, in characters.
+    pub min_password: usize,
+    /// The domains, as A-labels, whose addresses may register. None: any.
+    pub allowed_domains: Arc<[String]>,
 }
 
 /// What somebody registers with.
@@ -60,6 +70,14 @@ pub struct Registration {
     pub password: Password,
     /// What the user is called.
     pub name: Option<String>,
+}
+
+impl Registration {
+    /// What stands around an address is no part of it.
+    fn trimmed(mut self) -> Self {
+        self.email = email::trim(&self.email).to_owned();
+        self
+    }
 }
 
 /// Why an account was not made, found or changed. Nothing was written.
@@ -104,9 +122,9 @@ impl From<Denied> for UserError {
 }
 
 impl Users {
-    /// Puts the parts together. `min_password` is in characters.
-    pub fn new(store: Store, clock: Clock, hasher: Hasher, budget: Budget, min_password: usize) -> Self {
-        Self { store, clock, hasher, budget, min_password }
+    /// Puts the parts together.
+    pub fn new(store: Store, clock: Clock, hasher: Hasher, budget: Budget, rules: Rules) -> Self {
+        Self { store, clock, hasher, budget, rules }
     }
 
     /// Checks a registration from `address` and hashes its password. The account is made by the transaction that
@@ -116,7 +134,12 @@ impl Users {
     ///
     /// [`UserError::Invalid`] naming every bad member, [`UserError::TooMany`], or a hashing failure.
     pub async fn prepare(&self, registration: Registration, address: Option<IpAddr>) -> Result<NewUser, UserError> {
-        let errors = self.mistakes(&registration);
+        let registration = registration.trimmed();
+        let mut errors = self.mistakes(&registration);
+        if !errors.iter().any(|error| error.field == "email") && !self.is_allowed(&registration.email) {
+            let message = "is not of a domain whose addresses may register here".to_owned();
+            errors.insert(0, FieldError { field: "email", message });
+        }
         if !errors.is_empty() {
             return Err(UserError::Invalid(errors));
         }
@@ -125,13 +148,20 @@ impl Users {
         self.hash(room, registration).await
     }
 
+    /// Whether an address is of a domain that may register.
+    fn is_allowed(&self, email: &str) -> bool {
+        let allowed = &self.rules.allowed_domains;
+        let domain = email.rsplit_once('@').and_then(|(_, domain)| email::domain(domain));
+        allowed.is_empty() || domain.is_some_and(|domain| allowed.contains(&domain))
+    }
+
     /// Every member of a registration that is not acceptable.
     fn mistakes(&self, registration: &Registration) -> Vec<FieldError> {
         let checked = [
-            ("email", check_email(&registration.email)),
+            ("email", email::check(&registration.email)),
             (
                 "password",
-                registration.password.check(self.min_password, &registration.email, registration.name.as_deref()),
+                registration.password.check(self.rules.min_password, &registration.email, registration.name.as_deref()),
             ),
             ("name", check_name(registration.name.as_deref())),
         ];
@@ -144,7 +174,7 @@ impl Users {
         let now = self.clock.now();
         Ok(NewUser {
             id: UserId::generate(),
-            email_key: comparable(&registration.email),
+            email_key: EmailKey::of(&registration.email).current().to_owned(),
             email: registration.email,
             name: registration.name,
             password_hash,
@@ -173,7 +203,7 @@ impl Users {
         let from = address.map(|address| address.to_string());
         for _ in 0..ROUNDS {
             let Authenticated { user, password_hash } = self.verify(id, current.clone(), address).await?;
-            if let Err(message) = new.check(self.min_password, &user.email, user.name.as_deref()) {
+            if let Err(message) = new.check(self.rules.min_password, &user.email, user.name.as_deref()) {
                 return Err(UserError::Invalid(vec![FieldError { field: "new_password", message }]));
             }
             let new_hash = self.hasher.hash(self.hasher.room()?, new.clone()).await?;
@@ -283,22 +313,10 @@ impl Users {
 /// What a deleted account leaves behind: its sessions end and lose everything personal, and its past goes.
 fn clear_away(conn: &mut AnyConnection, id: UserId, now: Timestamp) -> QueryResult<Vec<Ended>> {
     let ended = sessions::revoke(conn, id, Scope::All, now, ACCOUNT_DELETED)?;
+    attempts::forget(conn, id)?;
     sessions::anonymise(conn, id)?;
     events::forget(conn, id, AT_ONCE)?;
     Ok(ended)
-}
-
-/// Addresses are compared without case.
-fn comparable(email: &str) -> String {
-    email.to_lowercase()
-}
-
-fn check_email(email: &str) -> Result<(), String> {
-    let options = Options::default().with_required_tld().without_display_text().without_domain_literal();
-    let valid = email.len() <= MAX_EMAIL
-        && EmailAddress::parse_with_options(email, options).is_ok()
-        && !email.chars().any(|c| c.is_whitespace() || c.is_control());
-    if valid { Ok(()) } else { Err("must be an e-mail address".into()) }
 }
 
 /// Whether a name, of a person or of a device, can be kept: not blank, not too long, on one line.

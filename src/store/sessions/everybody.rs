@@ -89,6 +89,20 @@ pub fn count_live(conn: &mut AnyConnection, user: UserId, now: Timestamp) -> Que
         .get_result(conn)
 }
 
+/// Where a user's live sessions were last used.
+pub fn addresses_of_live(conn: &mut AnyConnection, user: UserId, now: Timestamp) -> QueryResult<Vec<String>> {
+    let known: Vec<Option<String>> = sessions::table
+        .filter(sessions::user_id.eq(user))
+        .filter(sessions::revoked_at.is_null())
+        .filter(sessions::idle_expires_at.gt(now))
+        .filter(sessions::expires_at.gt(now))
+        .filter(sessions::ip_address.is_not_null())
+        .select(sessions::ip_address)
+        .distinct()
+        .load(conn)?;
+    Ok(known.into_iter().flatten().collect())
+}
+
 /// Replaces the copy of a user's roles in every session, so that the next refresh hands them out.
 pub fn set_roles(conn: &mut AnyConnection, user: UserId, roles: &Roles) -> QueryResult<()> {
     let theirs = sessions::table.filter(sessions::user_id.eq(user)).filter(sessions::revoked_at.is_null());

@@ -12,7 +12,7 @@ use std::time::Duration;
 use diesel::prelude::*;
 
 pub use self::advance::{advance, advance_all};
-pub use self::everybody::{count_live, end, live_page, opened_since, set_roles};
+pub use self::everybody::{addresses_of_live, count_live, end, live_page, opened_since, set_roles};
 pub use self::expiry::{idle_among, purge_expired, purge_idle};
 pub use self::rotation::{adopt, confirm, count_streak, find, recover, revoke_at};
 pub use self::rows::{

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{name, object, text_or_null, whole};
 use crate::passwords::MAX_CHARACTERS;
-use crate::users::MAX_EMAIL;
+use crate::email::MAX_EMAIL;
 
 /// By name.
 pub(super) fn schemas() -> Map<String, Value> {
