@@ -46,6 +46,16 @@ const SERVICE: &str = "countersign";
 /// Known passwords, sorted, one a line; where they come from is said in `README.md` beside it.
 const COMMON: &str = include_str!("common.txt");
 
+/// Why a password is refused that is long enough.
+const COMMON_ONE: &str = "is one of the most common passwords, which are tried first: choose another";
+const OF_THE_ADDRESS: &str = "is the e-mail address, or a part of it: choose another";
+const A_NAME: &str = "is a name that would be tried first: choose another";
+
+/// Whether that is why a password was refused: it is one that would be guessed.
+pub fn is_blocklisted(message: &str) -> bool {
+    [COMMON_ONE, OF_THE_ADDRESS, A_NAME].contains(&message)
+}
+
 /// A password in the clear, wiped when dropped.
 #[derive(Clone)]
 pub struct Password(Zeroizing<String>);
@@ -76,13 +86,13 @@ impl Password {
         }
         let lower = Zeroizing::new(self.0.to_lowercase());
         if is_common(&lower) {
-            return Err("is one of the most common passwords, which are tried first: choose another".into());
+            return Err(COMMON_ONE.into());
         }
         if of_address(email).contains(&lower) {
-            return Err("is the e-mail address, or a part of it: choose another".into());
+            return Err(OF_THE_ADDRESS.into());
         }
         if name.is_some_and(|name| *lower == name.to_lowercase()) || *lower == SERVICE {
-            return Err("is a name that would be tried first: choose another".into());
+            return Err(A_NAME.into());
         }
         Ok(())
     }

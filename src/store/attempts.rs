@@ -257,9 +257,13 @@ pub fn of_user(conn: &mut AnyConnection, user: UserId, now: Timestamp) -> QueryR
         .load(conn)
 }
 
-/// Forgets everything that is counted at an account. Returns whether that was anything.
-pub fn forget(conn: &mut AnyConnection, user: UserId) -> QueryResult<bool> {
-    Ok(diesel::delete(attempts::table.filter(attempts::user_id.eq(user))).execute(conn)? > 0)
+/// Forgets everything that is counted at an account. Returns whether that was anything that still counts.
+pub fn forget(conn: &mut AnyConnection, user: UserId, now: Timestamp) -> QueryResult<bool> {
+    let theirs = attempts::table.filter(attempts::user_id.eq(user));
+    let counting = theirs.filter(attempts::window_ends_at.gt(now)).filter(attempts::count.gt(0));
+    let counts = diesel::select(diesel::dsl::exists(counting)).get_result(conn)?;
+    diesel::delete(theirs).execute(conn)?;
+    Ok(counts)
 }
 
 /// Removes at most `limit` keys whose windows ended before `before`, and of which no window that goes on has anything.

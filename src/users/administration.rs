@@ -193,7 +193,7 @@ impl Users {
                 return Ok(None);
             }
             events::keep(conn, &Event::new(Kind::PasswordChanged).user(id).detail(BY_OPERATOR), now)?;
-            attempts::forget(conn, id)?;
+            attempts::forget(conn, id, now)?;
             end_sessions(conn, id, now, PASSWORD_CHANGED).map(Some)
         };
         self.store.write(attempt).await?.ok_or(UserError::Gone)
@@ -237,7 +237,7 @@ impl Users {
             if !users::exists(conn, id)? {
                 return Ok(None);
             }
-            let counted = attempts::forget(conn, id)?;
+            let counted = attempts::forget(conn, id, now)?;
             if counted {
                 events::keep(conn, &event, now)?;
             }

@@ -313,7 +313,7 @@ impl Users {
 /// What a deleted account leaves behind: its sessions end and lose everything personal, and its past goes.
 fn clear_away(conn: &mut AnyConnection, id: UserId, now: Timestamp) -> QueryResult<Vec<Ended>> {
     let ended = sessions::revoke(conn, id, Scope::All, now, ACCOUNT_DELETED)?;
-    attempts::forget(conn, id)?;
+    attempts::forget(conn, id, now)?;
     sessions::anonymise(conn, id)?;
     events::forget(conn, id, AT_ONCE)?;
     Ok(ended)

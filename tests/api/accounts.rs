@@ -161,6 +161,7 @@ fn the_address_and_what_stands_before_its_at_are_no_passwords() {
     let messages = |email: &str, password: &str| {
         let request = json!({ "email": email, "password": password, "name": "Ada Lovelace" });
         let answer = app.post("/v1/auth/register", &request).expect_error(422, "validation_failed").json();
+        assert_eq!(answer["reason"], "blocklisted");
         answer["errors"][0]["message"].as_str().unwrap().to_owned()
     };
     let email = "Lovelace.Ada+Shop@Bücher.example";

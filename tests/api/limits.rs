@@ -212,7 +212,7 @@ fn an_address_that_guesses_over_many_accounts_is_stopped_whatever_it_gets_right_
     sign_up(&app, "eve@example.com");
     for number in 0..100 {
         guess(&app, &format!("user{number}@example.com"), WRONG, THIEF).expect(401);
-        if number < 99 {
+        if number < 98 {
             guess(&app, "eve@example.com", WRONG, THIEF).expect(401);
             guess(&app, "eve@example.com", PASSWORD, THIEF).expect(200);
         }
