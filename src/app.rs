@@ -23,7 +23,7 @@ use crate::sessions::offenders::Offenders;
 use crate::sessions::revocations::Revocations;
 use crate::sessions::rotation::Policy;
 use crate::sessions::{Lifetimes, Sessions};
-use crate::store::{Store, StoreError};
+use crate::store::{SchemaState, Store, StoreError};
 use crate::tokens::configured::{self, NoKeys};
 use crate::tokens::key_files::{KeyFileError, KeyFiles, create_private_folder};
 use crate::tokens::keys::KeyError;
@@ -135,7 +135,7 @@ impl Countersign {
         first_start.keys = keys_made.then(|| key_files.folder().to_owned());
 
         let store = Store::open(&config.database)?;
-        if let Ok(true) = store.is_outdated_blocking() {
+        if let Ok(SchemaState::Pending(_)) = store.schema_state_blocking() {
             tracing::error!("the database is not up to date, so this node is not ready: run `countersign migrate`");
         }
         let hasher = Hasher::start(

@@ -64,6 +64,11 @@ fn find(database: &Database) -> Result<(), Failure> {
             "there is no database at {shown}: run this where the server runs, or name its configuration with --config; \
              `countersign migrate` makes a new one"
         ),
+        Ok(Presence::Newer(migration)) => format!(
+            "the database {shown} was brought further (migration {migration}) than this version of Countersign ({}) knows: \
+             run the newer version, or restore a copy from before its migration",
+            env!("CARGO_PKG_VERSION")
+        ),
         Ok(Presence::Outdated) => format!("the database {shown} is not up to date: run `countersign migrate` first"),
         Err(error) => {
             let hint = match &error {

@@ -36,6 +36,7 @@ use tracing::Span;
 use self::connection::Access;
 pub use self::connection::AnyConnection;
 pub use self::error::StoreError;
+pub use self::migrations::SchemaState;
 use self::lease::is_loss;
 use self::pool::{Manager, Pool, Remote};
 pub use self::writer::Write;
@@ -69,7 +70,7 @@ struct Patience {
 }
 
 /// What there is of a database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// No file.
     Missing,
@@ -77,6 +78,8 @@ pub enum Presence {
     Outdated,
     /// All that is needed.
     Ready,
+    /// One that a later version has brought further, with this migration.
+    Newer(String),
 }
 
 /// The database, shared by everything in the process.
@@ -176,7 +179,11 @@ impl Store {
                 postgres::Server::new(postgres, postgres.statement_timeout)?.connect(postgres.statement_timeout)?,
             ),
         };
-        Ok(if migrations::pending(&mut connection)?.is_empty() { Presence::Ready } else { Presence::Outdated })
+        Ok(match migrations::state(&mut connection)? {
+            SchemaState::Current => Presence::Ready,
+            SchemaState::Pending(_) => Presence::Outdated,
+            SchemaState::Newer(migration) => Presence::Newer(migration),
+        })
     }
 
     /// Makes the file of an embedded database (0600) if there is none, brings the schema up to date, and returns the
@@ -315,26 +322,29 @@ impl Store {
     ///
     /// Why not.
     pub async fn check(&self) -> Result<(), StoreError> {
-        let (pending, takes_writes) = self
+        let (schema, takes_writes) = self
             .read(|connection| {
-                let pending = migrations::pending(connection)?;
-                Ok((pending, matches!(connection, AnyConnection::Sqlite(_)) || postgres::takes_writes(connection)?))
+                let schema = migrations::state(connection)?;
+                Ok((schema, matches!(connection, AnyConnection::Sqlite(_)) || postgres::takes_writes(connection)?))
             })
             .await?;
-        match (pending.is_empty(), takes_writes) {
-            (true, true) => Ok(()),
-            (false, _) => Err(StoreError::Unavailable("migrations are pending".into())),
-            (true, false) => Err(StoreError::Unavailable("the server takes no writes".into())),
+        match (schema, takes_writes) {
+            (SchemaState::Current, true) => Ok(()),
+            (SchemaState::Pending(_), _) => Err(StoreError::Unavailable("migrations are pending".into())),
+            (SchemaState::Newer(_), _) => {
+                Err(StoreError::Unavailable("the database is newer than this program".into()))
+            }
+            (SchemaState::Current, false) => Err(StoreError::Unavailable("the server takes no writes".into())),
         }
     }
 
-    /// Whether the schema is older than this version needs it. On this thread.
+    /// How the schema stands to the one this version needs. On this thread.
     ///
     /// # Errors
     ///
     /// As [`Store::read`].
-    pub fn is_outdated_blocking(&self) -> Result<bool, StoreError> {
-        Ok(!self.read_blocking(migrations::pending)?.is_empty())
+    pub fn schema_state_blocking(&self) -> Result<SchemaState, StoreError> {
+        self.read_blocking(migrations::state)
     }
 }
 
