@@ -105,6 +105,11 @@ impl Budget {
         Self { store, clock, limits, undecided: Undecided::default() }
     }
 
+    /// Whether anything is.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limits.is_some()
+    }
+
     /// Looks whether a guess at a password may be made, whether there is an account or not. Nothing is counted.
     ///
     /// # Errors

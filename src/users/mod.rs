@@ -2,6 +2,7 @@
 //! account and its sessions must change together, both sets of queries run in one transaction here.
 
 pub mod administration;
+mod allowance;
 mod authentication;
 pub mod budget;
 mod guess_keys;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
+use self::allowance::Allowance;
 pub use self::authentication::Authenticated;
 use self::budget::{Budget, Denied};
 use crate::clock::{Clock, Timestamp};
@@ -49,6 +51,7 @@ pub struct Users {
     clock: Clock,
     hasher: Hasher,
     budget: Budget,
+    allowance: Allowance,
     rules: Rules,
 }
 
@@ -124,7 +127,24 @@ impl From<Denied> for UserError {
 impl Users {
     /// Puts the parts together.
     pub fn new(store: Store, clock: Clock, hasher: Hasher, budget: Budget, rules: Rules) -> Self {
-        Self { store, clock, hasher, budget, rules }
+        let allowance = Allowance::new(clock.clone(), budget.is_limited());
+        Self { store, clock, hasher, budget, allowance, rules }
+    }
+
+    /// Looks whether a password from `address` may be hashed, and would find a place in the queue: a flood of those that
+    /// may not or would not troubles no database.
+    fn look_for_room(&self, address: Option<IpAddr>) -> Result<(), UserError> {
+        self.allowance.look(address).map_err(UserError::TooMany)?;
+        Ok(self.hasher.look(address)?)
+    }
+
+    /// A place in the queue for a password from `address`, to be asked for when everything else that the hash needs is
+    /// there: nobody keeps a place while the database is waited for.
+    fn room(&self, address: Option<IpAddr>) -> Result<Room, UserError> {
+        self.allowance.look(address).map_err(UserError::TooMany)?;
+        let room = self.hasher.room(address)?;
+        self.allowance.count(address);
+        Ok(room)
     }
 
     /// Checks a registration from `address` and hashes its password. The account is made by the transaction that
@@ -143,9 +163,9 @@ impl Users {
         if !errors.is_empty() {
             return Err(UserError::Invalid(errors));
         }
-        let room = self.hasher.room()?;
+        self.look_for_room(address)?;
         self.budget.registration(address).await?;
-        self.hash(room, registration).await
+        self.hash(self.room(address)?, registration).await
     }
 
     /// Whether an address is of a domain that may register.
@@ -206,7 +226,7 @@ impl Users {
             if let Err(message) = new.check(self.rules.min_password, &user.email, user.name.as_deref()) {
                 return Err(UserError::Invalid(vec![FieldError { field: "new_password", message }]));
             }
-            let new_hash = self.hasher.hash(self.hasher.room()?, new.clone()).await?;
+            let new_hash = self.hasher.hash(self.room(address)?, new.clone()).await?;
             let now = self.clock.now();
             let changed = Event::new(Kind::PasswordChanged).user(id).session(keep).ip_address(from.as_deref());
             let revoked = Event::new(Kind::Revoked).user(id).detail(PASSWORD_CHANGED).ip_address(from.as_deref());
