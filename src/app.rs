@@ -31,8 +31,8 @@ use crate::store::{OpenError, StoreError};
 use crate::tokens::configured::NoKeys;
 use crate::tokens::key_files::KeyFileError;
 use crate::tokens::keys::KeyError;
-use crate::users::{Rules, Users};
 use crate::users::budget::{Budget, Limits};
+use crate::users::{Rules, Users};
 
 /// How long no request may come before clients count as sent away.
 const SILENCE: Duration = Duration::from_millis(250);

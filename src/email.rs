@@ -124,10 +124,19 @@ mod tests {
         let long_spelt = format!("ADA@{}.EXAMPLE", "U\u{308}".repeat(30));
         for (one, others) in [
             ("ada@example.com", &["ADA@Example.COM", " ada@example.com", "ada@example.com\r\n"][..]),
-            ("ada@example.com", &["\u{feff}ada@example.com\u{a0}", "\u{202a}ada@example.com\u{202c}", "ada@example.com."]),
-            ("ada@example.com", &["ada@ｅｘａｍｐｌｅ．ｃｏｍ", "ada@example。com", "ada@exam\u{ad}ple.com", "ada@ℯxample.com"]),
+            (
+                "ada@example.com",
+                &["\u{feff}ada@example.com\u{a0}", "\u{202a}ada@example.com\u{202c}", "ada@example.com."],
+            ),
+            (
+                "ada@example.com",
+                &["ada@ｅｘａｍｐｌｅ．ｃｏｍ", "ada@example。com", "ada@exam\u{ad}ple.com", "ada@ℯxample.com"],
+            ),
             ("zoë@example.com", &["zoe\u{308}@example.com", "ZOE\u{308}@example.com", "ZOË@EXAMPLE.com"]),
-            ("ada@bücher.example", &["ada@xn--bcher-kva.example", "ada@XN--BCHER-KVA.Example", "Ada@BU\u{308}CHER.example"]),
+            (
+                "ada@bücher.example",
+                &["ada@xn--bcher-kva.example", "ada@XN--BCHER-KVA.Example", "Ada@BU\u{308}CHER.example"],
+            ),
             ("ada@faß.example", &["ada@xn--fa-hia.example", "ada@FAẞ.example"]),
             ("ada@βόλος.example", &["ada@ΒΌΛΟς.example"]),
             ("οδυσσέας@example.com", &["ΟΔΥΣΣΈΑΣ@example.com", "ΟΔΥΣΣΕ\u{301}ΑΣ@example.com"]),
@@ -165,10 +174,19 @@ mod tests {
     /// Else what was stored under a key would not be found by it.
     #[test]
     fn a_key_is_its_own_key() {
-        let mut texts: Vec<String> =
-            ["", "@", "a@", "@a", "a@b@c", "ada@xn--zzzzzz--.example", "ada@-a.example", "\0@a.example", "ΑΣ@ΑΣ.example"]
-                .map(str::to_owned)
-                .into();
+        let mut texts: Vec<String> = [
+            "",
+            "@",
+            "a@",
+            "@a",
+            "a@b@c",
+            "ada@xn--zzzzzz--.example",
+            "ada@-a.example",
+            "\0@a.example",
+            "ΑΣ@ΑΣ.example",
+        ]
+        .map(str::to_owned)
+        .into();
         texts.extend((0x80..0x3000_u32).filter_map(char::from_u32).map(|c| format!("a{c}b@x{c}y.example")));
         for text in texts {
             let once = key(&text);

@@ -26,12 +26,34 @@ pub fn read() -> Result<Password, Failure> {
 }
 
 /// Whether a text is a stored hash, which would silently become the password: bcrypt's and crypt's, PHC strings, Django's,
-/// and our own. Nobody types one.
+/// and our own.
 fn is_hash(text: &str) -> bool {
     let schemes = [
-        "2", "2a", "2b", "2x", "2y", "5", "6", "y", "7", "gy", "argon2i", "argon2d", "argon2id", "scrypt", "fbscrypt",
-        "bcrypt-sha256", "pbkdf2", "pbkdf2-sha1", "pbkdf2-sha256", "pbkdf2-sha512", "bcrypt", "bcrypt_sha256", "argon2",
-        "pbkdf2_sha1", "pbkdf2_sha256",
+        "2",
+        "2a",
+        "2b",
+        "2x",
+        "2y",
+        "5",
+        "6",
+        "y",
+        "7",
+        "gy",
+        "argon2i",
+        "argon2d",
+        "argon2id",
+        "scrypt",
+        "fbscrypt",
+        "bcrypt-sha256",
+        "pbkdf2",
+        "pbkdf2-sha1",
+        "pbkdf2-sha256",
+        "pbkdf2-sha512",
+        "bcrypt",
+        "bcrypt_sha256",
+        "argon2",
+        "pbkdf2_sha1",
+        "pbkdf2_sha256",
     ];
     let text = text.trim();
     // `cs1:PEPPER:$2b$…`, `$SCHEME$…$…`, and Django's without the first sign.

@@ -39,8 +39,7 @@ impl Services {
         // What is ended here must be found by servers, which go by the database's clock.
         clock.follow(|| store.now_blocking()).map_err(unanswered)?;
         let limits = &config.limits;
-        let limits =
-            limits.enabled.then_some(Limits { failures: limits.login_failures, window: limits.login_window });
+        let limits = limits.enabled.then_some(Limits { failures: limits.login_failures, window: limits.login_window });
         let budget = Budget::new(store.clone(), clock.clone(), limits);
         // An operator makes accounts of any domain.
         let rules = Rules { min_password: passwords.min_length, allowed_domains: Arc::default() };

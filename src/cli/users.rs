@@ -199,7 +199,9 @@ async fn set_password(services: &Services, email: &str) -> Result<(), Failure> {
 async fn set_email(services: &Services, email: &str, new: &str) -> Result<(), Failure> {
     let user = services.account(email).await?.user;
     services.users.set_email(user.id, new).await.map_err(|error| match error {
-        UserError::EmailTaken => Failure(format!("{} has an account already; nothing was changed", visible(new.trim()))),
+        UserError::EmailTaken => {
+            Failure(format!("{} has an account already; nothing was changed", visible(new.trim())))
+        }
         other => refused(other),
     })?;
     let (old, new) = (visible(&user.email), visible(crate::email::trim(new)));

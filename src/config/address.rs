@@ -291,8 +291,17 @@ mod tests {
         ] {
             assert_eq!(mail_domain(text).as_deref(), Ok(domain));
         }
-        for text in ["", ".", "localhost", "@example.com", "ada@example.com", "*.example.com", "a b.example", "xn--a.com", "1.2"]
-        {
+        for text in [
+            "",
+            ".",
+            "localhost",
+            "@example.com",
+            "ada@example.com",
+            "*.example.com",
+            "a b.example",
+            "xn--a.com",
+            "1.2",
+        ] {
             assert!(mail_domain(text).is_err(), "{text:?}");
         }
     }

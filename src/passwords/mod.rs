@@ -201,7 +201,8 @@ impl Hasher {
         // Hashes from before there was a pepper verify still.
         let plain = Pepper::new(None);
         verifying.insert(plain.id.clone(), plain);
-        let recipe = Arc::new(Recipe { cost, highest: AtomicU32::new(cost), pepper: Pepper::new(pepper), previous: verifying });
+        let recipe =
+            Arc::new(Recipe { cost, highest: AtomicU32::new(cost), pepper: Pepper::new(pepper), previous: verifying });
         let threads = thread::available_parallelism()?.get();
         let about = AT_COST_4.saturating_mul(1 << cost.saturating_sub(4).min(30));
         let queue = Arc::new(Queue::new(WAITING_PER_THREAD.saturating_mul(threads), threads, about));

@@ -8,15 +8,12 @@ use diesel::prelude::*;
 
 use super::AnyConnection;
 use super::schema::users;
+use super::users::{CURRENT_KEY, EARLIER_KEY};
 use crate::email::EmailKey;
 use crate::ids::UserId;
 
 /// Accounts that are looked at in one transaction.
 const PAGE: i64 = 500;
-/// `email_key_version` of keys that are as addresses were compared before, and as they are now.
-const EARLIER: i64 = 0;
-const CURRENT: i64 = 1;
-
 /// Two accounts whose addresses are the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
@@ -73,7 +70,7 @@ pub fn conflicts(conn: &mut AnyConnection) -> QueryResult<Vec<Conflict>> {
 
 fn earlier(conn: &mut AnyConnection, after: Option<UserId>) -> QueryResult<Vec<Earlier>> {
     let ordered = users::table
-        .filter(users::email_key_version.eq(EARLIER))
+        .filter(users::email_key_version.eq(EARLIER_KEY))
         .select((users::id, users::email, users::email_key))
         .order(users::id)
         .limit(PAGE);
@@ -90,7 +87,7 @@ fn renew(conn: &mut AnyConnection, (id, email, email_key): &Earlier) -> QueryRes
         return Ok(());
     }
     diesel::update(users::table.filter(users::id.eq(id)))
-        .set((users::email_key.eq(key.current()), users::email_key_version.eq(CURRENT)))
+        .set((users::email_key.eq(key.current()), users::email_key_version.eq(CURRENT_KEY)))
         .execute(conn)?;
     Ok(())
 }

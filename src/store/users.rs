@@ -13,8 +13,9 @@ use crate::clock::Timestamp;
 use crate::email::EmailKey;
 use crate::ids::{SessionId, UserId};
 
-/// `email_key_version` of a key that is as addresses are compared now.
-const CURRENT_KEY: i64 = 1;
+/// `email_key_version` of a key as earlier versions compared addresses, and of one as they are compared now.
+pub(super) const EARLIER_KEY: i64 = 0;
+pub(super) const CURRENT_KEY: i64 = 1;
 
 /// An account as others may see it.
 #[derive(Clone, Debug, Queryable)]
@@ -97,10 +98,7 @@ pub fn insert(conn: &mut AnyConnection, user: &NewUser) -> QueryResult<bool> {
 
 /// Asks for the account that is found by an address: the one that is spelt exactly so where it has to be told from another
 /// by that, else the one with the same address.
-fn by_address<T>(
-    key: &EmailKey,
-    mut query: impl FnMut(&str) -> QueryResult<Option<T>>,
-) -> QueryResult<Option<T>> {
+fn by_address<T>(key: &EmailKey, mut query: impl FnMut(&str) -> QueryResult<Option<T>>) -> QueryResult<Option<T>> {
     // No account has one like that, and PostgreSQL takes it for a mistake to ask.
     if key.earlier().contains('\0') {
         return Ok(None);
@@ -154,10 +152,17 @@ pub fn highest_cost(conn: &mut AnyConnection) -> QueryResult<Option<i64>> {
 }
 
 /// Which account has this address, however it is spelt.
-pub fn holder(conn: &mut AnyConnection, key: &EmailKey) -> QueryResult<Option<UserId>> {
-    by_address(key, |email_key| {
+fn holder(conn: &mut AnyConnection, key: &EmailKey) -> QueryResult<Option<UserId>> {
+    let found = by_address(key, |email_key| {
         users::table.filter(users::email_key.eq(email_key)).select(users::id).first(conn).optional()
-    })
+    })?;
+    if found.is_some() {
+        return Ok(found);
+    }
+    // The few that are kept apart under keys of earlier versions, whose addresses may be this one all the same.
+    let apart = users::table.filter(users::email_key_version.eq(EARLIER_KEY)).select((users::id, users::email));
+    let apart: Vec<(UserId, String)> = apart.load(conn)?;
+    Ok(apart.into_iter().find(|(_, email)| EmailKey::of(email).current() == key.current()).map(|(id, _)| id))
 }
 
 /// At most `limit` accounts in the order in which they were made, from the one after `after` on.

@@ -209,7 +209,7 @@ impl Budget {
         }
         let waits = full.into_iter().map(|(full, count, until)| {
             let limit = keys.iter().find(|key| key.limit.key == full).map_or(0, |key| key.limit.limit);
-            // Guesses that nobody has looked at yet may turn out to be right, and leave room again.
+            // Guesses that have not been looked at yet may turn out to be right, and leave room again.
             let undecided = self.undecided.of(&full).max(before.get(&full).copied().unwrap_or(0));
             let decided = count.saturating_sub(undecided);
             // Rounded up: who waits as long as told is let in.

@@ -32,7 +32,7 @@ pub struct Limits {
 pub enum Target {
     /// An account's.
     Account(UserId),
-    /// One of nobody: the address, as it is compared.
+    /// Of no account: the address, as it is compared.
     Unknown(String),
 }
 
@@ -58,7 +58,7 @@ pub fn keys_of(target: &Target, address: Option<IpAddr>, limits: Limits) -> Vec<
     let totals = totals_of(target, address);
     let (kind, name) = named(target);
     let user_id = if let Target::Account(id) = target { Some(*id) } else { None };
-    // Where strangers are guessed at is nobody's to know.
+    // Addresses are kept at accounts that exist only, whose events have them as well.
     let ip_address = user_id.map(|_| address.map_or(NO_ADDRESS.to_owned(), shown));
     let pair = Limit { key: key(&[PAIR, kind, &name, &from]), limit: narrow, user_id, ip_address };
     let account = Limit { key: totals.account, limit: wide, user_id, ip_address: None };

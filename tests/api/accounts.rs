@@ -112,11 +112,17 @@ fn what_is_not_acceptable_is_named_field_by_field() {
 fn an_address_has_one_account_however_it_is_typed() {
     let app = TestApp::start(&Home::new());
     for (registered, others) in [
-        ("Ada@Example.com", &["ada@example.com", " ada@example.com ", "\tADA@EXAMPLE.COM\r\n", "\u{feff}ada@example.com\u{a0}"][..]),
+        (
+            "Ada@Example.com",
+            &["ada@example.com", " ada@example.com ", "\tADA@EXAMPLE.COM\r\n", "\u{feff}ada@example.com\u{a0}"][..],
+        ),
         ("grace@example.com", &["grace@example.com.", "grace@ｅｘａｍｐｌｅ．com", "grace@example\u{3002}com"]),
         ("zo\u{eb}@example.com", &["zoe\u{308}@example.com", "ZOE\u{308}@example.com", "ZO\u{cb}@EXAMPLE.COM"]),
         ("noe\u{308}l@example.com", &["no\u{eb}l@example.com", "NO\u{cb}L@example.com"]),
-        ("ada@bücher.example", &["ada@xn--bcher-kva.example", "ADA@XN--BCHER-KVA.example", "ada@BU\u{308}CHER.example"]),
+        (
+            "ada@bücher.example",
+            &["ada@xn--bcher-kva.example", "ADA@XN--BCHER-KVA.example", "ada@BU\u{308}CHER.example"],
+        ),
         ("bob@xn--bcher-kva.example", &["bob@bücher.example", "bob@Bücher.Example"]),
         ("\u{130}brahim@example.com", &["I\u{307}brahim@example.com", "i\u{307}brahim@example.com"]),
         ("ada@fa\u{df}.example", &["ada@xn--fa-hia.example", "ada@FA\u{1e9e}.example"]),
@@ -125,7 +131,8 @@ fn an_address_has_one_account_however_it_is_typed() {
         ("用户@例子.example", &["用户@xn--fsqu00a.example"]),
         ("दीपक@example.com", &["दीपक@EXAMPLE.com"]),
     ] {
-        let user = app.post("/v1/auth/register", &json!({ "email": registered, "password": PASSWORD })).expect(201).json();
+        let user =
+            app.post("/v1/auth/register", &json!({ "email": registered, "password": PASSWORD })).expect(201).json();
         assert_eq!(user["user"]["email"], registered, "shown as it was typed");
         for email in others.iter().chain(&[registered]) {
             let request = json!({ "email": email, "password": PASSWORD });
@@ -149,7 +156,18 @@ fn an_address_that_no_account_can_have_is_wrong_credentials_at_the_log_in() {
     app.sign_up(ADA);
     let long = format!("{}@example.com", "ü".repeat(20_000));
     let labels = format!("ada@{}", "xn--bcher-kva.".repeat(300));
-    for email in ["", " ", "@", "ada", "ada@", "ada@xn--zzzzzz--.example", "ada@\u{300}.example", "a\0@ü.example", &long, &labels] {
+    for email in [
+        "",
+        " ",
+        "@",
+        "ada",
+        "ada@",
+        "ada@xn--zzzzzz--.example",
+        "ada@\u{300}.example",
+        "a\0@ü.example",
+        &long,
+        &labels,
+    ] {
         let request = json!({ "email": email, "password": PASSWORD });
         app.post("/v1/auth/login", &request).expect_error(401, "invalid_credentials");
     }
@@ -181,7 +199,8 @@ fn the_address_and_what_stands_before_its_at_are_no_passwords() {
     let request = json!({ "email": email, "password": "lovelace.ada and more" });
     let pair = app.post("/v1/auth/register", &request).expect(201).pair();
     let change = json!({ "current_password": "lovelace.ada and more", "new_password": "lovelace.ADA" });
-    let answer = send(&app, Method::POST, "/v1/users/me/password", &pair, &change).expect_error(422, "validation_failed");
+    let answer =
+        send(&app, Method::POST, "/v1/users/me/password", &pair, &change).expect_error(422, "validation_failed");
     assert_eq!(fields(&answer), ["new_password"]);
 }
 
@@ -190,9 +209,8 @@ fn only_addresses_of_the_allowed_domains_register() {
     let home = Home::new();
     let allowed = config(&home).with("registration.allowed_domains", "Example.com, bücher.example");
     let app = TestApp::start_with(allowed, clock());
-    let register = |email: &str, password: &str| {
-        app.post("/v1/auth/register", &json!({ "email": email, "password": password }))
-    };
+    let register =
+        |email: &str, password: &str| app.post("/v1/auth/register", &json!({ "email": email, "password": password }));
     for email in [
         "ada@example.com",
         "bob@EXAMPLE.com",

@@ -62,7 +62,10 @@ fn an_operator_opens_a_locked_account_again() {
     assert!(run(&home, &["user", "unlock", "ADA@example.com"]).done().contains("are forgotten"));
     let shown = json(&home, &["user", "show", ADA]);
     assert_eq!(shown["locks"], json!([]));
-    assert_eq!((kinds(&shown["recent_events"])[0], &shown["recent_events"][0]["detail"]), ("account_unlocked", &json!("by_operator")));
+    assert_eq!(
+        (kinds(&shown["recent_events"])[0], &shown["recent_events"][0]["detail"]),
+        ("account_unlocked", &json!("by_operator"))
+    );
     assert_eq!(log_in(&server, ADA, PASSWORD).0, 200);
     assert_eq!(log_in(&server, BOB, PASSWORD).0, 429, "another account");
     let events = json(&home, &["user", "show", ADA])["recent_events"].clone();

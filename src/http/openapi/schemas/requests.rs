@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{name, object, text_or_null, whole};
-use crate::passwords::MAX_CHARACTERS;
 use crate::email::MAX_EMAIL;
+use crate::passwords::MAX_CHARACTERS;
 
 /// By name.
 pub(super) fn schemas() -> Map<String, Value> {
