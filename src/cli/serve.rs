@@ -15,6 +15,9 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    for note in &config.notes {
+        tracing::info!("{note}");
+    }
     actix_web::rt::System::new().block_on(async {
         // Before anything else, so that a signal during a slow start is heard.
         let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
