@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix_web::rt;
 use actix_web::web::{self, ServiceConfig};
 
+use crate::admin;
 use crate::clock::Clock;
 use crate::config::{Config, Database};
 use crate::guard::cross_site::Origins;
@@ -19,6 +20,7 @@ use crate::http::cookies::Cookies;
 use crate::http::{self, Api, Draining};
 use crate::janitor::Janitor;
 use crate::passwords::Hasher;
+use crate::sessions::administration::Administration;
 use crate::sessions::offenders::Offenders;
 use crate::sessions::revocations::Revocations;
 use crate::sessions::rotation::Policy;
@@ -124,8 +126,7 @@ impl Countersign {
         let mut first_start = FirstStart::default();
         // One that other nodes may be at work on changes when whoever runs them says so.
         if let Database::Sqlite(_) = config.database {
-            create_private_folder(&config.data_dir)?;
-            first_start.migrations = Store::prepare(&config.database)?;
+            first_start.migrations = Self::migrate(config)?;
         }
         let key_files = KeyFiles::below(&config.data_dir);
         let issuer = issuer(config, &key_files)?;
@@ -217,6 +218,36 @@ impl Countersign {
         // Called once a worker: what that worker has verified is its own.
         config.app_data(self.api.clone()).app_data(self.gate.clone()).app_data(Verified::default());
         http::mount(config, &self.allowed_origins);
+    }
+
+    /// Brings the database up to date, as `countersign migrate` does, and returns the names of the migrations that were
+    /// missing. [`Countersign::open`] does it for an embedded database; one that other nodes may be at work on changes when
+    /// whoever runs them says so.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Database`], or [`BuildError::KeyFile`] if the folder of an embedded database cannot be made.
+    pub fn migrate(config: &Config) -> Result<Vec<String>, BuildError> {
+        if let Database::Sqlite(_) = config.database {
+            create_private_folder(&config.data_dir)?;
+        }
+        Ok(Store::prepare(&config.database)?)
+    }
+
+    /// Accounts: found, made, changed and deleted.
+    pub fn users(&self) -> admin::Users {
+        admin::Users { users: self.api.users.clone(), felt: self.felt() }
+    }
+
+    /// Live sessions: listed and ended.
+    pub fn sessions(&self) -> admin::Sessions {
+        let sessions = Administration::new(self.api.store.clone(), self.api.clock.clone());
+        admin::Sessions { sessions, felt: self.felt() }
+    }
+
+    fn felt(&self) -> admin::Felt {
+        let (store, clock) = (self.api.store.clone(), self.api.clock.clone());
+        admin::Felt { revocations: self.gate.revocations.clone(), store, clock }
     }
 
     /// `iss` of the tokens issued here.

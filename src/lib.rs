@@ -20,6 +20,7 @@
 //! ```text
 //! F8 main.rs              hand over, exit code
 //!    cli/                 serve, migrate, check-config, user, session, keys, healthcheck, openapi
+//!    testing.rs           tokens for the tests of an application of one's own (feature `testing`)
 //! F7 app.rs               Countersign::open, App::build, App::run: keys, services, socket, drain
 //!    telemetry/           the log: form, filter, what is never recorded
 //! F6 http/mod.rs          the route table
@@ -39,7 +40,10 @@
 //! F5 guard/mod.rs         Principal, CurrentUser, Role: who may
 //!    guard/verified.rs    the access tokens that a worker has verified lately
 //!    guard/credentials.rs where the access token is looked for
+//!    guard/caller.rs      Caller: somebody, or a request without credentials
 //!    guard/cross_site.rs  whether another site may have sent a request
+//!    admin/mod.rs  admin/users.rs  admin/sessions.rs
+//!                         accounts and sessions in the hands of a program that uses this library
 //! F4 sessions/mod.rs      start, confirm, list, revoke
 //!    sessions/administration.rs
 //!                         anybody's sessions, listed and ended by an operator
@@ -93,6 +97,7 @@
 //!    network.rs           what counts as one place on the network
 //! ```
 
+pub mod admin;
 mod app;
 #[doc(hidden)]
 pub mod cli;
@@ -110,6 +115,8 @@ mod secret;
 mod sessions;
 mod store;
 mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tokens;
 mod users;
 
