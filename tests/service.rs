@@ -190,7 +190,7 @@ fn a_parameter_that_postgresql_does_not_know_is_refused_by_its_name() {
 #[test]
 fn a_dollar_that_cuts_a_value_short_is_told() {
     let home = Home::new();
-    home.write(".env", "COUNTERSIGN_DATABASE_URL=sqlite:data/a$b.db\nCOUNTERSIGN__TOKENS__CLIENT_ID=\"c$d\"\n");
+    home.write(".env", "COUNTERSIGN_DATABASE_URL=sqlite:data/a$b.db\nCOUNTERSIGN__TOKENS__CLIENT_ID=\"c${d}\"\n");
     let told = warnings(home.command(["check-config"], [("PORT", "0")]));
     for name in ["COUNTERSIGN_DATABASE_URL", "COUNTERSIGN__TOKENS__CLIENT_ID"] {
         assert_tells(&told, &[&format!("warning: .env: the $ in {name} "), "single quotes"]);
