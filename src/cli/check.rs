@@ -7,9 +7,9 @@ use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
 use serde_json::json;
 
 use super::{Failure, say, warn};
-use crate::config::{Config, Database, Mistake, Mistakes, RawConfig, Shown, Source};
-use crate::tokens::configured::{self, NoKeys};
-use crate::tokens::key_files::KeyFiles;
+use crate::app::way_out;
+use crate::config::{Config, KEYS, Mistake, Mistakes, RawConfig, Shown, Source};
+use crate::startup;
 
 /// Prints the configuration, or every mistake in it.
 pub fn run(raw: RawConfig, json: bool) -> Result<(), Failure> {
@@ -44,7 +44,7 @@ fn refuse(mistakes: Mistakes, json: bool) -> Result<(), Failure> {
     Err(Failure(format!("the configuration has {count} mistake{plural}, listed on standard output")))
 }
 
-/// What is refused although every value is right: the address to listen on, and keys.
+/// What is refused although every value is right: the address to listen on, the database, and keys.
 fn at_start(config: &Config, shown: &[Shown]) -> (Mistakes, Vec<String>) {
     let (mut mistakes, mut warnings) = (Vec::new(), Vec::new());
     let mut refuse = |key: &str, problem: String| {
@@ -59,8 +59,10 @@ fn at_start(config: &Config, shown: &[Shown]) -> (Mistakes, Vec<String>) {
         )),
         Listening::Impossible(key, problem) => refuse(key, problem),
     }
-    for (key, problem) in keys(config) {
-        refuse(key, problem);
+    // What is said of a secret begins with its name; everything else is about the folder that the database is in.
+    for problem in startup::check(config) {
+        let about = KEYS.iter().find(|key| key.short.iter().any(|short| problem.starts_with(short)));
+        refuse(about.map_or("database.url", |key| key.name), problem);
     }
     (Mistakes(mistakes), warnings)
 }
@@ -97,39 +99,10 @@ fn can_bind(address: SocketAddr) -> Listening {
         bind(&socket, &address)
     });
     let Err(error) = bound.map_err(std::io::Error::from) else { return Listening::Possible };
-    match error.kind() {
-        ErrorKind::AddrInUse => Listening::InUse(address),
-        ErrorKind::PermissionDenied => Listening::Impossible(
-            "server.port",
-            format!(
-                "{} may not be taken by this user: take one from 1024 up, or give the service CAP_NET_BIND_SERVICE",
-                address.port()
-            ),
-        ),
-        _ => Listening::Impossible(
-            "server.host",
-            format!("cannot listen on {address}: {error}; set HOST to an address of this machine"),
-        ),
-    }
-}
-
-/// What is wrong with keys: those that are configured, and the files of those that were made.
-fn keys(config: &Config) -> Vec<(&'static str, String)> {
-    let files = KeyFiles::below(&config.data_dir);
-    let is_shared = matches!(config.database, Database::Postgres(_));
-    let lacking = |setting| NoKeys::NotShared { setting, folder: files.folder().to_owned() }.to_string();
-    let told = |found: Result<bool, NoKeys>, setting: &'static str| match found {
-        Ok(false) if is_shared => Some(lacking(setting)),
-        Ok(_) => None,
-        Err(error) => Some(error.to_string()),
+    let key = match error.kind() {
+        ErrorKind::AddrInUse => return Listening::InUse(address),
+        ErrorKind::PermissionDenied => "server.port",
+        _ => "server.host",
     };
-    let refresh = configured::refresh_secrets(config, &files).map(|found| found.is_some());
-    let access = configured::access_keys(config, &files).map(|found| found.is_some());
-    [
-        ("tokens.refresh_secret", told(refresh, "REFRESH_TOKEN_SECRET")),
-        ("tokens.access_secret", told(access, "ACCESS_TOKEN_SECRET")),
-    ]
-    .into_iter()
-    .filter_map(|(key, problem)| Some((key, problem?)))
-    .collect()
+    Listening::Impossible(key, format!("cannot listen on {address}: {error}; {}", way_out(&error)))
 }

@@ -28,10 +28,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, Database, RawConfig};
+use crate::config::{Config, RawConfig};
 use crate::http::openapi;
-use crate::store::Store;
-use crate::tokens::key_files::create_private_folder;
+use crate::startup;
 
 /// A self-hosted token server.
 #[derive(Parser)]
@@ -62,7 +61,7 @@ enum Command {
     /// List and end sessions; a running server honours it within a second
     #[command(subcommand)]
     Session(sessions::Command),
-    /// Look at the keys that sign and verify tokens
+    /// Look at the keys that sign and verify tokens, and give up those that are lost
     #[command(subcommand)]
     Keys(keys::Command),
     /// Ask the running server whether it is ready
@@ -121,17 +120,14 @@ fn warn(line: std::fmt::Arguments<'_>) {
 }
 
 fn migrate(raw: RawConfig) -> Result<(), Failure> {
-    let (database, folder) = raw.resolve_database()?;
-    if matches!(database, Database::Sqlite(_)) {
-        let shown = folder.display();
-        create_private_folder(&folder)
-            .map_err(|error| Failure(format!("{error}: run this as a user who may write in {shown}")))?;
+    let done = startup::migrate(&raw.resolve_database()?)?;
+    if let Some(file) = &done.database {
+        say(format_args!("made a new database, {}", file.display()))?;
     }
-    let done = Store::prepare(&database).map_err(services::unopened)?;
-    if done.is_empty() {
+    if done.migrations.is_empty() {
         say(format_args!("the database is up to date"))?;
     }
-    for name in done {
+    for name in done.migrations {
         say(format_args!("migrated {name}"))?;
     }
     Ok(())

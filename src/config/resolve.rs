@@ -1,8 +1,9 @@
 //! From text to [`Config`]: section by section, and the rules about more than one value.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
+use super::keys::KEYS;
 use super::layer::Value;
 use super::mistake::{Mistakes, Source};
 use super::parse::{duration, lifetime, number, switch};
@@ -32,20 +33,22 @@ impl RawConfig {
         }
     }
 
-    /// Reads which database is meant, and where its keys are: all that is needed to bring it up to date.
+    /// Checks which database is meant, and where its keys are: all that is needed to bring it up to date. Everything else
+    /// is as by default, whatever is configured.
     ///
     /// # Errors
     ///
     /// Every mistake in that, in names that are no keys, and in files that could not be read.
-    pub(crate) fn resolve_database(self) -> Result<(Database, PathBuf), Mistakes> {
-        let mut reader = Reader::new(&self);
-        match database(&mut reader) {
-            Some(database) if reader.mistakes.is_empty() => {
-                let folder = database.data_dir(self.state_directory.as_deref());
-                Ok((database, folder))
+    pub(crate) fn resolve_database(mut self) -> Result<Config, Mistakes> {
+        let defaults = Self::default();
+        for key in KEYS.iter().filter(|key| !key.name.starts_with("database.")) {
+            if let Some(entry) = defaults.entry(key.name) {
+                self.set(key.name, entry.value.clone(), Source::Default);
             }
-            _ => Err(Mistakes(reader.mistakes)),
         }
+        // Never used, and demanded with PostgreSQL.
+        self.set("tokens.issuer", Value::text("http://localhost"), Source::Default);
+        self.resolve()
     }
 
     /// A default gives way where it contradicts a key that somebody set: they set one thing, and
@@ -110,9 +113,11 @@ fn config(reader: &mut Reader, raw: &RawConfig) -> Option<Config> {
     let metrics = reader.optional(METRICS, address::socket);
     let log = log_section(reader);
     let database = database?;
+    let data_dir = database.data_dir(raw.state_directory.as_deref());
     let mut config = Config {
         server: server?,
-        data_dir: database.data_dir(raw.state_directory.as_deref()),
+        makes_data_dir: data_dir == Path::new("data") || raw.state_directory.as_deref() == Some(data_dir.as_path()),
+        data_dir,
         database,
         tokens: tokens?,
         rotation: rotation?,
@@ -318,9 +323,10 @@ mod tests {
     #[test]
     fn for_the_database_alone_nothing_else_must_be_right() {
         let set = |keys: &[(&str, &str)]| keys.iter().fold(RawConfig::default(), |raw, (key, value)| raw.with(key, *value));
-        let (database, folder) = set(&[POSTGRES, ("tokens.access_secret", "short")]).resolve_database().unwrap();
-        assert!(matches!(database, Database::Postgres(_)));
-        assert_eq!(folder.as_os_str(), "data");
+        let wrong = [POSTGRES, ("tokens.access_secret", "short"), ("server.port", "many")];
+        let config = set(&wrong).resolve_database().unwrap();
+        assert!(matches!(config.database, Database::Postgres(_)));
+        assert_eq!(config.data_dir.as_os_str(), "data");
         for (wrong, named) in [
             (vec![("database.url", "mysql://db")], "database.url"),
             (vec![POSTGRES, ("database.pool_size", "1")], "database.pool_size"),
