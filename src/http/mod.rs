@@ -5,6 +5,7 @@ mod body;
 pub(crate) mod client;
 pub(crate) mod connection;
 pub(crate) mod cookies;
+mod credentials;
 mod docs;
 mod envelope;
 mod error;
@@ -27,7 +28,6 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use self::client::TrustedProxies;
 use self::cookies::Cookies;
-use crate::clock::Clock;
 use crate::guard::cross_site::Origins;
 use crate::janitor::Janitor;
 use crate::problem::{Code, Problem};
@@ -42,7 +42,6 @@ pub(crate) struct Api {
     pub(crate) sessions: Sessions,
     pub(crate) access: Arc<AccessTokens>,
     pub(crate) store: Store,
-    pub(crate) clock: Clock,
     pub(crate) cookies: Cookies,
     pub(crate) origins: Origins,
     pub(crate) proxies: TrustedProxies,

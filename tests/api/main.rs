@@ -12,6 +12,7 @@ mod harness;
 mod accounts;
 mod authorization;
 mod cookies;
+mod credentials;
 mod docs;
 mod events;
 mod framing;
