@@ -218,11 +218,10 @@ impl Countersign {
         };
         let api = Api {
             users,
-            sessions,
             access,
             store,
-            clock,
-            cookies: Cookies::new(config.cookies.clone()),
+            cookies: Cookies::new(config.cookies.clone(), sessions.clone()),
+            sessions,
             origins,
             proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
             registration: config.registration.enabled,

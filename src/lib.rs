@@ -27,6 +27,7 @@
 //!    http/envelope.rs     request id, security headers, error bodies, panics, the access line
 //!    http/error.rs        From<each service error> for Problem
 //!    http/tokens.rs       register, login, refresh, confirm, logout
+//!    http/credentials.rs  which of the tokens in a request count
 //!    http/account.rs      me, password, sessions
 //!    http/events.rs       what has happened to the account, by pages
 //!    http/machines.rs     jwks, live, ready
@@ -40,7 +41,7 @@
 //! F5 startup.rs          the database and the keys that belong to it, found or made; what would sign people out is refused
 //!    guard/mod.rs         Principal, CurrentUser, Role: who may
 //!    guard/verified.rs    the access tokens that a worker has verified lately
-//!    guard/credentials.rs where the access token is looked for
+//!    guard/credentials.rs where tokens are looked for: the header, the cookies
 //!    guard/caller.rs      Caller: somebody, or a request without credentials
 //!    guard/cross_site.rs  whether another site may have sent a request
 //!    admin/mod.rs  admin/users.rs  admin/sessions.rs
@@ -49,6 +50,7 @@
 //!    sessions/administration.rs
 //!                         anybody's sessions, listed and ended by an operator
 //!    sessions/refresh.rs  one refresh
+//!    sessions/inspect.rs  which of several refresh tokens counts
 //!    sessions/rotation.rs what a presented token means: a pure function
 //!    sessions/outcome.rs  what a refresh came to, and what is told of it
 //!    sessions/revocations.rs

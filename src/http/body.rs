@@ -46,6 +46,23 @@ impl Members {
         }
     }
 
+    /// A member that may be absent or null.
+    pub(crate) fn optional_bool(&mut self, name: &'static str) -> Result<Option<bool>, Problem> {
+        match self.0.remove(name) {
+            Some(Value::Bool(value)) => Ok(Some(value)),
+            Some(Value::Null) | None => Ok(None),
+            Some(_) => Err(bad_member(name, "must be true or false")),
+        }
+    }
+
+    /// A member where it is a text; whatever else it is goes unsaid.
+    pub(crate) fn text(&mut self, name: &str) -> Option<String> {
+        match self.0.remove(name) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Whether a member is there, be it null.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)

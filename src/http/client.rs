@@ -91,8 +91,8 @@ impl TrustedProxies {
     /// Whether the client spoke TLS, to us or to a trusted proxy.
     pub(crate) fn is_tls(&self, req: &HttpRequest) -> bool {
         let by_proxy = req.peer_addr().is_some_and(|peer| self.trusts(peer.ip().to_canonical()));
-        let proto = req.headers().get(FORWARDED_PROTO).and_then(|value| value.to_str().ok());
-        req.app_config().secure() || (by_proxy && proto.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https")))
+        let proto = req.headers().get(FORWARDED_PROTO).map(|value| value.as_bytes().trim_ascii());
+        req.app_config().secure() || (by_proxy && proto.is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")))
     }
 
     /// What a session remembers of its client.

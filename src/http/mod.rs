@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod connection;
 mod connections;
 pub(crate) mod cookies;
+mod credentials;
 mod docs;
 mod envelope;
 mod error;
@@ -28,7 +29,6 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use self::client::TrustedProxies;
 use self::cookies::Cookies;
-use crate::clock::Clock;
 use crate::guard::cross_site::Origins;
 use crate::janitor::Janitor;
 use crate::problem::{Code, Problem};
@@ -44,7 +44,6 @@ pub(crate) struct Api {
     pub(crate) sessions: Sessions,
     pub(crate) access: Arc<AccessTokens>,
     pub(crate) store: Store,
-    pub(crate) clock: Clock,
     pub(crate) cookies: Cookies,
     pub(crate) origins: Origins,
     pub(crate) proxies: TrustedProxies,

@@ -13,6 +13,7 @@ mod accounts;
 mod authorization;
 mod connections;
 mod cookies;
+mod credentials;
 mod docs;
 mod events;
 mod framing;

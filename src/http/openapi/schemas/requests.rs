@@ -17,6 +17,13 @@ pub(super) fn schemas() -> Map<String, Value> {
             "description": "Where this session's tokens are handed out, now and on every refresh.",
         });
         properties.insert("transport".into(), transport);
+        let remember = json!({
+            "type": ["boolean", "null"],
+            "default": true,
+            "description": "Whether the session outlives the browser: if not, its cookies have no `Max-Age`, and it ends \
+                            when it was not refreshed for `tokens.refresh_short_ttl`.",
+        });
+        properties.insert("remember".into(), remember);
         properties
     };
     let email = json!({
@@ -32,7 +39,7 @@ pub(super) fn schemas() -> Map<String, Value> {
     let register =
         members(&[("email", email), ("password", new_password()), ("name", name("What the user is called."))]);
     let login = members(&[("email", json!({ "type": "string" })), ("password", password())]);
-    let token = text_or_null("As it was handed out; it is not trimmed.");
+    let token = text_or_null("As it was handed out; it is not trimmed. An empty one is none.");
     let spelling = text_or_null("Another spelling of `refresh_token`; if both are there, they must be equal.");
     let tokens = members(&[("refresh_token", token), ("refreshToken", spelling)]);
     let passwords = json!({ "current_password": password(), "new_password": new_password() });
