@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::http::header::{HeaderName, USER_AGENT};
 use actix_web::{HttpMessage as _, HttpRequest};
-use ipnet::IpNet;
-
+use crate::network::TrustedNetworks;
 use crate::store::sessions::Device;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -21,17 +20,17 @@ struct Seen(Option<IpAddr>);
 /// The proxies in front of us; `server.trusted_proxies`. Clones share what has been said about others.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TrustedProxies {
-    networks: Vec<IpNet>,
+    networks: TrustedNetworks,
     warned: Arc<AtomicBool>,
 }
 
 impl TrustedProxies {
-    pub(crate) fn new(networks: Vec<IpNet>) -> Self {
+    pub(crate) fn new(networks: TrustedNetworks) -> Self {
         Self { networks, warned: Arc::default() }
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
-        self.networks.iter().any(|network| network.contains(&address))
+        self.networks.contain(address)
     }
 
     /// A proxy on this machine or its network that nobody told us of hides who its clients are, and they all share one

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use super::Draining;
 use super::connection::{Bounds, Paced};
+use super::wire::Wire;
 
 /// How long what a client still sends is read behind an answer that did not wait for it. Closed at once, the connection
 /// would be reset, and the answer could be lost with it (RFC 9112 section 9.6).
@@ -28,7 +29,7 @@ const FILES_OF_A_WORKER: usize = 8;
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// Starts answering on `listener`. Like `actix_web::HttpServer`, which is these parts put together, but with
-/// [`Paced`] between HTTP and the socket.
+/// [`Paced`] and [`Wire`] between HTTP and the socket.
 ///
 /// # Errors
 ///
@@ -63,14 +64,15 @@ pub(crate) fn start(
                 let stopping = stopping.clone();
                 async move { stopping.notified().await }
             })
-            .on_connect_ext(move |socket: &Paced, data: &mut actix_http::Extensions| {
-                data.insert(socket.turn().clone());
+            .on_connect_ext(move |wire: &Wire, data: &mut actix_http::Extensions| {
+                data.insert(wire.connection().turn().clone());
                 data.insert(draining.connected());
             })
             .h1(map_config(app, |()| AppConfig::default()));
         fn_service(move |socket: TcpStream| async move {
             let peer = socket.peer_addr().ok();
-            Ok((Paced::new(socket, bounds), peer))
+            let wire = Wire::new(Paced::new(socket, bounds), peer.map(|peer| peer.ip().to_canonical()));
+            Ok((wire, peer))
         })
         .and_then(http)
     };

@@ -11,7 +11,9 @@ mod harness;
 
 mod accounts;
 mod authorization;
+mod bodies;
 mod cookies;
+mod cross_origin;
 mod docs;
 mod events;
 mod framing;
