@@ -65,7 +65,8 @@ impl Origins {
     fn allows(&self, req: &HttpRequest) -> bool {
         let header = |name: &HeaderName| req.headers().get(name).map(|value| value.to_str().unwrap_or("null"));
         let origin = header(&ORIGIN);
-        let listed = origin.is_some_and(|origin| self.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)));
+        let listed =
+            origin.is_some_and(|origin| self.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)));
         match (header(&SEC_FETCH_SITE), origin) {
             (Some("same-origin" | "none"), _) | (None, None) => true,
             (Some(_), _) => listed,
@@ -75,7 +76,8 @@ impl Origins {
 
     /// Whether an origin is where the request was sent to. Behind a proxy that ends TLS the scheme cannot be told.
     fn is_this_host(&self, origin: &str, req: &HttpRequest) -> bool {
-        let Some(origin) = origin.split_once("://").and_then(|(scheme, authority)| Origin::new(scheme, authority)) else {
+        let Some(origin) = origin.split_once("://").and_then(|(scheme, authority)| Origin::new(scheme, authority))
+        else {
             return false;
         };
         if self.own.contains(&origin) {

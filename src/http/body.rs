@@ -59,7 +59,8 @@ impl Members {
     /// 422 `validation_failed`, naming each.
     pub(crate) fn only(&self, known: &[&str]) -> Result<(), Problem> {
         let unknown = self.0.keys().filter(|name| !known.contains(&name.as_str()));
-        let named: Vec<String> = unknown.take(MOST_NAMED).map(|name| name.chars().take(LONGEST_NAMED).collect()).collect();
+        let named: Vec<String> =
+            unknown.take(MOST_NAMED).map(|name| name.chars().take(LONGEST_NAMED).collect()).collect();
         if named.is_empty() { Ok(()) } else { Err(Problem::new(Code::ValidationFailed).unchangeable(named)) }
     }
 

@@ -120,7 +120,7 @@ fn bare_answer(bytes: &[u8]) -> Option<(&[u8], Problem)> {
         return None;
     }
     let problem = match status.parse().ok().and_then(|status| StatusCode::from_u16(status).ok())? {
-        StatusCode::BAD_REQUEST => Problem::new(Code::InvalidRequest).detail("This is not a well-formed HTTP/1.1 request."),
+        StatusCode::BAD_REQUEST => Problem::new(Code::InvalidRequest).detail("This is not a well-formed HTTP request."),
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Code::HeadersTooLarge.into(),
         _ => return None,
     };
@@ -148,7 +148,8 @@ fn refuse(problem: &Problem, bare: &[u8], peer: Option<IpAddr>) -> BytesMut {
         );
     });
     let mut answer = BytesMut::new();
-    let mut line = |parts: &[&[u8]]| parts.iter().chain([&&b"\r\n"[..]]).for_each(|part| answer.extend_from_slice(part));
+    let mut line =
+        |parts: &[&[u8]]| parts.iter().chain([&&b"\r\n"[..]]).for_each(|part| answer.extend_from_slice(part));
     line(&[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", status.canonical_reason().unwrap_or("Error").as_bytes()]);
     for (name, value) in response.headers() {
         line(&[name.as_str().as_bytes(), b": ", value.as_bytes()]);

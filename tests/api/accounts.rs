@@ -558,7 +558,8 @@ fn guards_work_in_the_handlers_of_another_application() {
 #[test]
 fn guards_in_another_application_know_the_host_by_all_its_names() {
     let home = Home::new();
-    let settings = config(&home).with("server.trusted_proxies", "127.0.0.1").with("server.public_urls", "https://x.example");
+    let settings =
+        config(&home).with("server.trusted_proxies", "127.0.0.1").with("server.public_urls", "https://x.example");
     let foreign = Foreign::start_with(settings);
     let app = TestApp::start(&home);
     app.sign_up(ADA);
@@ -609,14 +610,18 @@ fn an_id_in_a_path_is_taken_in_either_case_and_in_no_other_form() {
     let app = TestApp::start(&Home::new());
     let pair = app.sign_up(ADA);
     let end = |id: &str| send(&app, Method::DELETE, &format!("/v1/sessions/{id}"), &pair, &json!({}));
-    for change in [str::to_uppercase as fn(&str) -> String, str::to_lowercase, |id| format!("{}{}", id[..9].to_uppercase(), &id[9..])] {
+    for change in [str::to_uppercase as fn(&str) -> String, str::to_lowercase, |id| {
+        format!("{}{}", id[..9].to_uppercase(), &id[9..])
+    }] {
         let other = app.log_in(ADA);
         end(&change(&other.session_id)).expect(204);
         assert!(!app.works(&other.access));
     }
     let other = app.log_in(ADA);
     let id = other.session_id.as_str();
-    for form in [id.replace('-', ""), format!("%7B{id}%7D"), format!("urn:uuid:{id}"), format!("{id}%20"), id[..35].to_owned()] {
+    for form in
+        [id.replace('-', ""), format!("%7B{id}%7D"), format!("urn:uuid:{id}"), format!("{id}%20"), id[..35].to_owned()]
+    {
         end(&form).expect_error(404, "not_found");
     }
     assert!(app.works(&other.access));

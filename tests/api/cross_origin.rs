@@ -43,8 +43,9 @@ fn answers(app: &TestApp, home: &Home, origin: Option<&str>) -> Vec<(String, Ans
         ask("GET", "/v1/users/me", &plain),
         ask("GET", "/v1/users/me", &|request| request.bearer_auth("junk")),
         ask("POST", "/v1/auth/logout", &plain),
-        ask("PATCH", "/v1/users/me", &|request| {
-            request.header("Cookie", format!("accessToken={}", pair.access)).header("Origin", "https://evil.example")
+        ask("POST", "/v1/users/me/password", &|request| {
+            let wrong = json!({ "current_password": "wrong", "new_password": "another good one" });
+            request.bearer_auth(&pair.access).json(&wrong)
         }),
         ask("GET", "/nothing", &plain),
         ask("GET", "/v1/nothing", &plain),
@@ -82,7 +83,11 @@ fn a_page_of_an_allowed_origin_may_read_every_answer_and_no_other_page_any() {
         for (case, answer) in answers(&app, &home, origin) {
             seen.push(answer.status);
             let vary = answer.headers.get_all("vary").iter().map(|value| value.to_str().unwrap().to_lowercase());
-            assert!(vary.flat_map(|line| line.split(", ").map(str::to_owned).collect::<Vec<_>>()).any(|name| name == "origin"), "{case}");
+            assert!(
+                vary.flat_map(|line| line.split(", ").map(str::to_owned).collect::<Vec<_>>())
+                    .any(|name| name == "origin"),
+                "{case}"
+            );
             if origin == Some(FRIEND) {
                 assert_eq!(answer.header("access-control-allow-origin"), Some(FRIEND), "{case}");
                 assert_eq!(answer.header("access-control-allow-credentials"), Some("true"), "{case}");
@@ -135,7 +140,10 @@ fn a_page_of_an_allowed_origin_may_send_any_header() {
             assert_eq!(answer.header("access-control-allow-origin"), Some(FRIEND), "{path} {headers}");
             assert!(answer.header("access-control-allow-methods").unwrap().contains("POST"), "{path} {headers}");
             let foreign = preflight("https://evil.example", path, Some(headers));
-            assert!(!foreign.headers.keys().any(|name| name.as_str().starts_with("access-control-")), "{path} {headers}");
+            assert!(
+                !foreign.headers.keys().any(|name| name.as_str().starts_with("access-control-")),
+                "{path} {headers}"
+            );
         }
     }
     let answer = preflight(FRIEND, "/v1/auth/login", None);

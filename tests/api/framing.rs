@@ -106,7 +106,8 @@ fn a_request_of_http_1_0_without_a_length_has_no_body() {
     let bearer = |access: &str| format!("Authorization: Bearer {access}\r\n");
     for more in ["", "Host: x\r\n", "Host: x\r\nConnection: close\r\n", "Content-Type: application/json\r\n"] {
         let pair = if more.is_empty() { app.sign_up(ADA) } else { app.log_in(ADA) };
-        let ask = |line: &str, fields: &str| exchange(&app, format!("{line} HTTP/1.0\r\n{more}{fields}\r\n").as_bytes());
+        let ask =
+            |line: &str, fields: &str| exchange(&app, format!("{line} HTTP/1.0\r\n{more}{fields}\r\n").as_bytes());
         let cookie = format!("Cookie: refreshToken={}\r\n", pair.refresh);
         let refreshed = ask("POST /v1/auth/refresh", &cookie);
         assert_eq!(statuses(&refreshed.replace("HTTP/1.0 ", "HTTP/1.1 ")), ["200"], "{refreshed}");
@@ -124,7 +125,10 @@ fn a_request_of_http_1_0_without_a_length_has_no_body() {
             let answer = ask(line, &own);
             assert_eq!(statuses(&answer.replace("HTTP/1.0 ", "HTTP/1.1 ")), [status], "{line} {more:?}: {answer}");
             if status == "400" {
-                assert!(answer.contains("\"code\":\"invalid_request\",\"errors\":[{\"field\""), "{line} {more:?}: {answer}");
+                assert!(
+                    answer.contains("\"code\":\"invalid_request\",\"errors\":[{\"field\""),
+                    "{line} {more:?}: {answer}"
+                );
             }
         }
         assert!(!app.works(&pair.access), "{more:?}");
@@ -263,6 +267,34 @@ fn a_head_that_is_too_large_is_a_431() {
     let answer = ask("/health/live", &field(1024 * 1024));
     assert!(["", "431"].contains(&statuses(&answer).first().copied().unwrap_or_default()), "{answer}");
     Answer::to(app.get("/health/live")).expect(200);
+}
+
+/// What else a site and its neighbours keep in a browser is nothing that its owner could clear to get out.
+#[test]
+fn a_full_cookie_jar_keeps_nobody_in_or_out() {
+    let app = TestApp::start(&Home::new());
+    let pair = app.sign_up(ADA);
+    for others in [vec![9 * 1024], vec![15 * 1024], vec![15 * 1024, 15 * 1024, 10 * 1024]] {
+        let pair = app.refresh(&app.log_in(ADA).refresh).expect(200).pair();
+        let jars: String = others.iter().map(|bytes| format!("Cookie: n={}\r\n", "x".repeat(*bytes))).collect();
+        let own =
+            format!("Cookie: m={}; accessToken={}; refreshToken={}\r\n", "y".repeat(100), pair.access, pair.refresh);
+        let ask = |line: &str| {
+            let head =
+                format!("{line} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n{jars}{own}\r\n");
+            exchange(&app, head.as_bytes())
+        };
+        for (line, status) in [
+            ("GET /v1/users/me", "200"),
+            ("POST /v1/auth/refresh/confirm", "204"),
+            ("POST /v1/auth/refresh", "200"),
+            ("POST /v1/auth/logout", "204"),
+        ] {
+            assert_eq!(statuses(&ask(line)), [status], "{line} {others:?}");
+        }
+        assert!(!app.works(&pair.access), "{others:?}");
+    }
+    assert!(app.works(&pair.access));
 }
 
 /// HTT-04. On the wire: no byte of a body follows, also where the answer is an error.

@@ -118,6 +118,10 @@ fn only_a_trusted_proxy_is_believed_about_tls() {
         ("10.0.0.0/8", "https", None),
         ("127.0.0.1", "http", None),
         ("127.0.0.1", "https", Some("max-age=31536000")),
+        ("127.0.0.1", "HTTPS, http", Some("max-age=31536000")),
+        ("127.0.0.1", "http, https", None),
+        ("127.0.0.1", "https, \u{eb}", Some("max-age=31536000")),
+        ("127.0.0.1", "\u{eb}", None),
     ] {
         let home = Home::new();
         let settings = config(&home);

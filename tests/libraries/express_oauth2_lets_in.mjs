@@ -14,7 +14,8 @@ const check = auth({
 });
 
 const api = createServer((request, response) => {
-  Object.assign(request, { protocol: "http", originalUrl: request.url, query: {}, is: () => false });
+  const get = (name) => request.headers[name.toLowerCase()];
+  Object.assign(request, { protocol: "http", originalUrl: request.url, query: {}, is: () => false, get });
   check(request, response, (error) => {
     response.statusCode = error ? error.status : 200;
     response.end(error ? String(error) : JSON.stringify(request.auth.payload));

@@ -43,14 +43,14 @@ pub(super) fn schemas() -> Map<String, Value> {
     [
         ("RegisterRequest", object("Somebody new.", &required, sign_in(register).into())),
         ("LoginRequest", object("Somebody known.", &required, sign_in(login).into())),
-        ("RefreshTokenRequest", object("A refresh token, unless it comes by cookie.", &[], tokens.into())),
+        ("RefreshTokenRequest", or_null(object("A refresh token, unless it comes by cookie.", &[], tokens.into()))),
         (
             "ChangeUserRequest",
-            closed(object(
+            or_null(closed(object(
                 "What is absent stays as it is.",
                 &[],
                 json!({ "name": name("What the user is called; null takes it away.") }),
-            )),
+            ))),
         ),
         ("ChangePasswordRequest", whole("The password and the next one.", passwords)),
         ("DeleteUserRequest", whole("The password, once more.", json!({ "password": password() }))),
@@ -58,6 +58,14 @@ pub(super) fn schemas() -> Map<String, Value> {
     .map(|(name, schema)| (name.to_owned(), schema))
     .into_iter()
     .collect()
+}
+
+/// An object that may be left out, which null does too.
+fn or_null(mut object: Value) -> Value {
+    if let Some(members) = object.as_object_mut() {
+        members.insert("type".into(), json!(["object", "null"]));
+    }
+    object
 }
 
 /// An object without any other member.
