@@ -12,6 +12,7 @@ mod harness;
 mod accounts;
 mod authorization;
 mod bodies;
+mod connections;
 mod cookies;
 mod cross_origin;
 mod docs;

@@ -25,7 +25,9 @@ const SUITES: [Suite; 8] = [
         name: "api",
         target: "api",
         includes: |name| {
-            !within(name, &["bodies", "cross_origin", "docs", "framing", "headers", "jwt_attacks", "patience"])
+            let same =
+                ["bodies", "connections", "cross_origin", "docs", "framing", "headers", "jwt_attacks", "patience"];
+            !within(name, &same)
         },
     },
     Suite { name: "rotation", target: "rotation", includes: |_| true },
