@@ -274,12 +274,12 @@ impl Countersign {
 
     /// Live sessions: listed and ended.
     pub fn sessions(&self) -> admin::Sessions {
-        let sessions = Administration::new(self.api.store.clone(), self.api.clock.clone());
+        let sessions = Administration::new(self.api.store.clone(), self.gate.clock.clone());
         admin::Sessions { sessions, felt: self.felt() }
     }
 
     fn felt(&self) -> admin::Felt {
-        let (store, clock) = (self.api.store.clone(), self.api.clock.clone());
+        let (store, clock) = (self.api.store.clone(), self.gate.clock.clone());
         admin::Felt { revocations: self.gate.revocations.clone(), store, clock }
     }
 
