@@ -8,8 +8,9 @@ use super::services::{Services, no_account, refused, unanswered, wait_for};
 use super::{Failure, password, say};
 use crate::config::Config;
 use crate::store::users::AccountRow;
-use crate::users::administration::{Portrait, Search};
+use crate::users::administration::Portrait;
 use crate::users::budget::Lock;
+use crate::users::search::Search;
 use crate::users::{Registration, UserError};
 
 /// Events that `show` shows.

@@ -130,11 +130,6 @@ pub fn find_by_email(conn: &mut AnyConnection, key: &EmailKey) -> QueryResult<Op
     })
 }
 
-/// The account with this id.
-pub fn find_by_id(conn: &mut AnyConnection, id: UserId) -> QueryResult<Option<AccountRow>> {
-    users::table.filter(users::id.eq(id)).select((USER_COLUMNS, users::last_login_at)).first(conn).optional()
-}
-
 /// The highest cost of a stored bcrypt hash. Looks at every account.
 pub fn highest_cost(conn: &mut AnyConnection) -> QueryResult<Option<i64>> {
     match conn {
@@ -163,6 +158,11 @@ fn holder(conn: &mut AnyConnection, key: &EmailKey) -> QueryResult<Option<UserId
     let apart = users::table.filter(users::email_key_version.eq(EARLIER_KEY)).select((users::id, users::email));
     let apart: Vec<(UserId, String)> = apart.load(conn)?;
     Ok(apart.into_iter().find(|(_, email)| EmailKey::of(email).current() == key.current()).map(|(id, _)| id))
+}
+
+/// The account with this id.
+pub fn find_by_id(conn: &mut AnyConnection, id: UserId) -> QueryResult<Option<AccountRow>> {
+    users::table.filter(users::id.eq(id)).select((USER_COLUMNS, users::last_login_at)).first(conn).optional()
 }
 
 /// At most `limit` accounts in the order in which they were made, from the one after `after` on.

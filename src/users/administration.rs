@@ -41,35 +41,6 @@ pub struct Portrait {
     pub events: Vec<EventRow>,
 }
 
-/// What accounts are searched for.
-pub struct Search {
-    text: String,
-    domain: Option<String>,
-}
-
-impl Search {
-    /// Anything that contains this text, without case.
-    pub fn of(text: &str) -> Self {
-        let text = email::trim(text);
-        // An address may be kept in another spelling than it is searched for in.
-        let domain = text.rsplit_once('@').map_or(text, |(_, domain)| domain);
-        Self { text: email::fold(text), domain: email::domain(domain).filter(|_| !domain.is_ascii()) }
-    }
-
-    /// Whether the account's address, name or id contains it.
-    pub fn finds(&self, account: &AccountRow) -> bool {
-        let user = &account.user;
-        let name = user.name.as_deref().unwrap_or_default();
-        let (email, key, id) = (email::fold(&user.email), EmailKey::of(&user.email), user.id.to_string());
-        let contains = |text: &str| text.contains(&self.text);
-        let of_domain = self.domain.as_ref().is_some_and(|domain| match self.text.rsplit_once('@') {
-            Some((local, _)) => key.current().contains(&format!("{local}@{domain}")),
-            None => key.current().contains(domain.as_str()),
-        });
-        contains(&email) || contains(key.current()) || contains(&email::fold(name)) || contains(&id) || of_domain
-    }
-}
-
 impl Users {
     /// The account with this address, however it is spelt, or this id.
     ///
@@ -79,6 +50,15 @@ impl Users {
     pub async fn find(&self, name: &str) -> Result<Option<AccountRow>, StoreError> {
         let name = Name::of(name);
         self.store.read(move |conn| name.find(conn)).await
+    }
+
+    /// The account with this id.
+    ///
+    /// # Errors
+    ///
+    /// If the database gave no answer.
+    pub async fn find_by_id(&self, id: UserId) -> Result<Option<AccountRow>, StoreError> {
+        self.store.read(move |conn| users::find_by_id(conn, id)).await
     }
 
     /// The same with its live sessions counted, what keeps guesses from it, and at most `events` of its events.

@@ -6,6 +6,7 @@ mod allowance;
 mod authentication;
 pub mod budget;
 mod guess_keys;
+pub mod search;
 mod undecided;
 
 use std::net::IpAddr;

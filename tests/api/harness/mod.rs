@@ -58,6 +58,7 @@ impl Home {
     /// The database, ready for a server.
     pub fn database(&self) -> &Arc<TestDatabase> {
         self.database.get_or_init(|| {
+            std::fs::create_dir(self.path().join("data")).unwrap();
             let database = TestDatabase::new(self.path().join("data/countersign.db"));
             database.migrate();
             Arc::new(database)
