@@ -121,7 +121,8 @@ fn warn(line: std::fmt::Arguments<'_>) {
 }
 
 fn migrate(raw: RawConfig) -> Result<(), Failure> {
-    let done = startup::migrate(&raw.resolve_database()?)?;
+    let config = raw.resolve_database()?;
+    let done = startup::migrate(&config)?;
     if let Some(file) = &done.database {
         say(format_args!("made a new database, {}", file.display()))?;
     }
