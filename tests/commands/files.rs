@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -263,19 +263,24 @@ mod embedded {
             ("a folder that is not to be written", &[("closed", 0o555)], "sqlite:closed/a.db", &["closed"]),
             ("a folder that is not to be entered", &[("data", 0o600)], "sqlite:data/countersign.db", &["data"]),
             (
-                "a database that is not to be read",
-                &[("data", 0o755), ("data/keys", 0o755), ("data/countersign.db", 0o000)],
-                "sqlite:data/countersign.db",
-                &["countersign.db"],
-            ),
-            (
                 "keys that are not to be seen",
                 &[("data", 0o755), ("data/keys", 0o000)],
                 "sqlite:data/countersign.db",
                 &["data/keys"],
             ),
+            (
+                "a database that is not to be read",
+                &[("data", 0o755), ("data/keys", 0o755), ("data/countersign.db", 0o000)],
+                "sqlite:data/countersign.db",
+                &["countersign.db"],
+            ),
         ];
         for (what, modes, url, parts) in cases {
+            if stranger && what == "a database that is not to be read" {
+                for path in fs::read_dir(home.path("data/keys")).unwrap().map(|entry| entry.unwrap().path()) {
+                    chown(path, Some(65_534), None).unwrap();
+                }
+            }
             for (path, bits) in modes {
                 mode(&home.path(path), *bits);
             }

@@ -97,6 +97,16 @@ mod embedded {
                 ["refresh", "HS256", "active", refresh],
             ]
         );
+        // And the secret that a third one is made of stands beside them.
+        let secret = [("COUNTERSIGN__TOKENS__ALGORITHM", "HS256")];
+        let server = home.serve(&secret);
+        let (status, body) = get(&server, "/v1/users/me", text(&pair, "access_token"));
+        assert_eq!(status, 200, "{body}");
+        server.stop();
+        assert_eq!(
+            entries(&home, &secret).iter().map(|entry| summary(entry)[1..3].join(" ")).collect::<Vec<_>>(),
+            ["HS256 active", "ES256 verify_only", "EdDSA verify_only", "HS256 active"]
+        );
         let told = list(&home, &other, &[]) + &list(&home, &other, &["--json"]);
         assert!(told.contains("verifies only"), "{told}");
         for file in fs::read_dir(home.path("data/keys")).unwrap().map(|entry| entry.unwrap().path()) {
