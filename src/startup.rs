@@ -168,7 +168,9 @@ pub fn begin(config: &Config, clock: &Clock) -> Result<Started, StartError> {
     if let Database::Sqlite(path) = &config.database {
         files.remember_issuer(&ours.issuers.current)?;
         // Last: where a name is here, its database knows that it was used.
-        files.keep_databases(&still_there(config, &known, path))?;
+        if checked {
+            files.keep_databases(&still_there(config, &known, path))?;
+        }
     }
     Ok(Started { store, refresh, access, ours, checked, made })
 }
@@ -364,16 +366,14 @@ pub fn check(config: &Config) -> Vec<String> {
                 told(gone.to_string());
             }
         }
-        Database::Postgres(_) => {
-            if let Err(error @ OpenError::Newer { .. }) = Store::look(&config.database) {
-                told(error.to_string());
-            }
-        }
+        Database::Postgres(_) => {}
     }
-    if let Ok(missing) = missing(config)
-        && !missing.is_empty()
-    {
-        told(MissingKeys { keys: missing, folder: absolute(files.folder()) }.to_string());
+    match missing(config) {
+        Ok(keys) if keys.is_empty() => {}
+        Ok(keys) => told(MissingKeys { keys, folder: absolute(files.folder()) }.to_string()),
+        Err(StartError::Database(error @ OpenError::Newer { .. })) => told(error.to_string()),
+        // Told already, or a server that is away, which a start would wait for.
+        Err(_) => {}
     }
     found
 }
