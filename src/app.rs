@@ -1,6 +1,7 @@
 //! The application, built from a configuration: services, then a bound socket, then a run until told to stop.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -72,13 +73,31 @@ pub enum BuildError {
     #[error("the system has no threads to give: {0}")]
     Threads(std::io::Error),
     /// The address is taken or not ours.
-    #[error("cannot listen on {address}: {source}; set HOST or PORT to another")]
+    #[error("cannot listen on {address}: {source}; {}", way_out(.source))]
     Bind {
         /// Where.
         address: String,
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// What to do about an address that cannot be listened on.
+fn way_out(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::PermissionDenied => {
+            "ports below 1024 take a privilege: give the process CAP_NET_BIND_SERVICE (AmbientCapabilities= in a systemd \
+             unit, or `setcap cap_net_bind_service=+ep` on the program), or set PORT to 1024 or above, behind a proxy"
+        }
+        ErrorKind::AddrInUse => {
+            "another program listens there, perhaps a second Countersign (`ss -ltnp` says which): stop it, or set HOST or \
+             PORT to another"
+        }
+        ErrorKind::AddrNotAvailable => {
+            "no interface of this machine has that address: set HOST to one that it has, or to 0.0.0.0 or [::] for all"
+        }
+        _ => "set HOST to an address of this machine, or a name of one, and PORT to a free port",
+    }
 }
 
 impl From<StartError> for BuildError {
@@ -283,7 +302,8 @@ impl App {
         let (listener, address) =
             bound.map_err(|source| BuildError::Bind { address: config.server.authority(), source })?;
         let countersign = Countersign::open_with_clock(config, clock)?;
-        Ok(Self { countersign, listener, address, bounds: Bounds::default() })
+        let bounds = Bounds { keep_alive: config.server.keep_alive, ..Bounds::default() };
+        Ok(Self { countersign, listener, address, bounds })
     }
 
     /// The same, less patient with its clients: for tests.
@@ -315,7 +335,10 @@ impl App {
             countersign.configure(config);
             http::mount_default(config);
         };
-        let server = http::server::start(self.listener, self.bounds, self.countersign.draining.clone(), routes)?;
+        let proxies = self.countersign.api.proxies.clone();
+        let is_proxy = Box::new(move |peer| proxies.trusts(peer));
+        let draining = self.countersign.draining.clone();
+        let server = http::server::start(self.listener, self.bounds, is_proxy, draining, routes)?;
         let (handle, draining) = (server.handle(), self.countersign.draining.clone());
         rt::spawn(async move {
             shutdown.await;

@@ -34,8 +34,8 @@
 //!    http/docs.rs         the page that shows it
 //!    http/head.rs  http/body.rs  http/client.rs  http/cookies.rs
 //!                         bounds of the head; JSON members; the client's address; the two cookies
-//!    http/server.rs  http/connection.rs
-//!                         the socket; how long and how much one client may keep us busy
+//!    http/server.rs  http/connections.rs  http/connection.rs
+//!                         the socket; which connections make way; how long and how much one may keep us busy
 //! F5 startup.rs          the database and the keys that belong to it, found or made; what would sign people out is refused
 //!    guard/mod.rs         Principal, CurrentUser, Role: who may
 //!    guard/verified.rs    the access tokens that a worker has verified lately
@@ -57,6 +57,7 @@
 //!    users/administration.rs
 //!                         accounts in the hands of an operator
 //!    users/budget.rs      how many guesses at a password anybody has
+//!    users/allowance.rs   how many passwords one address may have hashed
 //!    janitor.rs           removes what is over, a little at a time
 //!    signing_keys.rs      the list of keys that have signed: which must still be there
 //! F3 store/mod.rs         Store: read, write

@@ -4,6 +4,7 @@ pub(crate) mod account;
 mod body;
 pub(crate) mod client;
 pub(crate) mod connection;
+mod connections;
 pub(crate) mod cookies;
 mod docs;
 mod envelope;
