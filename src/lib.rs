@@ -36,7 +36,7 @@
 //!                         bounds of the head; JSON members; the client's address; the two cookies
 //!    http/server.rs  http/connections.rs  http/connection.rs
 //!                         the socket; which connections make way; how long and how much one may keep us busy
-//! F5 startup.rs          the database and the keys that belong to it, found or made; what would sign people out is refused
+//! F5 startup/             the database and the keys that belong to it, found or made; what would sign people out is refused
 //!    guard/mod.rs         Principal, CurrentUser, Role: who may
 //!    guard/verified.rs    the access tokens that a worker has verified lately
 //!    guard/credentials.rs where the access token is looked for
