@@ -86,11 +86,13 @@
 //!    tokens/keys.rs  tokens/key_files.rs  tokens/configured.rs  tokens/inventory.rs
 //!                         the key ring; keys that the first start makes; which are used; what may be told of them
 //!    passwords/mod.rs     what is acceptable, hashing on threads of its own
-//!    passwords/queue.rs   the queue before those threads
+//!    passwords/queue.rs  passwords/rounds.rs
+//!                         the queue before those threads; bcrypt that gives way to what is urgent
 //! F1 config/              every key, its source, its bounds: RawConfig -> Config
 //!    events.rs            security events
 //! F0 problem.rs           the table from code to status, and the error body
 //!    ids.rs  secret.rs  clock.rs
+//!    urgent.rs            what work that takes long gives way to
 //!    network.rs           what counts as one place on the network
 //! ```
 
@@ -112,6 +114,7 @@ mod sessions;
 mod store;
 mod telemetry;
 mod tokens;
+mod urgent;
 mod users;
 
 pub use app::{App, BuildError, Countersign, FirstStart};

@@ -102,7 +102,8 @@ fn connections_that_the_system_has_no_files_for_are_served_and_idle_ones_make_wa
             stream
         })
         .collect();
-    let gone = crowd.iter_mut().take(120).filter(|stream| matches!(stream.read(&mut [0; 16]), Ok(0) | Err(_))).count();
+    let closed = |stream: &mut TcpStream| matches!(stream.read(&mut [0; 16]), Ok(0) | Err(_));
+    let gone = crowd.iter_mut().take(120).map(closed).filter(|closed| *closed).count();
     assert_eq!(gone, 120, "idle ones have made way");
     assert_eq!(register(&mut Connection::open(server.address).unwrap(), "ada"), 201, "the database finds its files");
     let worked = work(&server);
@@ -152,6 +153,19 @@ fn kept_connections_and_slow_readers_hold_little_memory_each() {
         assert!(each < 30_000, "{what} hold {each} bytes each");
         assert_eq!(Connection::open(server.address).unwrap().send("GET", "/health/live", &[], "").unwrap().status, 200);
     }
+}
+
+#[test]
+fn an_idle_connection_is_closed_when_the_configuration_says() {
+    let home = Home::new();
+    let server = home.serve(&[("COUNTERSIGN__SERVER__KEEP_ALIVE", "1s")]);
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    // Less than the default.
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(GET.as_bytes()).unwrap();
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).expect("closed");
+    assert!(said.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&said));
 }
 
 /// Passwords are hashed on threads of their own, one a core, that give way to everything else.

@@ -35,6 +35,7 @@ use crate::problem::{Code, Problem};
 use crate::sessions::Sessions;
 use crate::store::Store;
 use crate::tokens::access::AccessTokens;
+use crate::urgent::Urgent;
 use crate::users::Users;
 
 /// Everything a handler composes its answer from.
@@ -49,6 +50,8 @@ pub(crate) struct Api {
     pub(crate) proxies: TrustedProxies,
     pub(crate) registration: bool,
     pub(crate) draining: Draining,
+    /// What the hashing of passwords gives way to.
+    pub(crate) urgent: Urgent,
     /// At work for as long as there is somebody to answer.
     pub(crate) _janitor: Janitor,
 }

@@ -70,6 +70,7 @@ pub(crate) async fn login(api: web::Data<Api>, req: HttpRequest, mut body: Membe
 }
 
 pub(crate) async fn refresh(api: web::Data<Api>, req: HttpRequest, mut body: Members) -> Result<HttpResponse, Problem> {
+    let _under_way = api.urgent.begin();
     let (token, by_cookie) = presented_refresh_token(&api, &req, &mut body)?.ok_or_else(|| {
         Problem::new(Code::InvalidRequest).detail("The member refresh_token is missing.").errors(vec![FieldError {
             field: "refresh_token",
@@ -102,6 +103,7 @@ pub(crate) async fn refresh(api: web::Data<Api>, req: HttpRequest, mut body: Mem
 }
 
 pub(crate) async fn confirm(caller: Principal, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    let _under_way = api.urgent.begin();
     api.sessions.confirm(caller.bearer()).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -79,7 +79,7 @@ fn cores() -> usize {
 
 /// PWD-07.
 #[test]
-fn past_the_bound_a_log_in_is_503_at_once_and_refreshes_and_guarded_requests_go_on() {
+fn past_the_bound_a_log_in_is_503_and_refreshes_and_guarded_requests_go_on() {
     let home = Home::new();
     let app = slow(&home);
     let mut pair = app.sign_up(ADA);
