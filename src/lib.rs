@@ -36,7 +36,8 @@
 //!                         bounds of the head; JSON members; the client's address; the two cookies
 //!    http/server.rs  http/connections.rs  http/connection.rs
 //!                         the socket; which connections make way; how long and how much one may keep us busy
-//! F5 guard/mod.rs         Principal, CurrentUser, Role: who may
+//! F5 startup.rs          the database and the keys that belong to it, found or made; what would sign people out is refused
+//!    guard/mod.rs         Principal, CurrentUser, Role: who may
 //!    guard/verified.rs    the access tokens that a worker has verified lately
 //!    guard/credentials.rs where the access token is looked for
 //!    guard/cross_site.rs  whether another site may have sent a request
@@ -58,6 +59,7 @@
 //!    users/budget.rs      how many guesses at a password anybody has
 //!    users/allowance.rs   how many passwords one address may have hashed
 //!    janitor.rs           removes what is over, a little at a time
+//!    signing_keys.rs      the list of keys that have signed: which must still be there
 //! F3 store/mod.rs         Store: read, write
 //!    store/writer.rs  store/batch.rs
 //!                         the queue of writes; how those that arrive together are committed together
@@ -65,7 +67,9 @@
 //!                         a connection to either database; its transactions, and its loss; many, shared
 //!    store/sqlite.rs  store/postgres.rs  store/migrations.rs
 //!                         how each database is reached; how it comes to have the schema
-//!    store/sessions/mod.rs  store/users.rs  store/events.rs  store/attempts.rs
+//!    store/opening.rs  store/database_file.rs
+//!                         how it is found and made; what else may be at its path
+//!    store/sessions/mod.rs  store/users.rs  store/events.rs  store/attempts.rs  store/signing_keys.rs
 //!                         every query
 //!    store/sessions/advance.rs
 //!                         the rotation: one conditional statement for one, or for many
@@ -93,6 +97,7 @@
 //! F0 problem.rs           the table from code to status, and the error body
 //!    ids.rs  secret.rs  clock.rs
 //!    urgent.rs            what work that takes long gives way to
+//!    files.rs             private files and folders, and what is said when the system refuses
 //!    network.rs           what counts as one place on the network
 //! ```
 
@@ -102,6 +107,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod events;
+mod files;
 pub mod guard;
 mod http;
 mod ids;
@@ -111,6 +117,8 @@ mod passwords;
 pub mod problem;
 mod secret;
 mod sessions;
+mod signing_keys;
+mod startup;
 mod store;
 mod telemetry;
 mod tokens;

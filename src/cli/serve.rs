@@ -71,12 +71,18 @@ fn announce(app: &App, config: &Config) {
     if !io::stderr().is_terminal() {
         let issuer = app.countersign().issuer();
         tracing::info!(%url, %data, issuer, api = description, "try" = attempt, "listening on {url}");
+        if let Some(file) = &first_start.database {
+            tracing::info!(file = %file.display(), "a new database was made, with mode 0600");
+        }
         if let Some(keys) = &first_start.keys {
             tracing::info!(folder = %keys.display(), "signing keys were made, with mode 0600");
         }
         return;
     }
     let mut text = format!("\n  Countersign listens on {url}\n");
+    if let Some(file) = &first_start.database {
+        text += &format!("  Made      a new database, {} (0600)\n", file.display());
+    }
     if let Some(keys) = &first_start.keys {
         text += &format!("  Made      signing keys in {} (0600; back them up with the database)\n", keys.display());
     }

@@ -33,6 +33,7 @@ use crate::guard::cross_site::Origins;
 use crate::janitor::Janitor;
 use crate::problem::{Code, Problem};
 use crate::sessions::Sessions;
+use crate::signing_keys::Recorder;
 use crate::store::Store;
 use crate::tokens::access::AccessTokens;
 use crate::urgent::Urgent;
@@ -54,6 +55,8 @@ pub(crate) struct Api {
     pub(crate) urgent: Urgent,
     /// At work for as long as there is somebody to answer.
     pub(crate) _janitor: Janitor,
+    /// The same.
+    pub(crate) _recorder: Recorder,
 }
 
 /// Whether a shutdown is under way: then each answer is the last on its connection, and says so. Clones share it.
