@@ -1,13 +1,13 @@
 //! Which of the tokens in a request count, where the header, the body and several cookies have some.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::Method;
 use reqwest::blocking::RequestBuilder;
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Home, PASSWORD, Pair, TestApp, clock, config, in_database, text_in_database};
+use crate::harness::{Answer, Home, PASSWORD, Pair, TestApp, clock, config, text_in_database};
 
 const ADA: &str = "ada@example.com";
 
@@ -684,30 +684,4 @@ fn the_access_token_of_a_replaced_session_is_dead_at_once() {
     Answer::to(cookie(request, both(&old))).expect(200);
     assert!(!app.works(&old.access));
     app.refresh(&old.refresh).expect_refused("revoked");
-}
-
-/// While nothing is heard of sessions that end, the database is asked about each cookie's.
-#[test]
-fn where_memory_cannot_tell_the_database_finds_the_good_cookie() {
-    let home = Home::new();
-    let app = TestApp::start(&home);
-    app.sign_up(ADA);
-    let log_in = |name: &str| {
-        app.post("/v1/auth/login", &json!({ "email": ADA, "password": PASSWORD, "device_name": name }))
-            .expect(200)
-            .pair()
-    };
-    let (ended, live) = (log_in("ended"), log_in("live"));
-    let confirm = |cookies: String| Answer::to(cookie(post(&app, "/v1/auth/refresh/confirm"), cookies));
-    // What only the search for ended sessions reads.
-    in_database(&home, "ALTER TABLE sessions RENAME COLUMN access_expires_at TO gone");
-    in_database(&home, "UPDATE sessions SET revoked_at = created_at, revoked_reason = 'x' WHERE device_name = 'ended'");
-    let since = Instant::now();
-    while confirm(both(&ended)).status != 401 {
-        assert!(since.elapsed() < Duration::from_secs(60), "memory is believed for ever");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    confirm(format!("{}; {}", both(&ended), both(&live))).expect(204);
-    confirm(format!("{}; {}", both(&live), both(&ended))).expect(204);
-    confirm(format!("{0}; {0}", both(&ended))).expect_error(401, "invalid_token");
 }
