@@ -31,8 +31,9 @@
 //!
 //! Put the guard first among the arguments: [`Principal`] and [`Role`] decide at once, so that a caller
 //! without a token gets 401 before anything is said about the body. Do not ask for `Option<Principal>`:
-//! it would turn "cannot tell" (503) into "nobody".
+//! it would turn "cannot tell" (503) into "nobody". [`Caller`] is for handlers that anybody may call.
 
+mod caller;
 mod credentials;
 pub(crate) mod cross_site;
 mod verified;
@@ -46,6 +47,7 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
 use futures_util::future::{Either, LocalBoxFuture};
 
+pub use self::caller::Caller;
 use self::credentials::{Scheme, authorization};
 pub(crate) use self::credentials::{authorizations, cookies};
 use self::cross_site::Origins;
