@@ -2,6 +2,7 @@
 //! done nothing is refused here, before anything is made.
 
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Database};
@@ -85,7 +86,11 @@ impl std::fmt::Display for MissingKeys {
                     file.display()
                 )?,
                 Some(file) if file.exists() => {
-                    write!(f, ": it is in {}, which is not used while {variable} is set: unset that", file.display())?;
+                    write!(
+                        f,
+                        ": it is in {}, which is not used while {variable} is set: unset that, or wait until then",
+                        file.display()
+                    )?;
                 }
                 Some(file) => write!(f, ": restore {} from a backup", file.display())?,
                 None => write!(
@@ -163,7 +168,9 @@ pub fn begin(config: &Config, clock: &Clock) -> Result<Started, StartError> {
     if let Database::Sqlite(path) = &config.database {
         files.remember_issuer(&ours.issuers.current)?;
         // Last: where a name is here, its database knows that it was used.
-        files.keep_databases(&still_there(config, &known, path))?;
+        if checked {
+            files.keep_databases(&still_there(config, &known, path))?;
+        }
     }
     Ok(Started { store, refresh, access, ours, checked, made })
 }
@@ -237,13 +244,16 @@ fn unless_shared(config: &Config, store: &Store, error: StoreError) -> Result<bo
 
 /// A disk that is full lets a server start, and say that it is not ready.
 fn is_recorded(ours: &Ours, store: &Store, now: Timestamp) -> bool {
-    match ours.record(store, now) {
-        Ok(()) => true,
-        Err(error) => {
+    // The caller may be on a thread that drives a runtime, and such a one must not wait for a write.
+    let recorded = thread::scope(|scope| scope.spawn(|| ours.record(store, now)).join());
+    match recorded {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => {
             tracing::warn!(error = error.chain(), "the list of signing keys could not be written, and will be later");
-            false
         }
+        Err(_panic) => {}
     }
+    false
 }
 
 fn own_name(path: &Path) -> String {
@@ -356,16 +366,14 @@ pub fn check(config: &Config) -> Vec<String> {
                 told(gone.to_string());
             }
         }
-        Database::Postgres(_) => {
-            if let Err(error @ OpenError::Newer { .. }) = Store::look(&config.database) {
-                told(error.to_string());
-            }
-        }
+        Database::Postgres(_) => {}
     }
-    if let Ok(missing) = missing(config)
-        && !missing.is_empty()
-    {
-        told(MissingKeys { keys: missing, folder: absolute(files.folder()) }.to_string());
+    match missing(config) {
+        Ok(keys) if keys.is_empty() => {}
+        Ok(keys) => told(MissingKeys { keys, folder: absolute(files.folder()) }.to_string()),
+        Err(StartError::Database(error @ OpenError::Newer { .. })) => told(error.to_string()),
+        // Told already, or a server that is away, which a start would wait for.
+        Err(_) => {}
     }
     found
 }
