@@ -111,6 +111,14 @@
 //!    network.rs           what counts as one place on the network; which are our own proxies
 //! ```
 
+#![cfg_attr(
+    not(all(feature = "sqlite", feature = "postgres")),
+    expect(dead_code, reason = "some is there for the sake of the database that is not built in")
+)]
+
+#[cfg(not(any(feature = "sqlite", feature = "postgres")))]
+compile_error!("Countersign needs a database: build it with the feature `sqlite`, with `postgres`, or with both");
+
 pub mod admin;
 mod app;
 #[doc(hidden)]

@@ -1,5 +1,7 @@
 //! The real binary, as its operator meets it: start, restart, mistakes, signals, and its log.
 
+#![cfg(feature = "sqlite")] // its servers have the embedded database
+
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
 mod process;
@@ -145,7 +147,7 @@ fn a_credential_is_taken_in_either_case() {
 
 #[test]
 fn the_database_of_another_program_is_not_taken_where_ours_is_named() {
-    let (ours, theirs) = ("sqlite:ours/ours.db", "postgres://theirs/db");
+    let (ours, theirs) = ("sqlite:ours.db", "postgres://theirs/db");
     let environment = [("DATABASE_URL", theirs), ("COUNTERSIGN_DATABASE_URL", ours)];
     let home = Home::new();
     let of = |environment: &[(&str, &str)]| setting(&home, &["check-config", "--json"], environment, "database.url");
@@ -190,7 +192,7 @@ fn a_parameter_that_postgresql_does_not_know_is_refused_by_its_name() {
 #[test]
 fn a_dollar_that_cuts_a_value_short_is_told() {
     let home = Home::new();
-    home.write(".env", "COUNTERSIGN_DATABASE_URL=sqlite:data/a$b.db\nCOUNTERSIGN__TOKENS__CLIENT_ID=\"c${d}\"\n");
+    home.write(".env", "COUNTERSIGN_DATABASE_URL=sqlite:a$b.db\nCOUNTERSIGN__TOKENS__CLIENT_ID=\"c${d}\"\n");
     let told = warnings(home.command(["check-config"], [("PORT", "0")]));
     for name in ["COUNTERSIGN_DATABASE_URL", "COUNTERSIGN__TOKENS__CLIENT_ID"] {
         assert_tells(&told, &[&format!("warning: .env: the $ in {name} "), "single quotes"]);

@@ -362,6 +362,7 @@ pub enum LogFormat {
 
 /// For tests: the defaults with `keys` set above them, and mistakes as text.
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 fn resolved(keys: &[(&str, &str)]) -> Result<Config, String> {
     let set = |raw: RawConfig, (key, value): &(&str, &str)| raw.with(key, *value);
     let raw = keys.iter().fold(RawConfig::default(), set);

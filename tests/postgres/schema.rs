@@ -12,6 +12,10 @@ const MIGRATIONS: &str = "__diesel_schema_migrations";
 type Tables = BTreeMap<String, (Vec<String>, Vec<String>)>;
 
 pub fn both_folders_of_migrations_make_the_same_schema() {
+    if !cfg!(feature = "sqlite") {
+        eprintln!("skipped: there is one folder only, since SQLite is not built in");
+        return;
+    }
     let home = Home::new();
     let file = format!("sqlite:{}", home.path("embedded.db").display());
     for url in [file.as_str(), home.database().url().as_str()] {
