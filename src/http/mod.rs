@@ -39,6 +39,7 @@ use crate::sessions::Sessions;
 use crate::signing_keys::Recorder;
 use crate::store::Store;
 use crate::tokens::access::AccessTokens;
+use crate::urgent::Urgent;
 use crate::users::Users;
 
 /// Everything a handler composes its answer from.
@@ -52,6 +53,8 @@ pub(crate) struct Api {
     pub(crate) proxies: TrustedProxies,
     pub(crate) registration: bool,
     pub(crate) draining: Draining,
+    /// What the hashing of passwords gives way to.
+    pub(crate) urgent: Urgent,
     /// At work for as long as there is somebody to answer.
     pub(crate) _janitor: Janitor,
     /// The same.

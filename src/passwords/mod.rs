@@ -6,6 +6,7 @@
 //! verifies too. Passwords are taken exactly as received: no trimming, no normalisation (ASVS V6.2.8).
 
 mod queue;
+mod rounds;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,9 +23,11 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use self::queue::{self as places, Jobs, Queue};
+use self::rounds::Breaks;
 use crate::email::EmailKey;
 use crate::network::counted_as;
 use crate::secret::Secret;
+use crate::urgent::Urgent;
 
 /// The longest password, in characters. Longer ones are refused, never truncated.
 pub const MAX_CHARACTERS: usize = 256;
@@ -36,9 +39,9 @@ const AT_COST_4: Duration = Duration::from_millis(1);
 /// Up to this cost, what comes to nothing takes as long as the slowest stored hash there is. One of those that are dearer
 /// still would have every typing error cost minutes of work.
 const HIGHEST_DECOY: u32 = 16;
-/// How much hashing gives way to everything else on the machine: enough for a refresh to come first, and little enough
-/// for a log-in to have two fifths of a core beside programs that leave none idle (each step is a tenth of the share, and
-/// at 15, a log-in beside two of them takes twenty times as long).
+/// How much hashing gives way to everything else on the machine: little enough for a log-in to have two fifths of a core
+/// beside programs that leave none idle. At 15, a log-in beside two of them takes more than ten times as long as alone.
+/// To refreshes it gives way by itself.
 const NICENESS: i32 = 2;
 /// What is hashed with where no pepper is configured: it separates this use of HMAC, and is no secret.
 const NO_PEPPER: &[u8] = b"countersign password v1";
@@ -165,6 +168,8 @@ impl Begun {
 }
 
 struct Recipe {
+    /// What hashing gives way to.
+    urgent: Urgent,
     cost: u32,
     /// The highest cost of a stored hash that has been seen, at least `cost`.
     highest: AtomicU32,
@@ -201,8 +206,13 @@ impl Hasher {
         // Hashes from before there was a pepper verify still.
         let plain = Pepper::new(None);
         verifying.insert(plain.id.clone(), plain);
-        let recipe =
-            Arc::new(Recipe { cost, highest: AtomicU32::new(cost), pepper: Pepper::new(pepper), previous: verifying });
+        let recipe = Arc::new(Recipe {
+            urgent: Urgent::default(),
+            cost,
+            highest: AtomicU32::new(cost),
+            pepper: Pepper::new(pepper),
+            previous: verifying,
+        });
         let threads = thread::available_parallelism()?.get();
         let about = AT_COST_4.saturating_mul(1 << cost.saturating_sub(4).min(30));
         let queue = Arc::new(Queue::new(WAITING_PER_THREAD.saturating_mul(threads), threads, about));
@@ -217,6 +227,11 @@ impl Hasher {
     /// those, from the first on.
     pub fn has_seen(&self, cost: u32) {
         self.recipe.has_seen(cost);
+    }
+
+    /// What hashing gives way to while it is under way.
+    pub fn urgent(&self) -> Urgent {
+        self.recipe.urgent.clone()
     }
 
     /// Looks whether a password from `address` would find a place in the queue: asked first, it saves a client that will
@@ -300,10 +315,8 @@ fn serve(jobs: &Jobs<Source, Job>) {
 impl Recipe {
     fn hash(&self, password: &Password) -> Result<String, HashError> {
         let digest = self.pepper.digest(password);
-        match bcrypt::hash(digest.as_str(), self.cost) {
-            Ok(hash) => Ok(format!("{TAG}{}:{hash}", self.pepper.id)),
-            Err(_) => Err(HashError::Failed),
-        }
+        let hash = rounds::hash(digest.as_bytes(), self.cost, &mut self.breaks()).ok_or(HashError::Failed)?;
+        Ok(format!("{TAG}{}:{hash}", self.pepper.id))
     }
 
     fn compare(&self, password: &Password, stored: Option<&str>) -> Comparison {
@@ -315,20 +328,20 @@ impl Recipe {
             self.spend_the_rest(password, None);
             return Comparison::Different;
         };
-        let (cost, verified) = (cost_of(hash), verify(input.as_slice(), hash));
-        if verified.is_ok() {
+        let (cost, verified) = (cost_of(hash), self.verify(&input, hash));
+        if verified.is_some() {
             self.has_seen(cost.unwrap_or_default());
         }
         match verified {
-            Ok(true) if pepper == Some(self.pepper.id.as_str()) && cost == Some(self.cost) => Comparison::Same,
+            Some(true) if pepper == Some(self.pepper.id.as_str()) && cost == Some(self.cost) => Comparison::Same,
             // Plain bcrypt has read 72 bytes: made anew, a typing error behind those would become the password.
-            Ok(true) if pepper.is_none() && input.len() > BCRYPT_READS => Comparison::Same,
-            Ok(true) => Comparison::SameButOutdated,
-            Ok(false) => {
+            Some(true) if pepper.is_none() && input.len() > BCRYPT_READS => Comparison::Same,
+            Some(true) => Comparison::SameButOutdated,
+            Some(false) => {
                 self.spend_the_rest(password, cost);
                 Comparison::Different
             }
-            Err(_) => {
+            None => {
                 tracing::error!("a stored password hash is damaged");
                 self.spend_the_rest(password, None);
                 Comparison::Different
@@ -348,6 +361,19 @@ impl Recipe {
         hash.is_ascii().then_some((input, hash, Some(id)))
     }
 
+    fn verify(&self, input: &[u8], hash: &str) -> Option<bool> {
+        let result = rounds::verify(input, hash, &mut self.breaks());
+        #[cfg(test)]
+        if let (Some(_), Some(cost)) = (result, cost_of(hash)) {
+            tests::ROUNDS.with(|rounds| rounds.set(rounds.get() + (1 << cost)));
+        }
+        result
+    }
+
+    fn breaks(&self) -> Breaks<'_> {
+        Breaks::new(&self.urgent)
+    }
+
     /// Stored hashes of this cost are about.
     fn has_seen(&self, cost: u32) {
         self.highest.fetch_max(cost.min(HIGHEST_DECOY), Ordering::Relaxed);
@@ -363,18 +389,9 @@ impl Recipe {
         let missing = spent.map_or(highest..=highest, |spent| spent..=highest.saturating_sub(1));
         for cost in missing {
             let decoy = format!("$2b${cost:02}$abcdefghijklmnopqrstuu5aJ5lDu4JfvtTWbXU3ZgvZRVRNzVBG6");
-            let _never = verify(digest.as_bytes(), &decoy);
+            let _never = self.verify(digest.as_bytes(), &decoy);
         }
     }
-}
-
-fn verify(input: &[u8], hash: &str) -> bcrypt::BcryptResult<bool> {
-    let result = bcrypt::verify(input, hash);
-    #[cfg(test)]
-    if let (Ok(_), Some(cost)) = (&result, cost_of(hash)) {
-        tests::ROUNDS.with(|rounds| rounds.set(rounds.get() + (1 << cost)));
-    }
-    result
 }
 
 impl Pepper {
@@ -421,6 +438,7 @@ mod tests {
         let secret = |byte: u8| Secret::new(vec![byte; 32]);
         let previous = previous.iter().map(|byte| Pepper::new(Some(&secret(*byte))));
         Recipe {
+            urgent: Urgent::default(),
             cost,
             highest: AtomicU32::new(cost),
             pepper: Pepper::new(pepper.map(secret).as_ref()),

@@ -97,6 +97,7 @@ fn in_transaction<T>(
     conn: &mut AnyConnection,
     work: impl FnOnce(&mut AnyConnection) -> QueryResult<T>,
 ) -> QueryResult<T> {
+    #[cfg(feature = "postgres")]
     if let AnyConnection::Postgresql(_) = conn {
         return work(conn);
     }

@@ -3,7 +3,9 @@
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel::sql_types::{BigInt, Bool, Nullable};
+#[cfg(feature = "sqlite")]
+use diesel::sql_types::Bool;
+use diesel::sql_types::{BigInt, Nullable};
 
 use super::AnyConnection;
 use super::columns::Roles;
@@ -133,12 +135,14 @@ pub fn find_by_email(conn: &mut AnyConnection, key: &EmailKey) -> QueryResult<Op
 /// The highest cost of a stored bcrypt hash. Looks at every account.
 pub fn highest_cost(conn: &mut AnyConnection) -> QueryResult<Option<i64>> {
     match conn {
+        #[cfg(feature = "sqlite")]
         AnyConnection::Sqlite(sqlite) => {
             // None, as of an imported hash of another kind, is 0.
             let cost = "CAST(substr(password_hash, instr(password_hash, '$2') + 4, 2) AS INTEGER)";
             let hashes = users::table.filter(sql::<Bool>(&format!("{cost} BETWEEN 4 AND 31")));
             hashes.select(sql::<Nullable<BigInt>>(&format!("max({cost})"))).get_result(sqlite)
         }
+        #[cfg(feature = "postgres")]
         AnyConnection::Postgresql(postgresql) => {
             let cost = "max(substring(password_hash FROM '[$]2[abxy]?[$](0[4-9]|[12][0-9]|3[01])[$]')::bigint)";
             users::table.select(sql::<Nullable<BigInt>>(cost)).get_result(postgresql)

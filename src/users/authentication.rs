@@ -37,7 +37,7 @@ impl Users {
         address: Option<IpAddr>,
     ) -> Result<Authenticated, UserError> {
         // A full queue turns away before the database is troubled, a spent budget before a place is taken in it.
-        self.look_for_room(address)?;
+        self.look_for_room(address).await?;
         let key = EmailKey::of(email);
         let unknown = Target::Unknown(key.current().to_owned());
         let found = self.store.read(move |conn| users::credentials_by_email(conn, &key)).await?;
@@ -128,7 +128,7 @@ impl Users {
         password: Password,
         address: Option<IpAddr>,
     ) -> Result<Authenticated, UserError> {
-        self.look_for_room(address)?;
+        self.look_for_room(address).await?;
         let found = self.store.read(move |conn| users::credentials_by_id(conn, id)).await?;
         let found = found.ok_or(UserError::Gone)?;
         let allowed = self.budget.look_signed_in(id, address).await?;
