@@ -7,12 +7,13 @@ use super::Api;
 use super::account::UserView;
 use super::body::Members;
 use super::envelope::RequestId;
+use crate::device;
 use crate::guard::{Identity, Principal, access_token};
 use crate::passwords::Password;
 use crate::problem::{Code, FieldError, Problem};
 use crate::sessions::{Admission, SignIn, StartError, TokenPair};
 use crate::store::sessions::{Scope, Transport};
-use crate::users::{Registration, check_name};
+use crate::users::Registration;
 
 /// How often a log-in whose account changes under it starts over.
 const ROUNDS: usize = 3;
@@ -162,12 +163,9 @@ fn presented_refresh_token(
 }
 
 fn sign_in(api: &Api, req: &HttpRequest, body: &mut Members) -> Result<SignIn, Problem> {
-    let device_name = body.optional("device_name")?;
+    let device_name = body.optional("device_name")?.and_then(|name| device::name(&name));
     let transport = body.optional("transport")?;
     let mut errors = Vec::new();
-    if let Err(message) = check_name(device_name.as_deref()) {
-        errors.push(FieldError { field: "device_name", message });
-    }
     let transport = match transport.as_deref() {
         None | Some("body") => Transport::Body,
         Some("cookie") => Transport::Cookie,
