@@ -19,6 +19,7 @@ use crate::http::connection::Bounds;
 use crate::http::cookies::Cookies;
 use crate::http::{self, Api, Draining};
 use crate::janitor::Janitor;
+use crate::network::TrustedNetworks;
 use crate::passwords::Hasher;
 use crate::sessions::offenders::Offenders;
 use crate::sessions::revocations::Revocations;
@@ -118,6 +119,7 @@ pub struct Countersign {
     api: web::Data<Api>,
     gate: web::Data<Gate>,
     allowed_origins: Arc<[String]>,
+    docs: bool,
     issuer: String,
     draining: Draining,
     first_start: FirstStart,
@@ -193,7 +195,9 @@ impl Countersign {
         let known = revocations.clone();
         let janitor = Janitor::start(store.clone(), clock.clone(), remembrance(config), move || known.has_begun())
             .map_err(BuildError::Threads)?;
-        let origins = Origins::new(config.cors.allowed_origins.clone());
+        let proxies = TrustedNetworks::new(config.server.trusted_proxies.clone());
+        let urls = config.server.public_urls.iter().chain([&issuer]).map(String::as_str);
+        let origins = Origins::new(config.cors.allowed_origins.clone(), urls, proxies.clone());
         let draining = Draining::default();
         let gate = Gate {
             access: Arc::clone(&access),
@@ -211,7 +215,7 @@ impl Countersign {
             clock,
             cookies: Cookies::new(config.cookies.clone()),
             origins,
-            proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
+            proxies: TrustedProxies::new(proxies),
             registration: config.registration.enabled,
             draining: draining.clone(),
             _janitor: janitor,
@@ -220,6 +224,7 @@ impl Countersign {
             api: web::Data::new(api),
             gate: web::Data::new(gate),
             allowed_origins: config.cors.allowed_origins.clone().into(),
+            docs: config.docs.enabled,
             issuer,
             draining,
             first_start,
@@ -229,13 +234,13 @@ impl Countersign {
     /// Mounts `/openapi.json`, `/docs` and the routes below `/v1`, `/.well-known` and `/health`, and makes the guards work
     /// everywhere in the application: `App::new().configure(|config| countersign.configure(config))`.
     ///
-    /// Takes the paths `/v1`, `/.well-known`, `/health` and `/docs` whole: routes of the application's own below them are
-    /// not found. How long and how many clients may keep the server busy is bounded in [`App`], not here: that is the
-    /// business of whoever owns the socket.
+    /// Takes the paths `/v1`, `/.well-known`, `/health` and, unless `docs.enabled` is false, `/docs` whole: routes of the
+    /// application's own below them are not found. `/` is left to the application. How long and how many clients may keep
+    /// the server busy is bounded in [`App`], not here: that is for the owner of the socket.
     pub fn configure(&self, config: &mut ServiceConfig) {
         // Called once a worker: what that worker has verified is its own.
         config.app_data(self.api.clone()).app_data(self.gate.clone()).app_data(Verified::default());
-        http::mount(config, &self.allowed_origins);
+        http::mount(config, &self.allowed_origins, self.docs);
     }
 
     /// `iss` of the tokens issued here.
@@ -323,7 +328,7 @@ impl App {
         let countersign = self.countersign.clone();
         let routes = move |config: &mut ServiceConfig| {
             countersign.configure(config);
-            http::mount_default(config);
+            http::mount_default(config, &countersign.allowed_origins, countersign.docs);
         };
         let proxies = self.countersign.api.proxies.clone();
         let is_proxy = Box::new(move |peer| proxies.trusts(peer));

@@ -34,8 +34,11 @@
 //!    http/docs.rs         the page that shows it
 //!    http/head.rs  http/body.rs  http/client.rs  http/cookies.rs
 //!                         bounds of the head; JSON members; the client's address; the two cookies
+//!    http/cross_origin.rs which pages elsewhere may read answers
 //!    http/server.rs  http/connections.rs  http/connection.rs
 //!                         the socket; which connections make way; how long and how much one may keep us busy
+//!    http/wire.rs  http/http10.rs
+//!                         what the parser refuses by itself; requests of HTTP/1.0 without a body
 //! F5 guard/mod.rs         Principal, CurrentUser, Role: who may
 //!    guard/verified.rs    the access tokens that a worker has verified lately
 //!    guard/credentials.rs where the access token is looked for
@@ -89,9 +92,10 @@
 //!    passwords/queue.rs   the queue before those threads
 //! F1 config/              every key, its source, its bounds: RawConfig -> Config
 //!    events.rs            security events
-//! F0 problem.rs           the table from code to status, and the error body
+//! F0 problem.rs  problem/  the table from code to status, the error body, and challenges
+//!    device.rs            what a device may be called
 //!    ids.rs  secret.rs  clock.rs
-//!    network.rs           what counts as one place on the network
+//!    network.rs           what counts as one place on the network; which are our own proxies
 //! ```
 
 mod app;
@@ -99,6 +103,7 @@ mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod device;
 mod events;
 pub mod guard;
 mod http;

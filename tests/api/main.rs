@@ -11,8 +11,10 @@ mod harness;
 
 mod accounts;
 mod authorization;
+mod bodies;
 mod connections;
 mod cookies;
+mod cross_origin;
 mod docs;
 mod events;
 mod framing;

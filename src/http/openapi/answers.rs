@@ -242,6 +242,7 @@ pub(super) fn headers() -> Value {
             "schema": { "type": "integer", "minimum": 1 },
             "example": 1,
         },
+        "Location": { "description": "Where to.", "required": true, "schema": text, "example": "/docs" },
         "Allow": {
             "description": "With `method_not_allowed`: the methods that the path answers.",
             "schema": text,

@@ -98,6 +98,7 @@ pub(super) fn paths() -> Value {
     path("/health/ready", vec![("get", ready())]);
     path("/openapi.json", vec![("get", document())]);
     path("/docs", vec![("get", docs())]);
+    path("/", vec![("get", first_page())]);
     paths.into()
 }
 
@@ -225,7 +226,7 @@ fn show_user() -> Operation {
 
 fn change_user() -> Operation {
     Operation::new("Account", "changeUser", "Change the caller's account")
-        .about("A member that is absent stays as it is; null takes the name away.")
+        .about("A member that is absent stays as it is; null takes the name away. Any other is refused, and named.")
         .guarded()
         .takes("ChangeUserRequest", false, json!({ "name": "Ada" }))
         .answers("200", body("The account as it is now.", "User", examples::user()))
@@ -301,6 +302,14 @@ fn document() -> Operation {
 
 fn docs() -> Operation {
     Operation::new("Machines", "docs", "A page to read this document, sign in and try calls")
-        .about("Nothing of it comes from anywhere else.")
+        .about("Nothing of it comes from anywhere else. Not found where `docs.enabled` is false.")
         .answers("200", page("The page."))
+        .fails(&[Code::NotFound])
+}
+
+fn first_page() -> Operation {
+    Operation::new("Machines", "firstPage", "Leads to the page that describes all this")
+        .about("Not found where `docs.enabled` is false.")
+        .answers("303", with_header(empty("To `/docs`."), "Location", "Location"))
+        .fails(&[Code::NotFound])
 }
