@@ -63,7 +63,7 @@ pub enum BuildError {
     /// Nodes that share a database must share their keys, and there is none to share.
     #[error("{0}")]
     NoSharedKey(String),
-    /// The database has gone, and the keys that were used with it are still there.
+    /// The keys have been used with another database, which has gone or is elsewhere.
     #[error("{0}")]
     DatabaseGone(DatabaseGone),
     /// Keys that have signed tokens which are still in use are not there.

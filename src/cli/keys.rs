@@ -9,7 +9,7 @@ use super::{Failure, say};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Database};
 use crate::signing_keys::{self, Missing, Remembered};
-use crate::startup;
+use crate::startup::{self, DatabaseGone};
 use crate::store::{self, OpenError, Presence, Store};
 use crate::tokens::Kind;
 use crate::tokens::inventory::{self, Entry};
@@ -100,6 +100,9 @@ fn forget_one(config: &Config, kid: &str) -> Result<(), Failure> {
 
 fn forget_all(config: &Config) -> Result<(), Failure> {
     let gone = startup::gone(config)?;
+    if let Some(elsewhere @ DatabaseGone::Elsewhere { .. }) = gone {
+        return Err(elsewhere.into());
+    }
     if gone.is_some() {
         let files = KeyFiles::below(&config.data_dir);
         let renamed = files.give_up()?;

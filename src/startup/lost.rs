@@ -11,19 +11,43 @@ use crate::tokens::Kind;
 use crate::tokens::configured;
 use crate::tokens::key_files::{KeyFileError, KeyFiles};
 
-/// A database that has gone, while its keys are still there.
+/// Keys that have been used with another database than the one that is to be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the database {} {}, but the keys in {} have been used with it: restore it from a backup; or, to sign everybody out \
-     and begin anew, run `countersign keys forget --all`",
-    .file.display(), if *.replaced { "is a new one" } else { "is gone" }, .keys.display()
-)]
-pub struct DatabaseGone {
-    file: PathBuf,
-    keys: PathBuf,
-    /// Whether there is another in its place, which never had a server.
-    replaced: bool,
+pub enum DatabaseGone {
+    /// It is gone.
+    #[error("the database {} is gone, but the keys in {} have been used with it: {RESTORE}", .file.display(), .keys.display())]
+    Lost {
+        /// Where it was.
+        file: PathBuf,
+        /// Where they are.
+        keys: PathBuf,
+    },
+    /// There is one in its place that never had a server.
+    #[error("the database {} is a new one, but the keys in {} have been used with another: {RESTORE}", .file.display(), .keys.display())]
+    Replaced {
+        /// Where it was.
+        file: PathBuf,
+        /// Where they are.
+        keys: PathBuf,
+    },
+    /// It is there, by another name.
+    #[error(
+        "the keys in {} have been used with the database {}, which is there, and {} is a new one: mend database.url, or give \
+         the new one a folder of its own",
+        .keys.display(), .file.display(), .new.display()
+    )]
+    Elsewhere {
+        /// The one that was used.
+        file: PathBuf,
+        /// Where they are.
+        keys: PathBuf,
+        /// The one that was to be used.
+        new: PathBuf,
+    },
 }
+
+const RESTORE: &str =
+    "restore it from a backup; or, to sign everybody out and begin anew, run `countersign keys forget --all`";
 
 /// Keys that are not there, and still needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +71,7 @@ impl std::fmt::Display for MissingKeys {
             write!(f, "{before}the key {kid} is not there, and {kind} that it signed can be used until ")?;
             write!(f, "{}", until.to_rfc3339())?;
             if let Some(sessions) = key.sessions {
-                write!(f, " ({sessions} live sessions depend on it)")?;
+                write!(f, " (live sessions that depend on it: {sessions})")?;
             }
             match key.file.as_ref().map(|name| self.folder.join(name)) {
                 Some(file) if file.exists() && file.extension().is_some_and(|ending| ending == "key") => write!(
@@ -79,72 +103,51 @@ fn own_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The names that are to be kept: this database, and others in the same folder.
+/// The names that are to be kept: this database, and copies of it in the same folder.
 pub(super) fn still_there(config: &Config, known: &[String], path: &Path) -> Vec<String> {
     let own = own_name(path);
-    let mut names: Vec<String> =
-        known.iter().filter(|name| **name != own && config.data_dir.join(name).exists()).cloned().collect();
+    let mut names: Vec<String> = known.iter().filter(|name| **name != own && is_there(config, name)).cloned().collect();
     names.push(own);
     names
 }
 
-/// There is no database: refuses if there was one.
-pub(super) fn refuse_lost(config: &Config, files: &KeyFiles, path: &Path, known: &[String]) -> Result<(), StartError> {
-    match lost(config, files, path, known)? {
-        Some(gone) => Err(StartError::DatabaseGone(gone)),
-        None => Ok(()),
-    }
+fn is_there(config: &Config, name: &str) -> bool {
+    config.data_dir.join(name).exists()
 }
 
-/// The database for which the keys have been used, where there is none now.
+/// There is no database, or one that never had a server: the one that the keys were used with, if they were.
 ///
 /// # Errors
 ///
 /// If the folder of keys cannot be read.
-fn lost(
+pub(super) fn used_with_another(
     config: &Config,
     files: &KeyFiles,
     path: &Path,
     known: &[String],
+    absent: bool,
 ) -> Result<Option<DatabaseGone>, KeyFileError> {
-    let gone = |name: &str, replaced| DatabaseGone {
-        file: absolute(&config.data_dir.join(name)),
-        keys: absolute(files.folder()),
-        replaced,
-    };
-    let own = own_name(path);
+    let (new, keys, own) = (absolute(path), absolute(files.folder()), own_name(path));
+    let file = |name: &String| absolute(&config.data_dir.join(name));
     if known.contains(&own) {
-        return Ok(Some(gone(&own, false)));
+        let file = new;
+        return Ok(Some(if absent {
+            DatabaseGone::Lost { file, keys }
+        } else {
+            DatabaseGone::Replaced { file, keys }
+        }));
     }
-    if let Some(other) = known.iter().find(|name| !config.data_dir.join(name).exists()) {
-        return Ok(Some(gone(other, false)));
+    if let Some(other) = known.iter().find(|name| is_there(config, name)) {
+        return Ok(Some(DatabaseGone::Elsewhere { file: file(other), keys, new }));
+    }
+    if let Some(other) = known.first() {
+        return Ok(Some(DatabaseGone::Lost { file: file(other), keys }));
     }
     // Keys of a version that did not write down for which database they were made: it always made that first.
-    Ok((known.is_empty() && files.has_keys()?).then(|| gone(&own, false)))
+    Ok((absent && files.has_keys()?).then_some(DatabaseGone::Lost { file: new, keys }))
 }
 
-/// There is a database that never had a server: refuses if there was another one in its place.
-pub(super) fn refuse_replaced(
-    config: &Config,
-    files: &KeyFiles,
-    path: &Path,
-    known: &[String],
-) -> Result<(), StartError> {
-    match replaced(config, files, path, known) {
-        Some(gone) => Err(StartError::DatabaseGone(gone)),
-        None => Ok(()),
-    }
-}
-
-fn replaced(config: &Config, files: &KeyFiles, path: &Path, known: &[String]) -> Option<DatabaseGone> {
-    let own = own_name(path);
-    let other = known.iter().find(|name| !config.data_dir.join(name).exists());
-    let name = known.iter().find(|name| **name == own).or(other)?;
-    let (file, keys) = (absolute(&config.data_dir.join(name)), absolute(files.folder()));
-    Some(DatabaseGone { file, keys, replaced: *name == own })
-}
-
-/// The database with which the generated keys were used, if it has gone: there is none now, or a new one.
+/// The same of a configuration. None: the keys and the database belong together, as far as this goes.
 ///
 /// # Errors
 ///
@@ -153,14 +156,16 @@ pub fn gone(config: &Config) -> Result<Option<DatabaseGone>, StartError> {
     let Database::Sqlite(path) = &config.database else { return Ok(None) };
     let files = KeyFiles::below(&config.data_dir);
     let known = files.databases()?;
-    if Store::is_absent(&config.database)? {
-        return Ok(lost(config, &files, path, &known)?);
+    let absent = Store::is_absent(&config.database)?;
+    if !absent {
+        if Store::look(&config.database)? != Presence::Ready {
+            return Ok(None);
+        }
+        let failed = |error| OpenError::new(&config.database, error);
+        let store = Store::open_for_operator(&config.database).map_err(failed)?;
+        if !store.read_blocking(store::signing_keys::all).map_err(failed)?.is_empty() {
+            return Ok(None);
+        }
     }
-    if Store::look(&config.database)? != Presence::Ready {
-        return Ok(None);
-    }
-    let failed = |error| OpenError::new(&config.database, error);
-    let store = Store::open_for_operator(&config.database).map_err(failed)?;
-    let used = store.read_blocking(store::signing_keys::all).map_err(failed)?;
-    Ok(if used.is_empty() { replaced(config, &files, path, &known) } else { None })
+    Ok(used_with_another(config, &files, path, &known, absent)?)
 }

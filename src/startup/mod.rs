@@ -9,7 +9,7 @@ use std::thread;
 
 pub use self::check::{check, missing};
 pub use self::lost::{DatabaseGone, MissingKeys, gone};
-use self::lost::{refuse_lost, refuse_replaced, still_there};
+use self::lost::{still_there, used_with_another};
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Database};
@@ -34,7 +34,7 @@ pub enum StartError {
     /// There are no keys to work with.
     #[error(transparent)]
     Keys(#[from] NoKeys),
-    /// The database with which the keys have been used is gone.
+    /// The keys have been used with another database.
     #[error(transparent)]
     DatabaseGone(DatabaseGone),
     /// Keys are missing that are still needed.
@@ -130,8 +130,10 @@ pub fn migrate(config: &Config) -> Result<Made, StartError> {
         if config.makes_data_dir && !config.data_dir.exists() {
             create_private_folder(&config.data_dir)?;
         }
-        if Store::is_absent(&config.database)? {
-            refuse_lost(config, &files, path, &known)?;
+        if Store::is_absent(&config.database)?
+            && let Some(gone) = used_with_another(config, &files, path, &known, true)?
+        {
+            return Err(StartError::DatabaseGone(gone));
         }
     }
     let prepared = Store::prepare(&config.database)?;
@@ -164,8 +166,10 @@ fn check_list(
         Ok(used) => !used.is_empty(),
         Err(error) => return unless_shared(config, store, error),
     };
-    if let (Database::Sqlite(path), false) = (&config.database, used) {
-        refuse_replaced(config, files, path, known)?;
+    if let (Database::Sqlite(path), false) = (&config.database, used)
+        && let Some(gone) = used_with_another(config, files, path, known, false)?
+    {
+        return Err(StartError::DatabaseGone(gone));
     }
     let (keys, now) = (inventory::list(config, files)?, clock.now());
     match store.read_blocking(|conn| signing_keys::missing(conn, &keys, now)) {

@@ -57,7 +57,7 @@ fn a_secret_that_sessions_depend_on_cannot_be_changed_in_passing() {
     let kid = kid(&pair, "refresh_token");
     for arguments in [&["serve"][..], &["check-config"]] {
         let told = command_refused(&home, arguments, &second);
-        let parts = [&kid, "2 live sessions", "REFRESH_TOKEN_SECRET_PREVIOUS", &format!("keys forget {kid}")];
+        let parts = [&kid, "depend on it: 2)", "REFRESH_TOKEN_SECRET_PREVIOUS", &format!("keys forget {kid}")];
         assert_tells(&told, &parts.map(|part: &str| part));
         assert!(!told.contains(FIRST) && !told.contains(SECOND), "{told}");
     }
@@ -73,7 +73,7 @@ fn a_secret_that_sessions_depend_on_cannot_be_changed_in_passing() {
     assert_eq!(status, 200, "{pair}");
     server.stop();
     assert_tells(&command_refused(&home, &["keys", "forget", &kid], &both), &["is there"]);
-    assert_tells(&refused(&home, &second), &[&kid, "1 live sessions"]);
+    assert_tells(&refused(&home, &second), &[&kid, "depend on it: 1)"]);
 
     // And as it can be done too: who depends on the old one is signed out, and nobody else.
     assert_tells(&done(&home, &["keys", "forget", &kid], &second), &[&kid, "sessions ended: 1"]);
@@ -296,20 +296,32 @@ mod embedded {
     }
 
     #[test]
-    fn a_copy_of_the_database_and_another_beside_it_are_good_for_its_keys() {
+    fn a_copy_of_the_database_is_good_for_its_keys() {
         let home = Home::new();
         let server = home.serve(&[]);
         let pair = server.register(ADA);
         server.stop();
-        let beside = [("DATABASE_URL", "sqlite:data/beside.db")];
-        home.serve(&beside).stop();
         let copy = home.database().copy();
         remove_database(&home);
         let server = home.serve(&[("DATABASE_URL", &copy)]);
         let (status, body) = refresh(&server, &pair);
         assert_eq!(status, 200, "{body}");
-        server.stop();
-        home.serve(&beside).stop();
+    }
+
+    /// A slip in its name would otherwise make an empty one, and sign everybody out.
+    #[test]
+    fn a_new_database_beside_the_one_that_the_keys_belong_to_is_refused() {
+        let home = Home::new();
+        home.serve(&[]).stop();
+        let before = names(&home, "data");
+        let slip = [("DATABASE_URL", "sqlite:data/countersgin.db")];
+        for arguments in [&["serve"][..], &["migrate"], &["check-config"], &["keys", "forget", "--all"]] {
+            let told = command_refused(&home, arguments, &slip);
+            let parts = ["data/countersign.db, which is there", "data/countersgin.db is a new one", "database.url"];
+            assert_tells(&told, &parts);
+            assert_eq!(names(&home, "data"), before, "{arguments:?}");
+        }
+        home.serve(&[]).stop();
     }
 
     /// As the first version left them: keys, and no word about what they were for.
