@@ -120,7 +120,8 @@ impl TestServer {
         let config = configure(RawConfig::default().with("passwords.bcrypt_cost", "4"));
         let database = format!("sqlite:{}", folder.path().join("countersign.db").display());
         let clock = Clock::manual(Timestamp::from_seconds(START));
-        let countersign = Countersign::open_with_clock(&config.with("database.url", database).resolve()?, clock.clone())?;
+        let countersign =
+            Countersign::open_with_clock(&config.with("database.url", database).resolve()?, clock.clone())?;
         Ok(Self { countersign, clock, _folder: folder })
     }
 

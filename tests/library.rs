@@ -1,7 +1,6 @@
 //! The library, as an application of somebody else's uses it: accounts and sessions from Rust, and guards.
 
 #![cfg(feature = "sqlite")] // its servers have the embedded database
-
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 #[path = "database/mod.rs"]
@@ -46,7 +45,9 @@ impl Home {
     }
 
     /// An application with our routes and two of its own.
-    async fn app(&self) -> impl Service<actix_http::Request, Response = ServiceResponse<impl MessageBody>, Error = actix_web::Error> {
+    async fn app(
+        &self,
+    ) -> impl Service<actix_http::Request, Response = ServiceResponse<impl MessageBody>, Error = actix_web::Error> {
         let countersign = self.countersign.clone();
         test::init_service(
             App::new()
@@ -95,7 +96,10 @@ async fn accounts_are_made_found_changed_and_deleted() {
     let new = || NewUser::new(ADA, PASSWORD).name("Ada").role("admin");
     assert!(!format!("{:?}", new()).contains(PASSWORD));
     let ada = users.create(new()).await.unwrap();
-    assert_eq!((ada.email.as_str(), ada.name.as_deref(), ada.roles.as_slice()), (ADA, Some("Ada"), &["admin".to_owned()][..]));
+    assert_eq!(
+        (ada.email.as_str(), ada.name.as_deref(), ada.roles.as_slice()),
+        (ADA, Some("Ada"), &["admin".to_owned()][..])
+    );
 
     let found = users.find("Ada@Example.com").await.unwrap().unwrap();
     assert_eq!((found.id, found.disabled_at, found.last_login_at), (ada.id, None, None));
@@ -162,7 +166,10 @@ async fn who_is_signed_out_is_refused_when_the_call_returns() {
     let (first, _) = signed_in(&home, ADA).await;
     let (second, _) = signed_in(&home, ADA).await;
     assert_eq!(sessions.end_all_of(ada).await.unwrap(), 2);
-    assert_eq!((orders(&home, &first).await, orders(&home, &second).await), (StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED));
+    assert_eq!(
+        (orders(&home, &first).await, orders(&home, &second).await),
+        (StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED)
+    );
 
     let (token, _) = signed_in(&home, ADA).await;
     users.set_password(ada, "another good password").await.unwrap();
@@ -212,12 +219,23 @@ async fn a_caller_is_anonymous_or_signed_in_and_bad_credentials_are_refused() {
         ("nothing, from another site", post(), vec![cross_site.clone()], nobody),
         ("a good token", get(), vec![("authorization", bearer(&good))], ada),
         ("a good cookie", post(), vec![("cookie", cookie(&good)), same_site], ada),
-        ("a good cookie, from another site", post(), vec![("cookie", cookie(&good)), cross_site], Err(StatusCode::FORBIDDEN)),
+        (
+            "a good cookie, from another site",
+            post(),
+            vec![("cookie", cookie(&good)), cross_site],
+            Err(StatusCode::FORBIDDEN),
+        ),
         ("no token at all", get(), vec![("authorization", bearer("nonsense"))], Err(StatusCode::UNAUTHORIZED)),
-        ("a token of a session that is over", get(), vec![("authorization", bearer(&ended))], Err(StatusCode::UNAUTHORIZED)),
+        (
+            "a token of a session that is over",
+            get(),
+            vec![("authorization", bearer(&ended))],
+            Err(StatusCode::UNAUTHORIZED),
+        ),
         ("a cookie of a session that is over", get(), vec![("cookie", cookie(&ended))], Err(StatusCode::UNAUTHORIZED)),
     ] {
-        let request = headers.into_iter().fold(request.uri("/welcome"), |request, header| request.insert_header(header));
+        let request =
+            headers.into_iter().fold(request.uri("/welcome"), |request, header| request.insert_header(header));
         let response = test::call_service(&app, request.to_request()).await;
         let status = response.status();
         let body = String::from_utf8(test::read_body(response).await.to_vec()).unwrap();
@@ -232,7 +250,8 @@ async fn a_caller_is_anonymous_or_signed_in_and_bad_credentials_are_refused() {
 #[cfg(feature = "postgres")]
 #[actix_web::test]
 async fn a_caller_who_cannot_be_judged_is_a_503_and_not_anonymous() {
-    let raw = RawConfig::default().with("database.url", "postgres://127.0.0.1:9/none").with("passwords.bcrypt_cost", "4");
+    let raw =
+        RawConfig::default().with("database.url", "postgres://127.0.0.1:9/none").with("passwords.bcrypt_cost", "4");
     let raw = database::SHARED.iter().fold(raw, |raw, (key, _, value)| raw.with(key, *value));
     let countersign = Countersign::open(&raw.resolve().unwrap()).unwrap();
     let routes = App::new()

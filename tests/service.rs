@@ -1,7 +1,6 @@
 //! The real binary, as its operator meets it: start, restart, mistakes, signals, and its log.
 
 #![cfg(feature = "sqlite")] // its servers have the embedded database
-
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
 mod process;

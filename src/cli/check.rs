@@ -79,7 +79,8 @@ fn listening(config: &Config) -> Listening {
     let addresses = match (host, config.server.port).to_socket_addrs() {
         Ok(addresses) => addresses,
         Err(error) => {
-            let problem = format!("\"{host}\" is the name of no address: {error}; set HOST to an address of this machine");
+            let problem =
+                format!("\"{host}\" is the name of no address: {error}; set HOST to an address of this machine");
             return Listening::Impossible("server.host", problem);
         }
     };

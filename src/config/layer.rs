@@ -8,8 +8,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::database;
 use super::keys::{Key, SHARED_NAME};
-use super::names::{Stray, not_a_key};
 use super::mistake::{Mistake, Source};
+use super::names::{Stray, not_a_key};
 
 /// A value as it was written, wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]

@@ -27,11 +27,14 @@ pub(super) fn level(text: &str) -> Result<String, String> {
     for part in text.split(',') {
         let directive = part.trim();
         let position = at + part.chars().take_while(|c| c.is_whitespace()).count();
-        let wrong = |problem: String| Err(format!("is not a tracing filter: what begins at character {position} {problem}"));
-        if let (true, Some(level)) = (!directive.contains(['=', '[', ':']) && !is_level(directive), nearest(directive)) {
+        let wrong =
+            |problem: String| Err(format!("is not a tracing filter: what begins at character {position} {problem}"));
+        if let (true, Some(level)) = (!directive.contains(['=', '[', ':']) && !is_level(directive), nearest(directive))
+        {
             return wrong(format!("is no level; did you mean {level}?"));
         }
-        if !directive.is_empty() && (directive.contains(char::is_whitespace) || directive.parse::<Directive>().is_err()) {
+        if !directive.is_empty() && (directive.contains(char::is_whitespace) || directive.parse::<Directive>().is_err())
+        {
             return wrong("is neither a level nor TARGET=LEVEL, such as countersign=debug".to_owned());
         }
         at += part.chars().count() + 1;
@@ -80,7 +83,13 @@ mod tests {
     #[test]
     fn levels_and_filters_are_taken() {
         for text in [
-            "error", "warn", "info", "debug", "trace", "INFO", "off",
+            "error",
+            "warn",
+            "info",
+            "debug",
+            "trace",
+            "INFO",
+            "off",
             "info,countersign=debug",
             "countersign::sessions=trace",
             "warn,countersign,actix_server=error",
@@ -134,7 +143,8 @@ mod tests {
         for text in ["actix_server=debug", "tower,hyper=trace", "off,actix_server=info", "countersign=off"] {
             assert!(is_silent(text), "{text}");
         }
-        for text in ["info", "off", "warn,countersign=off", "countersign::access=info", "[refresh]=debug", "info,x=off"] {
+        for text in ["info", "off", "warn,countersign=off", "countersign::access=info", "[refresh]=debug", "info,x=off"]
+        {
             assert!(!is_silent(text), "{text}");
         }
     }

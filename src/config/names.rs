@@ -60,7 +60,9 @@ pub(super) fn credential(name: &str) -> Stray {
         return Stray::Foreign;
     }
     if upper.starts_with(PREFIX) || upper.starts_with(START) {
-        return Stray::Wrong(not_a_key(lookup::nearest(name).map(|key| format!("{}, as a credential is called", key.name))));
+        return Stray::Wrong(not_a_key(
+            lookup::nearest(name).map(|key| format!("{}, as a credential is called", key.name)),
+        ));
     }
     near(&upper)
 }
@@ -69,7 +71,8 @@ pub(super) fn credential(name: &str) -> Stray {
 /// `countersign`, or `countersign-` and something.
 fn is_of_kubernetes(rest: &str, value: &str) -> bool {
     let transports = ["TCP", "UDP", "SCTP"];
-    let is_url = transports.iter().any(|transport| value.starts_with(&format!("{}://", transport.to_ascii_lowercase())));
+    let is_url =
+        transports.iter().any(|transport| value.starts_with(&format!("{}://", transport.to_ascii_lowercase())));
     let port_of_one = || {
         let behind = rest.split("_PORT_").nth(1)?;
         let (number, behind) = behind.split_once('_')?;
@@ -176,8 +179,18 @@ mod tests {
             assert!(matches!(variable(name, "x"), Stray::Odd(told) if told.contains("DATABASE_URL")), "{name}");
         }
         for name in [
-            "PATH", "HOST_", "PORTS", "PORT_", "GHOST", "TEST_DATABASE_URL", "DATABASE_HOST", "ACCESS_TOKEN",
-            "ACCESS_TOKEN_EXPIRES_IN", "JWT_ACCESS_TOKEN_SECRET", "REFRESH_TOKEN", "PEPPER",
+            "PATH",
+            "HOST_",
+            "PORTS",
+            "PORT_",
+            "GHOST",
+            "TEST_DATABASE_URL",
+            "DATABASE_HOST",
+            "ACCESS_TOKEN",
+            "ACCESS_TOKEN_EXPIRES_IN",
+            "JWT_ACCESS_TOKEN_SECRET",
+            "REFRESH_TOKEN",
+            "PEPPER",
         ] {
             assert_eq!(variable(name, "x"), Stray::Foreign, "{name}");
         }

@@ -45,7 +45,8 @@ pub(super) fn check(parameters: &str) -> Result<(), String> {
             continue;
         }
         let Some((_, kind)) = PARAMETERS.iter().find(|(known, _)| *known == name) else {
-            let after_secret = seen.iter().any(|before| ["password", "key", "secret"].iter().any(|part| before.contains(part)));
+            let after_secret =
+                seen.iter().any(|before| ["password", "key", "secret"].iter().any(|part| before.contains(part)));
             return Err(unknown(name, after_secret));
         };
         if seen.contains(&name) {

@@ -6,7 +6,8 @@ use super::mistake::{Mistake, Source};
 use super::raw::{Entry, RawConfig};
 
 /// What is said of a key that only the code knows.
-const NOT_IN_THE_TABLE: &str = "is read, and is not in the table of keys: a fault of Countersign itself, please report it";
+const NOT_IN_THE_TABLE: &str =
+    "is read, and is not in the table of keys: a fault of Countersign itself, please report it";
 
 /// Takes values out of a [`RawConfig`]; `None` always means that a mistake was written down.
 pub(super) struct Reader<'a> {

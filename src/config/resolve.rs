@@ -323,7 +323,8 @@ mod tests {
 
     #[test]
     fn for_the_database_alone_nothing_else_must_be_right() {
-        let set = |keys: &[(&str, &str)]| keys.iter().fold(RawConfig::default(), |raw, (key, value)| raw.with(key, *value));
+        let set =
+            |keys: &[(&str, &str)]| keys.iter().fold(RawConfig::default(), |raw, (key, value)| raw.with(key, *value));
         let wrong = [POSTGRES, ("tokens.access_secret", "short"), ("server.port", "many")];
         let config = set(&wrong).resolve_database().unwrap();
         assert!(matches!(config.database, Database::Postgres(_)));

@@ -10,7 +10,8 @@ pub(super) fn is_likely_a_mistake(body: &str, name: &str) -> bool {
             // It may go on behind the end of the line, between quotes.
             let value = rest.get(line.len() - value.len()..).unwrap_or(value);
             let is_set = |wanted: &str| before.contains(&wanted) || std::env::var_os(wanted).is_some();
-            if set == name && names_in(value).iter().any(|wanted| wanted.as_deref().is_none_or(|wanted| !is_set(wanted)))
+            if set == name
+                && names_in(value).iter().any(|wanted| wanted.as_deref().is_none_or(|wanted| !is_set(wanted)))
             {
                 return true;
             }

@@ -147,7 +147,10 @@ mod tests {
         let layer =
             environment(vec![("HOST".into(), bad.clone()), ("LS_COLORS".into(), bad.clone()), (bad.clone(), bad)]);
         assert_eq!(layer.mistakes.len(), 1);
-        assert_eq!(layer.mistakes[0].to_string(), "environment variable HOST: is not UTF-8: set it to text, or unset it");
+        assert_eq!(
+            layer.mistakes[0].to_string(),
+            "environment variable HOST: is not UTF-8: set it to text, or unset it"
+        );
     }
 
     #[test]

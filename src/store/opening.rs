@@ -1,5 +1,6 @@
 //! How a database is found, made and brought up to date, before it is opened for work.
 
+#[cfg(feature = "sqlite")]
 use std::path::Path;
 
 #[cfg(feature = "sqlite")]
@@ -9,15 +10,17 @@ use super::connection::AnyConnection;
 use super::database_file::APPLICATION_ID;
 use super::database_file::{self, DatabaseFileError, Found};
 use super::migrations::{self, SchemaState};
-#[cfg(feature = "postgres")]
-use super::{OPERATING, postgres};
 #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
 use super::not_built;
-use super::{SERVING, Store, StoreError};
+#[cfg(feature = "postgres")]
+use super::{OPERATING, postgres};
 #[cfg(feature = "sqlite")]
-use super::sqlite;
+use super::{SERVING, sqlite};
+use super::{Store, StoreError};
 use crate::config::Database;
-use crate::files::{FolderLock, absolute, check_writable_folder};
+use crate::files::absolute;
+#[cfg(feature = "sqlite")]
+use crate::files::{FolderLock, check_writable_folder};
 
 /// Why a database cannot be used. Says which, and what to do.
 #[derive(Debug, thiserror::Error)]
