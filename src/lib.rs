@@ -13,6 +13,16 @@
 //! All of it logs through [`tracing`](https://docs.rs/tracing): requests under the target `countersign::access`,
 //! security events under `countersign::security`, failures with what caused them. The application says where to.
 //!
+//! Accounts and sessions from Rust are [`admin`]; tokens for the application's own tests are `testing`, with the feature of
+//! that name.
+//!
+//! # Features
+//!
+//! - `sqlite` (default): the embedded database, with a SQLite built in. A program can hold one crate with
+//!   `links = "sqlite3"`; where it has another one, leave this feature out, or have both use the same `libsqlite3-sys`.
+//! - `postgres` (default): PostgreSQL, with libpq and the OpenSSL that it needs built in.
+//! - `testing`: `testing::TestServer`. For `[dev-dependencies]`.
+//!
 //! # Layout
 //!
 //! A module imports only from lower floors; `tests/floors.rs` holds it to that.

@@ -173,6 +173,7 @@ fn a_level_that_would_log_nothing_is_refused() {
     }
 }
 
+#[cfg(feature = "postgres")]
 #[test]
 fn a_parameter_that_postgresql_does_not_know_is_refused_by_its_name() {
     for (parameters, told) in [
@@ -285,6 +286,7 @@ fn check_config_prints_json_whether_there_are_mistakes_or_not() {
 }
 
 /// With an empty database, and every value right by itself.
+#[cfg(feature = "postgres")]
 #[test]
 fn check_config_refuses_what_serve_refuses() {
     let postgres = ("DATABASE_URL", "postgres://127.0.0.1:9/app");
@@ -315,6 +317,7 @@ fn check_config_beside_a_server_that_runs_finds_no_mistake_in_its_address() {
     assert_eq!(server.post("/v1/auth/refresh", &json!({ "refresh_token": "x" })).status, 400, "it was not disturbed");
 }
 
+#[cfg(feature = "postgres")]
 #[test]
 fn migrate_needs_nothing_configured_but_the_database() {
     let environment = [("DATABASE_URL", "postgres://127.0.0.1:9/app"), ("ACCESS_TOKEN_SECRET", "short")];

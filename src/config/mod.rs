@@ -44,6 +44,7 @@ mod tokens;
 mod variables;
 mod warnings;
 
+#[cfg(feature = "postgres")]
 pub(crate) use database::Parts;
 pub use database::{Database, Postgres};
 pub use keys::{KEYS, Key};

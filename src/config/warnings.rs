@@ -89,7 +89,7 @@ pub(super) fn about(config: &Config) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[cfg(feature = "sqlite")] // of which the default is
+#[cfg(all(feature = "sqlite", feature = "postgres"))] // it speaks of both
 mod tests {
     use super::super::resolved;
 

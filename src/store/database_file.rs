@@ -7,8 +7,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "sqlite")]
 use diesel::dsl::sql;
+#[cfg(feature = "sqlite")]
 use diesel::prelude::*;
+#[cfg(feature = "sqlite")]
 use diesel::sql_types::BigInt;
 
 use crate::files::{FileError, absolute, check_writable_folder};

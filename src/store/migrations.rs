@@ -5,7 +5,9 @@ use diesel::migration::{Migration, MigrationSource};
 #[cfg(feature = "postgres")]
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::Bool;
+#[cfg(feature = "postgres")]
+use diesel::sql_types::Text;
 #[cfg(feature = "sqlite")]
 use diesel::sqlite::Sqlite;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};

@@ -41,6 +41,7 @@ use tokio::time::timeout;
 use tracing::Span;
 
 pub use self::addresses::Conflict;
+#[cfg(feature = "sqlite")]
 use self::connection::Access;
 pub use self::connection::AnyConnection;
 pub use self::error::StoreError;

@@ -1,5 +1,6 @@
 //! How a database is found, made and brought up to date, before it is opened for work.
 
+#[cfg(feature = "sqlite")]
 use std::path::Path;
 
 #[cfg(feature = "sqlite")]
@@ -17,7 +18,9 @@ use super::sqlite;
 use super::{OPERATING, postgres};
 use super::{SERVING, Store, StoreError};
 use crate::config::Database;
-use crate::files::{FolderLock, absolute, check_writable_folder};
+use crate::files::absolute;
+#[cfg(feature = "sqlite")]
+use crate::files::{FolderLock, check_writable_folder};
 
 /// Why a database cannot be used. Says which, and what to do.
 #[derive(Debug, thiserror::Error)]

@@ -1,12 +1,17 @@
 //! Connections, shared: made when they are needed, given back, and given up all at once when one of them finds that the
 //! server behind them is gone.
 
+#[cfg(feature = "sqlite")]
 use std::path::{Path, PathBuf};
+#[cfg(feature = "postgres")]
 use std::sync::Arc;
+#[cfg(feature = "postgres")]
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::connection::{Access, AnyConnection};
+#[cfg(feature = "sqlite")]
+use super::connection::Access;
+use super::connection::AnyConnection;
 use super::error::StoreError;
 use super::lease::Lease;
 #[cfg(feature = "postgres")]
