@@ -22,6 +22,7 @@ use crate::passwords::Hasher;
 use crate::sessions::offenders::Offenders;
 use crate::sessions::revocations::Revocations;
 use crate::sessions::rotation::Policy;
+use crate::sessions::unfinished::Unfinished;
 use crate::sessions::{Lifetimes, Sessions};
 use crate::store::{Store, StoreError};
 use crate::tokens::configured::{self, NoKeys};
@@ -151,8 +152,11 @@ impl Countersign {
             .then_some(Limits { failures: config.limits.login_failures, window: config.limits.login_window });
         let budget = Budget::new(store.clone(), clock.clone(), limits);
         let users = Users::new(store.clone(), clock.clone(), hasher, budget, config.passwords.min_length);
-        let lifetimes =
-            Lifetimes { idle: config.tokens.refresh_idle_ttl, absolute: config.tokens.refresh_absolute_ttl };
+        let lifetimes = Lifetimes {
+            idle: config.tokens.refresh_idle_ttl,
+            short: config.tokens.refresh_short_ttl,
+            absolute: config.tokens.refresh_absolute_ttl,
+        };
         let rotation = &config.rotation;
         let policy = Policy {
             overlap: rotation.overlap,
@@ -169,8 +173,11 @@ impl Countersign {
             revocations.clone(),
             lifetimes,
             policy,
+            config.sessions.max_per_user,
             Offenders::new(config.limits.enabled),
         );
+        let unfinished =
+            Unfinished::start(store.clone(), clock.clone(), revocations.clone()).map_err(BuildError::Threads)?;
         let known = revocations.clone();
         let janitor = Janitor::start(store.clone(), clock.clone(), remembrance(config), move || known.has_begun())
             .map_err(BuildError::Threads)?;
@@ -196,6 +203,7 @@ impl Countersign {
             registration: config.registration.enabled,
             draining: draining.clone(),
             _janitor: janitor,
+            _unfinished: unfinished,
         };
         Ok(Self {
             api: web::Data::new(api),

@@ -48,6 +48,8 @@
 //!    sessions/outcome.rs  what a refresh came to, and what is told of it
 //!    sessions/revocations.rs
 //!                         the sessions that have ended lately, in memory
+//!    sessions/unfinished.rs
+//!                         many sessions that have ended and are not all marked yet
 //!    sessions/offenders.rs
 //!                         who asks for refreshes as no honest client does
 //!    users/mod.rs         register, change, delete
@@ -60,6 +62,7 @@
 //! F3 store/mod.rs         Store: read, write
 //!    store/writer.rs  store/batch.rs
 //!                         the queue of writes; how those that arrive together are committed together
+//!    store/ending.rs      the end of many sessions, a few in each transaction
 //!    store/connection.rs  store/lease.rs  store/pool.rs
 //!                         a connection to either database; its transactions, and its loss; many, shared
 //!    store/sqlite.rs  store/postgres.rs  store/migrations.rs
@@ -72,6 +75,8 @@
 //!                         what else moves a session on: one conditional statement each
 //!    store/sessions/everybody.rs
 //!                         live sessions whoever they belong to
+//!    store/sessions/ends.rs  store/sessions/not_ended.rs
+//!                         all sessions of a user ended at once, however many; how other queries honour that
 //!    store/sessions/expiry.rs
 //!                         what is over for good, removed a few at a time
 //!    store/sessions/rows.rs

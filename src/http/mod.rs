@@ -32,6 +32,7 @@ use crate::guard::cross_site::Origins;
 use crate::janitor::Janitor;
 use crate::problem::{Code, Problem};
 use crate::sessions::Sessions;
+use crate::sessions::unfinished::Unfinished;
 use crate::store::Store;
 use crate::tokens::access::AccessTokens;
 use crate::users::Users;
@@ -48,8 +49,9 @@ pub(crate) struct Api {
     pub(crate) proxies: TrustedProxies,
     pub(crate) registration: bool,
     pub(crate) draining: Draining,
-    /// At work for as long as there is somebody to answer.
+    /// Both at work for as long as there is somebody to answer.
     pub(crate) _janitor: Janitor,
+    pub(crate) _unfinished: Unfinished,
 }
 
 /// Whether a shutdown is under way: then each answer is the last on its connection, and says so. Clones share it.

@@ -179,7 +179,7 @@ fn sign_in(api: &Api, req: &HttpRequest, body: &mut Members) -> Result<SignIn, P
     if !errors.is_empty() {
         return Err(Problem::new(Code::ValidationFailed).errors(errors));
     }
-    Ok(SignIn { device_name, transport, device: api.proxies.device(req) })
+    Ok(SignIn { device_name, transport, device: api.proxies.device(req), remember: true })
 }
 
 fn answer(

@@ -7,6 +7,7 @@ mod outcome;
 mod refresh;
 pub mod revocations;
 pub mod rotation;
+pub mod unfinished;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +23,11 @@ use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
 use crate::store::columns::Roles;
 use crate::store::events;
-use crate::store::sessions::{self, Device, Ended, NewSession, Scope, SessionSummary, Transport};
+use crate::store::sessions::{
+    self, Device, EndOrder, EndProgress, Ended, NewSession, Scope, SessionSummary, Transport,
+};
 use crate::store::users::{self, NewUser};
-use crate::store::{AnyConnection, QueryResult, Store, StoreError};
+use crate::store::{AnyConnection, QueryResult, Store, StoreError, outrun};
 use crate::tokens::access::{AccessTokens, Bearer};
 use crate::tokens::refresh::{RefreshToken, RefreshTokens};
 use crate::tokens::{Place, SignError};
@@ -34,8 +37,17 @@ use crate::tokens::{Place, SignError};
 pub struct Lifetimes {
     /// Unused, a session ends after this.
     pub idle: Duration,
+    /// One that is not to be remembered.
+    pub short: Duration,
     /// However used, a session ends after this.
     pub absolute: Duration,
+}
+
+impl Lifetimes {
+    /// When a session ends that is used now and not again, and that ends at `end` in any case.
+    fn idle_end(&self, remember: bool, now: Timestamp, end: Timestamp) -> Timestamp {
+        now.floor_second().plus(if remember { self.idle } else { self.short }).min(end)
+    }
 }
 
 /// Everything about sessions. Clones share it.
@@ -50,6 +62,8 @@ struct Inner {
     revocations: Revocations,
     lifetimes: Lifetimes,
     policy: Policy,
+    /// Sessions of one user; zero: no bound.
+    most: u32,
     offenders: Offenders,
 }
 
@@ -70,6 +84,8 @@ pub struct TokenPair {
     pub user_id: UserId,
     /// How they are to be handed out.
     pub transport: Transport,
+    /// Whether they are kept beyond the browser's own session.
+    pub remember: bool,
     /// What is still to be told: a plain rotation is not worth a line of its own.
     pub untold: Option<Kind>,
 }
@@ -106,6 +122,8 @@ pub struct SignIn {
     pub transport: Transport,
     /// What can be seen of it.
     pub device: Device,
+    /// Whether the session's idle time is the long one.
+    pub remember: bool,
 }
 
 /// Why a session did not start. Nothing was written.
@@ -140,7 +158,8 @@ pub enum ConfirmError {
 }
 
 enum Opened {
-    Yes(Roles),
+    /// With these roles; these sessions have been displaced by it.
+    Yes(Roles, Vec<Ended>),
     Changed,
     EmailTaken,
 }
@@ -156,9 +175,10 @@ impl Sessions {
         revocations: Revocations,
         lifetimes: Lifetimes,
         policy: Policy,
+        most: u32,
         offenders: Offenders,
     ) -> Self {
-        Self(Arc::new(Inner { store, clock, access, refresh, revocations, lifetimes, policy, offenders }))
+        Self(Arc::new(Inner { store, clock, access, refresh, revocations, lifetimes, policy, most, offenders }))
     }
 
     /// Starts a session.
@@ -171,8 +191,8 @@ impl Sessions {
         let now = inner.clock.now();
         let (session_id, user_id) = (SessionId::generate(), admission.user_id());
         let expires_at = now.floor_second().plus(inner.lifetimes.absolute);
-        let idle_expires_at = now.floor_second().plus(inner.lifetimes.idle).min(expires_at);
-        let access_expires_at = now.floor_second().plus(inner.access.lifetime());
+        let idle_expires_at = inner.lifetimes.idle_end(sign_in.remember, now, expires_at);
+        let access_expires_at = now.floor_second().plus(inner.access.lifetime()).min(idle_expires_at);
         let minted = inner.refresh.first(user_id, session_id, expires_at, now, idle_expires_at)?;
         let new = NewSession {
             id: session_id,
@@ -186,26 +206,34 @@ impl Sessions {
             transport: sign_in.transport,
             device_name: sign_in.device_name,
             device: sign_in.device.clone(),
+            remember: sign_in.remember,
         };
         let kind = if matches!(admission, Admission::Newcomer(_)) { Kind::Registered } else { Kind::LoginOk };
         let event = Event::new(kind).user(user_id).session(session_id);
         let event = event.ip_address(sign_in.device.ip_address.as_deref());
-        let told = event.clone();
+        let displaced = event.clone().kind(Kind::Displaced);
+        let (told, told_of_displaced, felt) = (event.clone(), displaced.clone(), self.clone());
+        let (most, clock) = (inner.most, inner.clock.clone());
         let attempt = move |conn: &mut AnyConnection| {
             let opened = open(conn, &admission, &new)?;
-            if matches!(opened, Opened::Yes(_)) {
-                events::keep(conn, &event, now)?;
-            }
-            Ok(opened)
+            let Opened::Yes(roles, _) = opened else { return Ok(opened) };
+            events::keep(conn, &event, now)?;
+            Ok(Opened::Yes(roles, sessions::displace(conn, &displaced, (user_id, session_id), most, clock.now())?))
         };
         let announce = move |opened: &Opened| {
-            if matches!(opened, Opened::Yes(_)) {
+            if let Opened::Yes(_, displaced) = opened {
                 told.record();
+                felt.note_ended(&told_of_displaced, displaced);
             }
         };
         let opened = inner.store.write_and_then(attempt, announce).await?;
         let roles = match opened {
-            Opened::Yes(roles) => roles,
+            Opened::Yes(roles, displaced) => {
+                if is_full(&displaced) {
+                    self.displace_more(user_id, session_id, sign_in.device.ip_address);
+                }
+                roles
+            }
             Opened::Changed => return Err(StartError::Changed),
             Opened::EmailTaken => return Err(StartError::EmailTaken),
         };
@@ -216,7 +244,33 @@ impl Sessions {
             roles: roles.into_names(),
             expires_at: access_expires_at,
         };
-        self.pair(&bearer, now, now, minted.token, idle_expires_at, sign_in.transport).map_err(StartError::from)
+        let handed = Handed { transport: sign_in.transport, remember: sign_in.remember, until: idle_expires_at };
+        self.pair(&bearer, now, now, minted.token, handed).map_err(StartError::from)
+    }
+
+    /// Ends what else is beyond the bound, a few sessions at a time: an account may have had very many before there was one.
+    fn displace_more(&self, user: UserId, new: SessionId, address: Option<String>) {
+        let this = self.clone();
+        let event = Event::new(Kind::Displaced).user(user).ip_address(address.as_deref());
+        let carried_out = async move {
+            loop {
+                let (most, clock) = (this.0.most, this.0.clock.clone());
+                let (told, felt, displaced) = (event.clone(), this.clone(), event.clone());
+                let attempt = move |conn: &mut AnyConnection| {
+                    sessions::displace(conn, &displaced, (user, new), most, clock.now())
+                };
+                let announce = move |ended: &Vec<Ended>| felt.note_ended(&told, ended);
+                match this.0.store.write_and_then(attempt, announce).await {
+                    Ok(ended) if is_full(&ended) => tokio::time::sleep(BETWEEN_DISPLACED).await,
+                    Ok(_) => return,
+                    Err(error) => {
+                        tracing::warn!(error = error.chain(), "sessions beyond the bound are left for the next log-in");
+                        return;
+                    }
+                }
+            }
+        };
+        tokio::spawn(carried_out.in_current_span());
     }
 
     /// Confirms that the client has stored the pair its access token belongs to: the refresh token before it is dead.
@@ -252,7 +306,7 @@ impl Sessions {
         self.0.revocations.is_informed()
     }
 
-    /// A user's live sessions, most recently used first.
+    /// A user's live sessions, most recently used first: the first thousand.
     ///
     /// # Errors
     ///
@@ -288,25 +342,30 @@ impl Sessions {
         reason: &'static str,
         address: Option<String>,
     ) -> Result<usize, StoreError> {
-        let now = self.0.clock.now();
+        let clock = self.0.clock.clone();
         let attempt = move |conn: &mut AnyConnection| {
-            let revoke = |(user, scope): &(UserId, Scope)| {
-                let event = Event::new(Kind::Revoked).user(*user).detail(reason).ip_address(address.as_deref());
-                let ended = sessions::revoke(conn, *user, *scope, now, reason)?;
-                events::keep_of_each(conn, &event, ended.iter().map(|session| session.id), now)?;
-                Ok((event, ended))
+            let end = |(user, scope): &(UserId, Scope)| {
+                let order = EndOrder { ip_address: address.clone(), ..EndOrder::all(*user, reason) };
+                // Read in the transaction: one that had to wait must not be dated back.
+                let now = clock.now();
+                match scope {
+                    Scope::All => sessions::begin_end(conn, &order, now),
+                    Scope::Except(kept) => sessions::begin_end(conn, &EndOrder { kept: Some(*kept), ..order }, now),
+                    Scope::Only(id) => {
+                        let ended: Vec<Ended> = sessions::end_one(conn, *user, *id, now, reason)?.into_iter().collect();
+                        let event = order.event();
+                        events::keep_of_each(conn, &event, ended.iter().map(|session| session.id), now)?;
+                        Ok(EndProgress { event, ended, rest: None })
+                    }
+                }
             };
-            whose.iter().map(revoke).collect::<QueryResult<Vec<_>>>()
+            Ok(((), whose.iter().map(end).collect::<QueryResult<Vec<_>>>()?))
         };
-        let (felt, store) = (self.clone(), self.0.store.clone());
-        let announce = move |all: &Vec<(Event, Vec<Ended>)>| {
-            all.iter().for_each(|(event, ended)| felt.note_ended(event, ended));
-        };
-        // A task of its own: whoever wants out gets out, even if they hang up at once.
-        let carried_out = async move { store.write_and_then(attempt, announce).await };
-        let all = tokio::spawn(carried_out.in_current_span());
-        let all = all.await.map_err(|panic| StoreError::Broken(panic.into()))??;
-        Ok(all.iter().map(|(_, ended)| ended.len()).sum())
+        // It is a task of its own: whoever wants out gets out, even if they hang up at once.
+        let felt = self.clone();
+        let announce = move |event: &Event, ended: &[Ended]| felt.note_ended(event, ended);
+        let ((), ended) = self.0.store.write_and_end(&self.0.clock, attempt, |()| (), announce).await?;
+        Ok(ended)
     }
 
     /// The session that a refresh token belongs to, whatever has become of it. `None`: the token is not ours, or has expired.
@@ -317,8 +376,7 @@ impl Sessions {
 
     /// Makes the end of sessions felt at once, after the commit that ended them: `event` tells of each.
     pub fn note_ended(&self, event: &Event, ended: &[Ended]) {
-        self.0.revocations.add(ended);
-        ended.iter().for_each(|session| event.clone().session(session.id).record());
+        self.0.revocations.announce(event, ended);
     }
 
     fn pair(
@@ -327,8 +385,7 @@ impl Sessions {
         now: Timestamp,
         issued_at: Timestamp,
         refresh_token: RefreshToken,
-        refresh_expires_at: Timestamp,
-        transport: Transport,
+        handed: Handed,
     ) -> Result<TokenPair, SignError> {
         let (access_token, access_expires_at) = self.0.access.issue(bearer, issued_at)?;
         let now = now.floor_second();
@@ -336,13 +393,29 @@ impl Sessions {
             access_token,
             expires_in: now.seconds_until(access_expires_at),
             refresh_token,
-            refresh_expires_in: now.seconds_until(refresh_expires_at),
+            refresh_expires_in: now.seconds_until(handed.until),
             session_id: bearer.session_id,
             user_id: bearer.user_id,
-            transport,
+            transport: handed.transport,
+            remember: handed.remember,
             untold: None,
         })
     }
+}
+
+/// How a pair is handed out, and how long its refresh token can be used.
+struct Handed {
+    transport: Transport,
+    remember: bool,
+    until: Timestamp,
+}
+
+/// Rest between two transactions that displace sessions.
+const BETWEEN_DISPLACED: Duration = Duration::from_millis(5);
+
+/// Whether so many have ended at once that there may be more.
+fn is_full(ended: &[Ended]) -> bool {
+    i64::try_from(ended.len()).is_ok_and(|ended| ended >= sessions::AT_ONCE)
 }
 
 /// Lets somebody in, if the account is (still) as they were told it is.
@@ -357,6 +430,9 @@ fn open(conn: &mut AnyConnection, admission: &Admission, new: &NewSession) -> Qu
         }
     };
     let Some(roles) = users::begin_session(conn, user, password_hash, new.now)? else { return Ok(Opened::Changed) };
+    if sessions::would_have_ended(conn, user, new.id)? {
+        return Err(outrun());
+    }
     sessions::insert(conn, new, &roles)?;
-    Ok(Opened::Yes(roles))
+    Ok(Opened::Yes(roles, Vec::new()))
 }

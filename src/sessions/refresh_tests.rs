@@ -61,8 +61,9 @@ impl World {
             Arc::new(access),
             Arc::new(refresh),
             Revocations::start(store, clock).unwrap(),
-            Lifetimes { idle: AN_HOUR, absolute: 24 * AN_HOUR },
+            Lifetimes { idle: AN_HOUR, short: AN_HOUR / 4, absolute: 24 * AN_HOUR },
             policy,
+            0,
             Offenders::new(false),
         );
         Self { sessions, database }
@@ -93,6 +94,7 @@ impl World {
                     transport: Transport::Body,
                     device_name: None,
                     device: Device::default(),
+                    remember: true,
                 };
                 sessions::insert(&mut connection, &new, &Roles::default()).unwrap();
                 (id, minted.token.expose().to_owned())

@@ -8,6 +8,7 @@ pub mod attempts;
 mod batch;
 pub mod columns;
 pub mod connection;
+mod ending;
 pub mod error;
 pub mod events;
 pub mod lease;
@@ -92,6 +93,8 @@ pub struct Store {
     writer: Writer,
     patience: Patience,
     shared: bool,
+    /// One permit: who ends many sessions takes turns with others who do.
+    ending: Arc<Semaphore>,
 }
 
 impl Store {
@@ -158,6 +161,7 @@ impl Store {
             writer,
             patience,
             shared: true,
+            ending: Arc::new(Semaphore::new(1)),
         }
     }
 
