@@ -40,10 +40,12 @@
 //!    guard/verified.rs    the access tokens that a worker has verified lately
 //!    guard/credentials.rs where the access token is looked for
 //!    guard/cross_site.rs  whether another site may have sent a request
-//! F4 sessions/mod.rs      start, confirm, list, revoke
+//! F4 sessions/mod.rs      confirm, list, revoke
 //!    sessions/administration.rs
 //!                         anybody's sessions, listed and ended by an operator
-//!    sessions/refresh.rs  one refresh
+//!    sessions/opening.rs  how a session begins, and which ones it displaces
+//!    sessions/refresh.rs  sessions/plan.rs
+//!                         one refresh; the rotation that it hopes to be
 //!    sessions/rotation.rs what a presented token means: a pure function
 //!    sessions/outcome.rs  what a refresh came to, and what is told of it
 //!    sessions/revocations.rs

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::offenders::Offender;
 use super::outcome::{Grant, Outcome, RefreshError, RefusedBecause};
+use super::plan::Plan;
 use super::rotation::{self, Claim, Policy, Refusal, Verdict};
 use super::{Handed, Lifetimes, Sessions, TokenPair};
 use crate::clock::{Clock, Timestamp};
@@ -14,7 +15,7 @@ use crate::store::events;
 use crate::store::sessions::{self, Device, Ended, Handover, Rotation, SessionRow, Successor};
 use crate::store::{AnyConnection, QueryResult, Write, fault, outrun};
 use crate::tokens::access::Bearer;
-use crate::tokens::refresh::{Minted, Presented, RefreshTokens, Salt, fresh_salt};
+use crate::tokens::refresh::{Minted, Presented, RefreshTokens, fresh_salt};
 use crate::tokens::{Place, SignError};
 
 /// How often a refresh that lost a race against another looks again. In one process nothing races a
@@ -153,41 +154,6 @@ impl Sessions {
         let handed = Handed { transport, remember: grant.handover.remember, until: grant.idle_expires_at };
         let pair = self.pair(&bearer, now, grant.issued_at, grant.minted.token, handed)?;
         Ok(TokenPair { untold, ..pair })
-    }
-}
-
-/// What a rotation is made of that does not change between two tries.
-struct Plan<'a> {
-    tokens: &'a RefreshTokens,
-    lifetimes: Lifetimes,
-    access_lifetime: Duration,
-    presented: &'a Presented,
-    now: Timestamp,
-}
-
-impl Plan<'_> {
-    /// The rotation of a session that is to be remembered, or not, and the token that it hands out.
-    fn rotation(&self, remember: bool, salt: Salt, device: Device) -> Result<(Rotation, Minted), SignError> {
-        let Self { presented, now, .. } = *self;
-        let place = presented.place().next_generation();
-        let active = self.tokens.active_kid();
-        let idle_expires_at = self.lifetimes.idle_end(remember, now, presented.session_expires_at());
-        let minted = self
-            .tokens
-            .successor(presented, active, place, &salt, now, idle_expires_at)?
-            .ok_or_else(|| SignError("the active key is missing".into()))?;
-        let next = Successor {
-            place,
-            salt,
-            key_id: active.to_owned(),
-            token_hash: minted.digest,
-            now,
-            access_expires_at: now.floor_second().plus(self.access_lifetime).min(idle_expires_at),
-            idle_expires_at,
-            device,
-        };
-        let (id, from, digest) = (presented.session_id(), presented.place(), presented.digest());
-        Ok((Rotation { id, from, presented: digest, next, remember }, minted))
     }
 }
 
