@@ -1,6 +1,7 @@
 //! The application, built from a configuration: services, then a bound socket, then a run until told to stop.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,8 +10,10 @@ use std::time::Duration;
 use actix_web::rt;
 use actix_web::web::{self, ServiceConfig};
 
+use crate::admin;
 use crate::clock::Clock;
-use crate::config::{Config, Database};
+use crate::config::Config;
+use crate::files::FileError;
 use crate::guard::cross_site::Origins;
 use crate::guard::{Gate, Verified};
 use crate::http::client::TrustedProxies;
@@ -18,15 +21,19 @@ use crate::http::connection::Bounds;
 use crate::http::cookies::Cookies;
 use crate::http::{self, Api, Draining};
 use crate::janitor::Janitor;
+use crate::network::TrustedNetworks;
 use crate::passwords::Hasher;
+use crate::sessions::administration::Administration;
 use crate::sessions::offenders::Offenders;
 use crate::sessions::revocations::Revocations;
 use crate::sessions::rotation::Policy;
 use crate::sessions::unfinished::Unfinished;
 use crate::sessions::{Lifetimes, Sessions};
-use crate::store::{Store, StoreError};
-use crate::tokens::configured::{self, NoKeys};
-use crate::tokens::key_files::{KeyFileError, KeyFiles, create_private_folder};
+use crate::signing_keys::Recorder;
+use crate::startup::{self, DatabaseGone, Made, MissingKeys, StartError, Started};
+use crate::store::{OpenError, StoreError};
+use crate::tokens::configured::NoKeys;
+use crate::tokens::key_files::KeyFileError;
 use crate::tokens::keys::KeyError;
 use crate::users::Users;
 use crate::users::budget::{Budget, Limits};
@@ -42,23 +49,35 @@ const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The database cannot be opened or brought up to date.
-    #[error("the database cannot be opened: {}; look whether database.url names it, and who may read it", .0.chain())]
-    Database(StoreError),
+    /// The database cannot be opened or brought up to date, or what is in its place is none of ours.
+    #[error("{0}")]
+    Database(OpenError),
+    /// The folder of data cannot be made or used.
+    #[error("{0}")]
+    Folder(FileError),
     /// A generated key cannot be used.
-    #[error("a key file cannot be used: {0}")]
-    KeyFile(#[from] KeyFileError),
+    #[error("{0}")]
+    KeyFile(KeyFileError),
     /// A configured secret cannot be used.
     #[error("a key cannot be used: {0}")]
     Key(KeyError),
     /// Nodes that share a database must share their keys, and there is none to share.
-    #[error("{0}; set it, or copy the folder from a node that has it")]
+    #[error("{0}")]
     NoSharedKey(String),
+    /// The database has gone, and the keys that were used with it are still there.
+    #[error("{0}")]
+    DatabaseGone(DatabaseGone),
+    /// Keys that have signed tokens which are still in use are not there.
+    #[error("{0}")]
+    MissingKeys(MissingKeys),
+    /// The database gave no answer.
+    #[error("{}", .0.chain())]
+    Store(StoreError),
     /// No threads to be had.
     #[error("the system has no threads to give: {0}")]
     Threads(std::io::Error),
     /// The address is taken or not ours.
-    #[error("cannot listen on {address}: {source}; set HOST or PORT to another")]
+    #[error("cannot listen on {address}: {source}; {}", way_out(.source))]
     Bind {
         /// Where.
         address: String,
@@ -67,29 +86,54 @@ pub enum BuildError {
     },
 }
 
-impl From<StoreError> for BuildError {
-    fn from(error: StoreError) -> Self {
-        Self::Database(error)
+/// What to do about an address that cannot be listened on.
+pub(crate) fn way_out(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::PermissionDenied => {
+            "ports below 1024 take a privilege: give the process CAP_NET_BIND_SERVICE (AmbientCapabilities= in a systemd \
+             unit, or `setcap cap_net_bind_service=+ep` on the program), or set PORT to 1024 or above, behind a proxy"
+        }
+        ErrorKind::AddrInUse => {
+            "another program listens there, perhaps a second Countersign (`ss -ltnp` says which): stop it, or set HOST or \
+             PORT to another"
+        }
+        ErrorKind::AddrNotAvailable => {
+            "no interface of this machine has that address: set HOST to one that it has, or to 0.0.0.0 or [::] for all"
+        }
+        _ => "set HOST to an address of this machine, or a name of one, and PORT to a free port",
     }
 }
 
-impl From<NoKeys> for BuildError {
-    fn from(error: NoKeys) -> Self {
+impl From<StartError> for BuildError {
+    fn from(error: StartError) -> Self {
         match error {
-            NoKeys::File(error) => Self::KeyFile(error),
-            NoKeys::Key(error) => Self::Key(error),
-            missing @ NoKeys::NotShared { .. } => Self::NoSharedKey(missing.to_string()),
+            StartError::Database(error) => Self::Database(error),
+            StartError::Folder(error) => Self::Folder(error),
+            StartError::DatabaseGone(gone) => Self::DatabaseGone(gone),
+            StartError::MissingKeys(missing) => Self::MissingKeys(missing),
+            StartError::Keys(NoKeys::File(error)) => Self::KeyFile(error),
+            StartError::Keys(NoKeys::Key(error)) => Self::Key(error),
+            StartError::Keys(missing @ NoKeys::NotShared { .. }) => Self::NoSharedKey(missing.to_string()),
         }
     }
 }
 
 /// What the start has made that was not there before.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct FirstStart {
+    /// The file of the database, if it was made.
+    pub database: Option<PathBuf>,
     /// The folder of keys, if keys were made.
     pub keys: Option<PathBuf>,
     /// The migrations that were run.
     pub migrations: Vec<String>,
+}
+
+impl From<Made> for FirstStart {
+    fn from(Made { database, migrations, keys }: Made) -> Self {
+        Self { database, keys, migrations }
+    }
 }
 
 /// Everything that answers requests. Clones share it; mount it in any actix-web application with
@@ -100,6 +144,7 @@ pub struct Countersign {
     api: web::Data<Api>,
     gate: web::Data<Gate>,
     allowed_origins: Arc<[String]>,
+    docs: bool,
     issuer: String,
     draining: Draining,
     first_start: FirstStart,
@@ -122,30 +167,19 @@ impl Countersign {
     ///
     /// [`BuildError`].
     pub fn open_with_clock(config: &Config, clock: Clock) -> Result<Self, BuildError> {
-        let mut first_start = FirstStart::default();
-        // One that other nodes may be at work on changes when whoever runs them says so.
-        if let Database::Sqlite(_) = config.database {
-            create_private_folder(&config.data_dir)?;
-            first_start.migrations = Store::prepare(&config.database)?;
-        }
-        let key_files = KeyFiles::below(&config.data_dir);
-        let issuer = issuer(config, &key_files)?;
-        let mut keys_made = false;
-        let refresh = Arc::new(configured::refresh_tokens(config, &key_files, &issuer, &mut keys_made)?);
-        let access = Arc::new(configured::access_tokens(config, &key_files, &issuer, &mut keys_made)?);
-        first_start.keys = keys_made.then(|| key_files.folder().to_owned());
-
-        let store = Store::open(&config.database)?;
-        if let Ok(true) = store.is_outdated_blocking() {
-            tracing::error!("the database is not up to date, so this node is not ready: run `countersign migrate`");
-        }
+        let Started { store, refresh, access, ours, checked, made } = startup::begin(config, &clock)?;
+        let (refresh, access) = (Arc::new(refresh), Arc::new(access));
+        let issuer = ours.issuers.current.clone();
         let hasher = Hasher::start(
             config.passwords.bcrypt_cost,
             config.passwords.pepper.as_ref(),
             &config.passwords.peppers_previous,
         )
         .map_err(BuildError::Threads)?;
-        let revocations = Revocations::start(store.clone(), clock.clone())?;
+        let revocations = Revocations::start(store.clone(), clock.clone()).map_err(BuildError::Store)?;
+        let known = revocations.clone();
+        let recorder = Recorder::start(store.clone(), clock.clone(), ours, checked, move || known.has_begun())
+            .map_err(BuildError::Threads)?;
         let limits = config
             .limits
             .enabled
@@ -181,7 +215,9 @@ impl Countersign {
         let known = revocations.clone();
         let janitor = Janitor::start(store.clone(), clock.clone(), remembrance(config), move || known.has_begun())
             .map_err(BuildError::Threads)?;
-        let origins = Origins::new(config.cors.allowed_origins.clone());
+        let proxies = TrustedNetworks::new(config.server.trusted_proxies.clone());
+        let urls = config.server.public_urls.iter().chain([&issuer]).map(String::as_str);
+        let origins = Origins::new(config.cors.allowed_origins.clone(), urls, proxies.clone());
         let draining = Draining::default();
         let gate = Gate {
             access: Arc::clone(&access),
@@ -193,38 +229,66 @@ impl Countersign {
         };
         let api = Api {
             users,
-            sessions,
             access,
             store,
-            clock,
-            cookies: Cookies::new(config.cookies.clone()),
+            cookies: Cookies::new(config.cookies.clone(), sessions.clone()),
+            sessions,
             origins,
-            proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
+            proxies: TrustedProxies::new(proxies),
             registration: config.registration.enabled,
             draining: draining.clone(),
             _janitor: janitor,
             _unfinished: unfinished,
+            _recorder: recorder,
         };
         Ok(Self {
             api: web::Data::new(api),
             gate: web::Data::new(gate),
             allowed_origins: config.cors.allowed_origins.clone().into(),
+            docs: config.docs.enabled,
             issuer,
             draining,
-            first_start,
+            first_start: made.into(),
         })
     }
 
     /// Mounts `/openapi.json`, `/docs` and the routes below `/v1`, `/.well-known` and `/health`, and makes the guards work
     /// everywhere in the application: `App::new().configure(|config| countersign.configure(config))`.
     ///
-    /// Takes the paths `/v1`, `/.well-known`, `/health` and `/docs` whole: routes of the application's own below them are
-    /// not found. How long and how many clients may keep the server busy is bounded in [`App`], not here: that is the
-    /// business of whoever owns the socket.
+    /// Takes the paths `/v1`, `/.well-known`, `/health` and, unless `docs.enabled` is false, `/docs` whole: routes of the
+    /// application's own below them are not found. `/` is left to the application. How long and how many clients may keep
+    /// the server busy is bounded in [`App`], not here: that is the business of whoever owns the socket.
     pub fn configure(&self, config: &mut ServiceConfig) {
         // Called once a worker: what that worker has verified is its own.
         config.app_data(self.api.clone()).app_data(self.gate.clone()).app_data(Verified::default());
-        http::mount(config, &self.allowed_origins);
+        http::mount(config, &self.allowed_origins, self.docs);
+    }
+
+    /// Brings the database up to date, as `countersign migrate` does, and returns the names of the migrations that were
+    /// missing. [`Countersign::open`] does it for an embedded database; one that other nodes may be at work on changes when
+    /// whoever runs them says so.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`]: why the database cannot be used.
+    pub fn migrate(config: &Config) -> Result<Vec<String>, BuildError> {
+        Ok(startup::migrate(config)?.migrations)
+    }
+
+    /// Accounts: found, made, changed and deleted.
+    pub fn users(&self) -> admin::Users {
+        admin::Users { users: self.api.users.clone(), felt: self.felt() }
+    }
+
+    /// Live sessions: listed and ended.
+    pub fn sessions(&self) -> admin::Sessions {
+        let sessions = Administration::new(self.api.store.clone(), self.gate.clock.clone());
+        admin::Sessions { sessions, felt: self.felt() }
+    }
+
+    fn felt(&self) -> admin::Felt {
+        let (store, clock) = (self.api.store.clone(), self.gate.clock.clone());
+        admin::Felt { revocations: self.gate.revocations.clone(), store, clock }
     }
 
     /// `iss` of the tokens issued here.
@@ -276,12 +340,11 @@ impl App {
         let host = config.server.host.trim_start_matches('[').trim_end_matches(']');
         let bound = TcpListener::bind((host, config.server.port))
             .and_then(|listener| listener.local_addr().map(|address| (listener, address)));
-        let (listener, address) = bound.map_err(|source| BuildError::Bind {
-            address: format!("{}:{}", config.server.host, config.server.port),
-            source,
-        })?;
+        let (listener, address) =
+            bound.map_err(|source| BuildError::Bind { address: config.server.authority(), source })?;
         let countersign = Countersign::open_with_clock(config, clock)?;
-        Ok(Self { countersign, listener, address, bounds: Bounds::default() })
+        let bounds = Bounds { keep_alive: config.server.keep_alive, ..Bounds::default() };
+        Ok(Self { countersign, listener, address, bounds })
     }
 
     /// The same, less patient with its clients: for tests.
@@ -311,9 +374,12 @@ impl App {
         let countersign = self.countersign.clone();
         let routes = move |config: &mut ServiceConfig| {
             countersign.configure(config);
-            http::mount_default(config);
+            http::mount_default(config, &countersign.allowed_origins, countersign.docs);
         };
-        let server = http::server::start(self.listener, self.bounds, self.countersign.draining.clone(), routes)?;
+        let proxies = self.countersign.api.proxies.clone();
+        let is_proxy = Box::new(move |peer| proxies.trusts(peer));
+        let draining = self.countersign.draining.clone();
+        let server = http::server::start(self.listener, self.bounds, is_proxy, draining, routes)?;
         let (handle, draining) = (server.handle(), self.countersign.draining.clone());
         rt::spawn(async move {
             shutdown.await;
@@ -345,12 +411,4 @@ async fn send_away(draining: &Draining) {
 fn remembrance(config: &Config) -> Duration {
     let rotation = &config.rotation;
     rotation.overlap.saturating_add(rotation.recovery).saturating_add(config.tokens.access_ttl).saturating_add(A_DAY)
-}
-
-/// The configured issuer, or the one of the first start.
-fn issuer(config: &Config, files: &KeyFiles) -> Result<String, KeyFileError> {
-    match &config.tokens.issuer {
-        Some(issuer) => Ok(issuer.clone()),
-        None => files.issuer(&format!("http://{}:{}", config.server.host, config.server.port)),
-    }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// A crate or function, and the files that may mention it, as beginnings of their paths.
 const AT_HOME: &[(&str, &[&str])] = &[
-    ("actix_web", &["problem.rs", "guard/", "http/", "app.rs", "cli/"]),
+    ("actix_web", &["problem.rs", "problem/", "guard/", "http/", "app.rs", "cli/"]),
     ("actix_http", &["http/server.rs"]),
     ("actix_service", &["http/server.rs"]),
     ("diesel", &["store/"]),
@@ -23,7 +23,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     // janitor: how long a batch of deletes took, which decides how large the next one is.
     // passwords: how long the last hash took, which tells who is turned away how long to wait.
     // lease: how old a connection is; batch: how long a transaction took.
-    // connection: how long a client keeps us waiting, which nobody's clock decides.
+    // connection, connections: how long a client keeps us waiting, which nobody's clock decides.
     (
         "Instant::now",
         &[
@@ -31,6 +31,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
             "sessions/revocations.rs",
             "http/envelope.rs",
             "http/connection.rs",
+            "http/connections.rs",
             "janitor.rs",
             "passwords/queue.rs",
             "store/lease.rs",

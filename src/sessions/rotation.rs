@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::store::sessions::SessionRow;
 use crate::tokens::Place;
-use crate::tokens::refresh::TokenDigest;
+use crate::tokens::refresh::{Presented, RefreshTokens, TokenDigest};
 
 /// How lenient, and for how long; section `rotation` of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,26 @@ pub struct Claim<'a> {
     pub issued_at: Timestamp,
     /// Where it came from.
     pub ip_address: Option<&'a str>,
+}
+
+impl<'a> Claim<'a> {
+    /// What a verdict on a presented token depends on besides the row.
+    pub(super) fn of(
+        presented: &'a Presented,
+        tokens: &RefreshTokens,
+        now: Timestamp,
+        ip_address: Option<&'a str>,
+    ) -> Self {
+        Self {
+            place: presented.place(),
+            digest: presented.digest(),
+            expired: presented.expires_at() <= now,
+            active_key: presented.kid() == tokens.active_kid(),
+            kid: presented.kid(),
+            issued_at: presented.issued_at(),
+            ip_address,
+        }
+    }
 }
 
 /// A moment further in the future than this was told by a clock that was ahead, and says nothing about how long ago it was.

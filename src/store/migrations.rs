@@ -68,12 +68,23 @@ fn check_encoding(postgresql: &mut PgConnection) -> Result<(), StoreError> {
     Err(StoreError::Unavailable(told.into()))
 }
 
-/// The migrations that this database lacks. Nothing is made by asking, and no right to make anything is needed.
+/// How the schema of a database stands to the one this version was built for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SchemaState {
+    /// The same.
+    Current,
+    /// These migrations are missing.
+    Pending(Vec<String>),
+    /// A later version was here, and has left this migration, the last of those unknown to this one.
+    Newer(String),
+}
+
+/// How the schema stands. Nothing is made by asking, and no right to make anything is needed.
 ///
 /// # Errors
 ///
 /// If the database cannot be asked.
-pub fn pending(connection: &mut AnyConnection) -> QueryResult<Vec<String>> {
+pub fn state(connection: &mut AnyConnection) -> QueryResult<SchemaState> {
     let known = match connection {
         AnyConnection::Sqlite(_) => names(MigrationSource::<Sqlite>::migrations(&SQLITE)),
         AnyConnection::Postgresql(_) => names(MigrationSource::<Pg>::migrations(&POSTGRESQL)),
@@ -83,12 +94,18 @@ pub fn pending(connection: &mut AnyConnection) -> QueryResult<Vec<String>> {
         AnyConnection::Sqlite(_) => "EXISTS (SELECT 1 FROM sqlite_master WHERE name = '__diesel_schema_migrations')",
         AnyConnection::Postgresql(_) => "to_regclass('__diesel_schema_migrations') IS NOT NULL",
     });
-    if !diesel::select(marked).get_result::<bool>(connection)? {
-        return Ok(known.into_iter().map(|(_, name)| name).collect());
+    let done: Vec<String> = if diesel::select(marked).get_result::<bool>(connection)? {
+        __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(connection)?
+    } else {
+        Vec::new()
+    };
+    let newer = done.iter().filter(|version| known.iter().all(|(ours, _)| ours != *version)).max();
+    if let Some(newer) = newer {
+        return Ok(SchemaState::Newer(newer.clone()));
     }
-    let done: Vec<String> =
-        __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(connection)?;
-    Ok(known.into_iter().filter(|(version, _)| !done.contains(version)).map(|(_, name)| name).collect())
+    let missing: Vec<String> =
+        known.into_iter().filter(|(version, _)| !done.contains(version)).map(|(_, name)| name).collect();
+    Ok(if missing.is_empty() { SchemaState::Current } else { SchemaState::Pending(missing) })
 }
 
 /// The version and the whole name of each.

@@ -8,15 +8,18 @@ pub mod attempts;
 mod batch;
 pub mod columns;
 pub mod connection;
+mod database_file;
 mod ending;
 pub mod error;
 pub mod events;
 pub mod lease;
 mod migrations;
+mod opening;
 pub mod pool;
 mod postgres;
 pub mod schema;
 pub mod sessions;
+pub mod signing_keys;
 mod sqlite;
 #[cfg(test)]
 #[path = "testing_tests.rs"]
@@ -38,6 +41,8 @@ use self::connection::Access;
 pub use self::connection::AnyConnection;
 pub use self::error::StoreError;
 use self::lease::is_loss;
+pub use self::migrations::SchemaState;
+pub use self::opening::{OpenError, Presence, name};
 use self::pool::{Manager, Pool, Remote};
 pub use self::writer::Write;
 use self::writer::Writer;
@@ -67,17 +72,6 @@ struct Patience {
     turn: Duration,
     /// For its answer, all in all.
     answer: Duration,
-}
-
-/// What there is of a database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// No file.
-    Missing,
-    /// One whose schema is older than this version, or that was never brought to any.
-    Outdated,
-    /// All that is needed.
-    Ready,
 }
 
 /// The database, shared by everything in the process.
@@ -163,43 +157,6 @@ impl Store {
             shared: true,
             ending: Arc::new(Semaphore::new(1)),
         }
-    }
-
-    /// What there is of the database. Nothing is made or changed by looking.
-    ///
-    /// # Errors
-    ///
-    /// If what is there cannot be read, or is no database.
-    pub fn look(database: &Database) -> Result<Presence, StoreError> {
-        let mut connection = match database {
-            Database::Sqlite(path) => match sqlite::look(path, SERVING.turn)? {
-                Some(sqlite) => AnyConnection::Sqlite(sqlite),
-                None => return Ok(Presence::Missing),
-            },
-            Database::Postgres(postgres) => AnyConnection::Postgresql(
-                postgres::Server::new(postgres, postgres.statement_timeout)?.connect(postgres.statement_timeout)?,
-            ),
-        };
-        Ok(if migrations::pending(&mut connection)?.is_empty() { Presence::Ready } else { Presence::Outdated })
-    }
-
-    /// Makes the file of an embedded database (0600) if there is none, brings the schema up to date, and returns the
-    /// names of the migrations that were missing.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be made, the server not be reached, or a migration fails.
-    pub fn prepare(database: &Database) -> Result<Vec<String>, StoreError> {
-        let mut connection = match database {
-            Database::Sqlite(path) => {
-                sqlite::create_private_file(path).map_err(|error| StoreError::Unavailable(error.into()))?;
-                AnyConnection::Sqlite(sqlite::connect(path, Access::Write, SERVING.turn)?)
-            }
-            Database::Postgres(postgres) => {
-                AnyConnection::Postgresql(postgres::Server::new(postgres, OPERATING.turn)?.connect(OPERATING.turn)?)
-            }
-        };
-        migrations::run(&mut connection)
     }
 
     /// Runs a query on a reader. On the embedded database most are over sooner than another thread could begin with them,
@@ -319,26 +276,29 @@ impl Store {
     ///
     /// Why not.
     pub async fn check(&self) -> Result<(), StoreError> {
-        let (pending, takes_writes) = self
+        let (schema, takes_writes) = self
             .read(|connection| {
-                let pending = migrations::pending(connection)?;
-                Ok((pending, matches!(connection, AnyConnection::Sqlite(_)) || postgres::takes_writes(connection)?))
+                let schema = migrations::state(connection)?;
+                Ok((schema, matches!(connection, AnyConnection::Sqlite(_)) || postgres::takes_writes(connection)?))
             })
             .await?;
-        match (pending.is_empty(), takes_writes) {
-            (true, true) => Ok(()),
-            (false, _) => Err(StoreError::Unavailable("migrations are pending".into())),
-            (true, false) => Err(StoreError::Unavailable("the server takes no writes".into())),
+        match (schema, takes_writes) {
+            (SchemaState::Current, true) => Ok(()),
+            (SchemaState::Pending(_), _) => Err(StoreError::Unavailable("migrations are pending".into())),
+            (SchemaState::Newer(_), _) => {
+                Err(StoreError::Unavailable("the database is newer than this program".into()))
+            }
+            (SchemaState::Current, false) => Err(StoreError::Unavailable("the server takes no writes".into())),
         }
     }
 
-    /// Whether the schema is older than this version needs it. On this thread.
+    /// How the schema stands to the one this version needs. On this thread.
     ///
     /// # Errors
     ///
     /// As [`Store::read`].
-    pub fn is_outdated_blocking(&self) -> Result<bool, StoreError> {
-        Ok(!self.read_blocking(migrations::pending)?.is_empty())
+    pub fn schema_state_blocking(&self) -> Result<SchemaState, StoreError> {
+        self.read_blocking(migrations::state)
     }
 }
 

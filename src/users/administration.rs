@@ -51,6 +51,15 @@ impl Users {
         self.store.read(move |conn| users::find_by_email(conn, &key)).await
     }
 
+    /// The account with this id.
+    ///
+    /// # Errors
+    ///
+    /// If the database gave no answer.
+    pub async fn find_by_id(&self, id: UserId) -> Result<Option<AccountRow>, StoreError> {
+        self.store.read(move |conn| users::find_by_id(conn, id)).await
+    }
+
     /// The same with its live sessions counted, and at most `events` of its events.
     ///
     /// # Errors
@@ -95,7 +104,7 @@ impl Users {
         if !errors.is_empty() {
             return Err(UserError::Invalid(errors));
         }
-        let new = NewUser { roles: Roles::new(granted), ..self.hash(self.hasher.room()?, registration).await? };
+        let new = NewUser { roles: Roles::new(granted), ..self.hash(self.room(None)?, registration).await? };
         let registered = Event::new(Kind::Registered).user(new.id).detail(BY_OPERATOR);
         let made = new.clone();
         let inserted = self.store.write(move |conn| {
@@ -157,7 +166,7 @@ impl Users {
             return Err(UserError::Invalid(vec![FieldError { field: "password", message }]));
         }
         let id = account.user.id;
-        let (hash, clock) = (self.hasher.hash(self.hasher.room()?, new).await?, self.clock.clone());
+        let (hash, clock) = (self.hasher.hash(self.room(None)?, new).await?, self.clock.clone());
         let attempt = move |conn: &mut AnyConnection| {
             if !users::set_password(conn, id, &hash, clock.now())? {
                 return Ok((false, Vec::new()));
