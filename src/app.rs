@@ -27,6 +27,7 @@ use crate::sessions::administration::Administration;
 use crate::sessions::offenders::Offenders;
 use crate::sessions::revocations::Revocations;
 use crate::sessions::rotation::Policy;
+use crate::sessions::unfinished::Unfinished;
 use crate::sessions::{Lifetimes, Sessions};
 use crate::signing_keys::Recorder;
 use crate::startup::{self, DatabaseGone, Made, MissingKeys, StartError, Started};
@@ -194,8 +195,11 @@ impl Countersign {
         };
         let users = Users::new(store.clone(), clock.clone(), hasher, budget, rules);
         users.look_for_slow_hashes().map_err(BuildError::Threads)?;
-        let lifetimes =
-            Lifetimes { idle: config.tokens.refresh_idle_ttl, absolute: config.tokens.refresh_absolute_ttl };
+        let lifetimes = Lifetimes {
+            idle: config.tokens.refresh_idle_ttl,
+            short: config.tokens.refresh_short_ttl,
+            absolute: config.tokens.refresh_absolute_ttl,
+        };
         let rotation = &config.rotation;
         let policy = Policy {
             overlap: rotation.overlap,
@@ -212,8 +216,11 @@ impl Countersign {
             revocations.clone(),
             lifetimes,
             policy,
+            config.sessions.max_per_user,
             Offenders::new(config.limits.enabled),
         );
+        let unfinished =
+            Unfinished::start(store.clone(), clock.clone(), revocations.clone()).map_err(BuildError::Threads)?;
         let known = revocations.clone();
         let janitor = Janitor::start(store.clone(), clock.clone(), remembrance(config), move || known.has_begun())
             .map_err(BuildError::Threads)?;
@@ -241,6 +248,7 @@ impl Countersign {
             draining: draining.clone(),
             urgent,
             _janitor: janitor,
+            _unfinished: unfinished,
             _recorder: recorder,
         };
         Ok(Self {

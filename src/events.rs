@@ -35,6 +35,8 @@ pub enum Kind {
     RepeatStreak,
     /// A session was ended by its user or by an operator.
     Revoked,
+    /// A session was ended by a newer one: its user had too many.
+    Displaced,
     /// A password was replaced.
     PasswordChanged,
     /// An account was closed to log-ins.
@@ -57,7 +59,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Registered,
         Self::LoginOk,
         Self::LoginFailed,
@@ -69,6 +71,7 @@ impl Kind {
         Self::Behind,
         Self::RepeatStreak,
         Self::Revoked,
+        Self::Displaced,
         Self::PasswordChanged,
         Self::AccountDisabled,
         Self::AccountEnabled,
@@ -94,6 +97,7 @@ impl Kind {
             Self::Behind => "behind",
             Self::RepeatStreak => "repeat_streak",
             Self::Revoked => "revoked",
+            Self::Displaced => "displaced",
             Self::PasswordChanged => "password_changed",
             Self::AccountDisabled => "account_disabled",
             Self::AccountEnabled => "account_enabled",
@@ -118,6 +122,7 @@ impl Kind {
             | Self::Behind
             | Self::RepeatStreak
             | Self::Revoked
+            | Self::Displaced
             | Self::PasswordChanged
             | Self::AccountDisabled
             | Self::AccountEnabled
@@ -250,6 +255,7 @@ impl Event {
             | Kind::Recovered
             | Kind::Conflict
             | Kind::Revoked
+            | Kind::Displaced
             | Kind::PasswordChanged
             | Kind::AccountDisabled
             | Kind::AccountEnabled

@@ -59,15 +59,19 @@
 //!    guard/cross_site.rs  whether another site may have sent a request
 //!    admin/mod.rs  admin/users.rs  admin/sessions.rs
 //!                         accounts and sessions in the hands of a program that uses this library
-//! F4 sessions/mod.rs      start, confirm, list, revoke
+//! F4 sessions/mod.rs      confirm, list, revoke
 //!    sessions/administration.rs
 //!                         anybody's sessions, listed and ended by an operator
-//!    sessions/refresh.rs  one refresh
+//!    sessions/opening.rs  how a session begins, and which ones it displaces
+//!    sessions/refresh.rs  sessions/plan.rs
+//!                         one refresh; the rotation that it hopes to be
 //!    sessions/inspect.rs  which of several refresh tokens counts
 //!    sessions/rotation.rs what a presented token means: a pure function
 //!    sessions/outcome.rs  what a refresh came to, and what is told of it
 //!    sessions/revocations.rs
 //!                         the sessions that have ended lately, in memory
+//!    sessions/unfinished.rs
+//!                         many sessions that have ended and are not all marked yet
 //!    sessions/offenders.rs
 //!                         who asks for refreshes as no honest client does
 //!    users/mod.rs         register, change, delete
@@ -85,6 +89,7 @@
 //! F3 store/mod.rs         Store: read, write
 //!    store/writer.rs  store/batch.rs
 //!                         the queue of writes; how those that arrive together are committed together
+//!    store/ending.rs      the end of many sessions, a few in each transaction
 //!    store/connection.rs  store/lease.rs  store/pool.rs
 //!                         a connection to either database; its transactions, and its loss; many, shared
 //!    store/sqlite.rs  store/postgres.rs  store/migrations.rs
@@ -100,6 +105,8 @@
 //!                         what else moves a session on: one conditional statement each
 //!    store/sessions/everybody.rs
 //!                         live sessions whoever they belong to
+//!    store/sessions/ends.rs  store/sessions/not_ended.rs
+//!                         all sessions of a user ended at once, however many; how other queries honour that
 //!    store/sessions/expiry.rs
 //!                         what is over for good, removed a few at a time
 //!    store/sessions/rows.rs

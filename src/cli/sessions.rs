@@ -151,7 +151,8 @@ struct OwnedSessionView {
 }
 
 impl Row for OwnedSession {
-    const HEADINGS: &'static [&'static str] = &["ID", "USER", "DEVICE", "ADDRESS", "OPENED", "LAST USED", "USER AGENT"];
+    const HEADINGS: &'static [&'static str] =
+        &["ID", "USER", "DEVICE", "ADDRESS", "OPENED", "LAST USED", "ENDS", "USER AGENT"];
 
     fn cells(&self) -> Vec<String> {
         let session = &self.session;
@@ -162,6 +163,7 @@ impl Row for OwnedSession {
             or_dash(session.ip_address.as_deref()),
             session.created_at.to_rfc3339(),
             session.last_used_at.to_rfc3339(),
+            session.ends_unless_refreshed().to_rfc3339(),
             short(&or_dash(session.user_agent.as_deref())),
         ]
     }

@@ -36,6 +36,7 @@ use crate::guard::cross_site::Origins;
 use crate::janitor::Janitor;
 use crate::problem::{Code, Problem};
 use crate::sessions::Sessions;
+use crate::sessions::unfinished::Unfinished;
 use crate::signing_keys::Recorder;
 use crate::store::Store;
 use crate::tokens::access::AccessTokens;
@@ -57,6 +58,8 @@ pub(crate) struct Api {
     pub(crate) urgent: Urgent,
     /// At work for as long as there is somebody to answer.
     pub(crate) _janitor: Janitor,
+    /// The same.
+    pub(crate) _unfinished: Unfinished,
     /// The same.
     pub(crate) _recorder: Recorder,
 }

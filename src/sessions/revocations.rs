@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, Timestamp};
+use crate::events::Event;
 use crate::ids::SessionId;
 use crate::store::sessions::Ended;
 use crate::store::{Store, StoreError, sessions};
@@ -120,6 +121,14 @@ impl Revocations {
     }
 }
 
+impl Revocations {
+    /// Remembers sessions that this process has just ended, and tells of each.
+    pub fn announce(&self, event: &Event, ended: &[Ended]) {
+        self.add(ended);
+        ended.iter().for_each(|session| event.clone().session(session.id).record());
+    }
+}
+
 /// Learns what time it is, and what has ended since it was last asked.
 fn learn(state: &RwLock<State>, store: &Store, clock: &Clock) -> Result<(), StoreError> {
     let began = Instant::now();
@@ -192,7 +201,7 @@ mod tests {
         let id: String = session.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         let insert = format!(
             "INSERT INTO sessions SELECT unhex('{id}'), randomblob(16), 0, 0, randomblob(32), NULL, zeroblob(16), 'k', 0, 0,
-               NULL, {access_ends}, {access_ends}, {access_ends}, {ended}, 'test', '[]', 'body', 0, 0, NULL, NULL, NULL, 0, 0"
+               NULL, {access_ends}, {access_ends}, {access_ends}, {ended}, 'test', '[]', 'body', 0, 0, NULL, NULL, NULL, 0, 0, true"
         );
         diesel::sql_query(insert).execute(&mut database.connect()).unwrap();
         let clock = Clock::manual(NOW);

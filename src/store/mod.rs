@@ -10,6 +10,7 @@ mod batch;
 pub mod columns;
 pub mod connection;
 mod database_file;
+mod ending;
 pub mod error;
 pub mod events;
 pub mod lease;
@@ -96,6 +97,8 @@ pub struct Store {
     writer: Writer,
     patience: Patience,
     shared: bool,
+    /// One permit: who ends many sessions takes turns with others who do.
+    ending: Arc<Semaphore>,
 }
 
 impl Store {
@@ -172,6 +175,7 @@ impl Store {
             writer,
             patience,
             shared: true,
+            ending: Arc::new(Semaphore::new(1)),
         }
     }
 

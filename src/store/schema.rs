@@ -83,6 +83,30 @@ diesel::table! {
         created_at -> BigInt,
         /// Microseconds since 1970.
         last_used_at -> BigInt,
+        /// Whether its idle time is the long one.
+        remember -> Bool,
+    }
+}
+
+diesel::table! {
+    /// Users of whom more sessions have ended than one transaction marks; see `store::sessions::ends`.
+    session_ends (id) {
+        /// UUID, 16 bytes.
+        id -> Binary,
+        /// UUID, 16 bytes; the user may be gone.
+        user_id -> Binary,
+        /// Sessions with an id up to this one have ended.
+        last_session -> Binary,
+        /// Microseconds since 1970.
+        ended_at -> BigInt,
+        /// But this one goes on.
+        kept_session -> Nullable<Binary>,
+        /// Why.
+        reason -> Text,
+        /// From where.
+        ip_address -> Nullable<Text>,
+        /// Whether nothing personal is to stay.
+        erase -> Bool,
     }
 }
 

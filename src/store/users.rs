@@ -11,6 +11,7 @@ use super::AnyConnection;
 use super::columns::Roles;
 use super::connection::{in_savepoint, prepared};
 use super::schema::{sessions, users};
+use super::sessions::NotEnded;
 use crate::clock::Timestamp;
 use crate::email::EmailKey;
 use crate::ids::{SessionId, UserId};
@@ -192,6 +193,7 @@ pub fn of_live_session(
         .filter(sessions::id.eq(session))
         .filter(sessions::revoked_at.is_null())
         .filter(sessions::expires_at.gt(now))
+        .filter(NotEnded)
         .select(USER_COLUMNS);
     // Not `first`: its LIMIT is a parameter, for whose value SQLite plans anew.
     prepared!(conn, conn => theirs.get_result(conn)).optional()

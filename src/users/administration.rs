@@ -3,6 +3,8 @@
 //! What is done is kept among the account's events as done by the operator, in the same transaction, and
 //! so is the end of its sessions. A running server learns of those as it learns of any that others ended.
 
+use std::time::Duration;
+
 use super::budget::Lock;
 use super::{ACCOUNT_DISABLED, PASSWORD_CHANGED, Registration, UserError, Users, clear_away};
 use crate::clock::Timestamp;
@@ -13,13 +15,15 @@ use crate::passwords::Password;
 use crate::problem::FieldError;
 use crate::store::columns::Roles;
 use crate::store::events::{self, EventRow};
-use crate::store::sessions::{self, Scope};
+use crate::store::sessions::{self, EndOrder};
 use crate::store::users::{self, AccountRow, Moved, NewUser};
 use crate::store::{AnyConnection, QueryResult, StoreError, attempts, outrun};
 
 /// How often a change of roles that lost a race against another looks again.
 const TRIES: usize = 8;
 
+/// Rest between two transactions that copy roles into sessions.
+const BETWEEN_COPIES: Duration = Duration::from_millis(2);
 /// The longest name of a role, in characters.
 const MAX_ROLE: usize = 64;
 /// The most roles of one account: they are in every access token, which must still fit into a cookie.
@@ -126,18 +130,20 @@ impl Users {
     ///
     /// [`UserError::Gone`], or no answer.
     pub async fn disable(&self, id: UserId) -> Result<(bool, usize), UserError> {
-        let now = self.clock.now();
+        let clock = self.clock.clone();
         let attempt = move |conn: &mut AnyConnection| {
-            let changed = users::disable(conn, id, now)?;
+            let changed = users::disable(conn, id, clock.now())?;
             if !changed && !users::exists(conn, id)? {
-                return Ok(None);
+                return Ok((None, Vec::new()));
             }
+            let now = clock.now();
             if changed {
                 events::keep(conn, &Event::new(Kind::AccountDisabled).user(id).detail(BY_OPERATOR), now)?;
             }
-            Ok(Some((changed, end_sessions(conn, id, now, ACCOUNT_DISABLED)?)))
+            Ok((Some(changed), vec![sessions::begin_end(conn, &EndOrder::all(id, ACCOUNT_DISABLED), now)?]))
         };
-        self.store.write(attempt).await?.ok_or(UserError::Gone)
+        let (changed, ended) = self.store.write_and_end(&self.clock, attempt, |_| (), |_, _| ()).await?;
+        Ok((changed.ok_or(UserError::Gone)?, ended))
     }
 
     /// Opens a disabled account again. Returns whether it was closed.
@@ -167,16 +173,18 @@ impl Users {
             return Err(UserError::Invalid(vec![FieldError { field: "password", message }]));
         }
         let id = account.user.id;
-        let (hash, now) = (self.hasher.hash(self.room(None)?, new).await?, self.clock.now());
+        let (hash, clock) = (self.hasher.hash(self.room(None)?, new).await?, self.clock.clone());
         let attempt = move |conn: &mut AnyConnection| {
-            if !users::set_password(conn, id, &hash, now)? {
-                return Ok(None);
+            if !users::set_password(conn, id, &hash, clock.now())? {
+                return Ok((false, Vec::new()));
             }
+            let now = clock.now();
             events::keep(conn, &Event::new(Kind::PasswordChanged).user(id).detail(BY_OPERATOR), now)?;
             attempts::forget(conn, id, now)?;
-            end_sessions(conn, id, now, PASSWORD_CHANGED).map(Some)
+            Ok((true, vec![sessions::begin_end(conn, &EndOrder::all(id, PASSWORD_CHANGED), now)?]))
         };
-        self.store.write(attempt).await?.ok_or(UserError::Gone)
+        let (done, ended) = self.store.write_and_end(&self.clock, attempt, |_| (), |_, _| ()).await?;
+        if done { Ok(ended) } else { Err(UserError::Gone) }
     }
 
     /// Gives an account another address, which nobody has proven then. Its sessions stay.
@@ -275,21 +283,31 @@ impl Users {
                 let Some(read) = users::roles(conn, id)? else { return Ok(Err(UserError::Gone)) };
                 let mut names = read.clone().into_names();
                 if !change(&mut names) {
-                    return Ok(Ok(false));
+                    // Copied all the same: what changed them before may not have come to its end.
+                    return Ok(Ok((false, sessions::copy_roles(conn, id, &read, None)?)));
                 }
                 if let Some(error) = too_many(&names) {
                     return Ok(Err(UserError::Invalid(vec![error])));
                 }
                 let roles = Roles::new(names);
                 if users::replace_roles(conn, id, &read, &roles, now)? {
-                    sessions::set_roles(conn, id, &roles)?;
                     events::keep(conn, &event, now)?;
-                    return Ok(Ok(true));
+                    return Ok(Ok((true, sessions::copy_roles(conn, id, &roles, None)?)));
                 }
             }
             Err(outrun())
         };
-        self.store.write(attempt).await?
+        let (changed, mut after) = self.store.write(attempt).await??;
+        // An account may have very many sessions: others write in between.
+        while let Some(reached) = after {
+            let copy = move |conn: &mut AnyConnection| match users::roles(conn, id)? {
+                Some(roles) => sessions::copy_roles(conn, id, &roles, Some(reached)),
+                None => Ok(None),
+            };
+            after = self.store.write(copy).await?;
+            tokio::time::sleep(BETWEEN_COPIES).await;
+        }
+        Ok(changed)
     }
 
     /// Deletes an account and what is kept of its past. Its sessions end, and lose everything personal. Returns how many
@@ -299,12 +317,19 @@ impl Users {
     ///
     /// [`UserError::Gone`], or no answer.
     pub async fn remove(&self, id: UserId) -> Result<usize, UserError> {
-        let now = self.clock.now();
-        let attempt =
-            move |conn: &mut AnyConnection| users::remove(conn, id)?.then(|| clear_away(conn, id, now)).transpose();
-        let ended = self.store.write(attempt).await?.ok_or(UserError::Gone)?;
+        let clock = self.clock.clone();
+        let attempt = move |conn: &mut AnyConnection| {
+            if !users::remove(conn, id)? {
+                return Ok((false, Vec::new()));
+            }
+            Ok((true, vec![clear_away(conn, id, None, clock.now())?]))
+        };
+        let (done, ended) = self.store.write_and_end(&self.clock, attempt, |_| (), |_, _| ()).await?;
+        if !done {
+            return Err(UserError::Gone);
+        }
         self.forget(id).await;
-        Ok(ended.len())
+        Ok(ended)
     }
 }
 
@@ -329,14 +354,6 @@ impl Name {
             Self::Email(key) => users::find_by_email(conn, key),
         }
     }
-}
-
-/// Ends every session of an account, keeps that of each, and returns how many there were.
-fn end_sessions(conn: &mut AnyConnection, id: UserId, now: Timestamp, reason: &'static str) -> QueryResult<usize> {
-    let ended = sessions::revoke(conn, id, Scope::All, now, reason)?;
-    let revoked = Event::new(Kind::Revoked).user(id).detail(reason);
-    events::keep_of_each(conn, &revoked, ended.iter().map(|session| session.id), now)?;
-    Ok(ended.len())
 }
 
 /// Whether a role may be called that: one word, which needs no quotes anywhere.

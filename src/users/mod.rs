@@ -27,7 +27,7 @@ use crate::passwords::{HashError, Hasher, Password, Room};
 use crate::problem::FieldError;
 use crate::store::columns::Roles;
 use crate::store::events;
-use crate::store::sessions::{self, Ended, Scope};
+use crate::store::sessions::{self, EndOrder, EndProgress, Ended};
 use crate::store::users::{self, NewUser, UserRow};
 use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts};
 
@@ -234,26 +234,25 @@ impl Users {
                 return Err(UserError::Invalid(vec![FieldError { field: "new_password", message }]));
             }
             let new_hash = self.hasher.hash(self.room(address)?, new.clone()).await?;
-            let now = self.clock.now();
             let changed = Event::new(Kind::PasswordChanged).user(id).session(keep).ip_address(from.as_deref());
-            let revoked = Event::new(Kind::Revoked).user(id).detail(PASSWORD_CHANGED).ip_address(from.as_deref());
-            let (kept, kept_revoked, announce) = (changed.clone(), revoked.clone(), announce.clone());
+            let others = EndOrder { kept: Some(keep), ip_address: from.clone(), ..EndOrder::all(id, PASSWORD_CHANGED) };
+            let (kept, clock) = (changed.clone(), self.clock.clone());
             let attempt = move |conn: &mut AnyConnection| {
-                if !users::replace_password(conn, id, &password_hash, &new_hash, now)? {
-                    return Ok(None);
+                if !users::replace_password(conn, id, &password_hash, &new_hash, clock.now())? {
+                    return Ok((false, Vec::new()));
                 }
+                // Read when nobody can log in with the old password any more.
+                let now = clock.now();
                 events::keep(conn, &kept, now)?;
-                let ended = sessions::revoke(conn, id, Scope::Except(keep), now, PASSWORD_CHANGED)?;
-                events::keep_of_each(conn, &kept_revoked, ended.iter().map(|session| session.id), now)?;
-                Ok(Some(ended))
+                Ok((true, vec![sessions::begin_end(conn, &others, now)?]))
             };
-            let announce = move |ended: &Option<Vec<Ended>>| {
-                if let Some(ended) = ended {
+            let told = move |done: &bool| {
+                if *done {
                     changed.record();
-                    announce(&revoked, ended);
                 }
             };
-            if self.store.write_and_then(attempt, announce).await?.is_some() {
+            let (done, _ended) = self.store.write_and_end(&self.clock, attempt, told, announce.clone()).await?;
+            if done {
                 return Ok(());
             }
         }
@@ -290,23 +289,24 @@ impl Users {
         let from = address.map(|address| address.to_string());
         for _ in 0..ROUNDS {
             let Authenticated { password_hash, .. } = self.verify(id, password.clone(), address).await?;
-            let now = self.clock.now();
             let deleted = Event::new(Kind::AccountDeleted).user(id).ip_address(from.as_deref());
-            let revoked = Event::new(Kind::Revoked).user(id).detail(ACCOUNT_DELETED).ip_address(from.as_deref());
-            let announce = announce.clone();
+            let (clock, address) = (self.clock.clone(), from.clone());
             let attempt = move |conn: &mut AnyConnection| {
-                users::delete(conn, id, &password_hash)?.then(|| clear_away(conn, id, now)).transpose()
+                if !users::delete(conn, id, &password_hash)? {
+                    return Ok((false, Vec::new()));
+                }
+                Ok((true, vec![clear_away(conn, id, address.clone(), clock.now())?]))
             };
             let (this, runtime) = (self.clone(), Handle::current());
-            let announce = move |ended: &Option<Vec<Ended>>| {
-                if let Some(ended) = ended {
+            let told = move |done: &bool| {
+                if *done {
                     deleted.record();
-                    announce(&revoked, ended);
                     // Whoever asked need not wait for it, and may hang up.
                     runtime.spawn(async move { this.forget(id).await }.in_current_span());
                 }
             };
-            if self.store.write_and_then(attempt, announce).await?.is_some() {
+            let (done, _ended) = self.store.write_and_end(&self.clock, attempt, told, announce.clone()).await?;
+            if done {
                 return Ok(());
             }
         }
@@ -338,12 +338,17 @@ impl Users {
 }
 
 /// What a deleted account leaves behind: its sessions end and lose everything personal, and its past goes.
-fn clear_away(conn: &mut AnyConnection, id: UserId, now: Timestamp) -> QueryResult<Vec<Ended>> {
-    let ended = sessions::revoke(conn, id, Scope::All, now, ACCOUNT_DELETED)?;
+fn clear_away(
+    conn: &mut AnyConnection,
+    id: UserId,
+    ip_address: Option<String>,
+    now: Timestamp,
+) -> QueryResult<EndProgress> {
+    let order = EndOrder { ip_address, erase: true, ..EndOrder::all(id, ACCOUNT_DELETED) };
+    let progress = sessions::begin_end(conn, &order, now)?;
     attempts::forget(conn, id, now)?;
-    sessions::anonymise(conn, id)?;
     events::forget(conn, id, AT_ONCE)?;
-    Ok(ended)
+    Ok(progress)
 }
 
 /// Whether a name, of a person or of a device, can be kept: not blank, not too long, on one line.

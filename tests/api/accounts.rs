@@ -464,9 +464,20 @@ fn sessions_are_listed_most_recently_used_first() {
     assert_eq!((&sessions[0]["current"], &sessions[1]["current"]), (&json!(false), &json!(true)));
     let mut names: Vec<&String> = sessions[0].as_object().unwrap().keys().collect();
     names.sort_unstable();
-    let members =
-        ["created_at", "current", "device_name", "expires_at", "id", "ip_address", "last_used_at", "user_agent"];
+    let members = [
+        "created_at",
+        "current",
+        "device_name",
+        "ends_at",
+        "expires_at",
+        "id",
+        "ip_address",
+        "last_used_at",
+        "remember",
+        "user_agent",
+    ];
     assert_eq!(names, members);
+    assert_eq!(sessions[0]["remember"], true);
     assert_eq!(sessions[0]["device_name"], "Phone");
     assert_eq!(sessions[0]["user_agent"], "Test/1.0");
     assert_eq!(sessions[0]["ip_address"], "127.0.0.1");

@@ -25,6 +25,7 @@ mod jwt_attacks;
 mod limits;
 mod outage;
 mod patience;
+mod sessions;
 mod standards;
 mod storms;
 mod tokens;

@@ -12,8 +12,9 @@ use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
 #[cfg(feature = "postgres")]
 use diesel::sql_types::Array;
-use diesel::sql_types::{BigInt, Binary, Nullable, Text};
+use diesel::sql_types::{BigInt, Binary, Bool, HasSqlType, Nullable, Text};
 
+use super::not_ended::NOT_ENDED;
 use super::rows::{Handover, Rotation};
 use crate::ids::SessionId;
 use crate::store::AnyConnection;
@@ -37,6 +38,7 @@ struct Advance<'a> {
     at: i64,
     access_end: i64,
     idle_end: i64,
+    user_agent: Option<&'a str>,
     rotation: &'a Rotation,
 }
 
@@ -50,19 +52,22 @@ impl<'a> Advance<'a> {
             at: next.now.as_micros(),
             access_end: next.access_expires_at.as_micros(),
             idle_end: next.idle_expires_at.as_micros(),
+            user_agent: next.device.stored_user_agent(),
             rotation,
         }
     }
 }
 
-impl<DB> QueryFragment<DB> for Advance<'_>
+impl<'a, DB> QueryFragment<DB> for Advance<'a>
 where
-    DB: Backend,
+    DB: Backend + HasSqlType<Bool>,
     i64: ToSql<BigInt, DB>,
     SessionId: ToSql<Binary, DB>,
     TokenDigest: ToSql<Binary, DB>,
     [u8]: ToSql<Binary, DB>,
     str: ToSql<Text, DB>,
+    bool: ToSql<Bool, DB>,
+    Option<&'a str>: ToSql<Nullable<Text>, DB>,
     Option<String>: ToSql<Nullable<Text>, DB>,
     String: ToSql<Text, DB>,
 {
@@ -87,7 +92,7 @@ where
         out.push_sql(", last_used_at = ");
         out.push_bind_param::<BigInt, _>(&self.at)?;
         out.push_sql(", user_agent = ");
-        out.push_bind_param::<Nullable<Text>, _>(&next.device.user_agent)?;
+        out.push_bind_param::<Nullable<Text>, _>(&self.user_agent)?;
         out.push_sql(", ip_address = ");
         out.push_bind_param::<Nullable<Text>, _>(&next.device.ip_address)?;
         out.push_sql(" WHERE id = ");
@@ -98,11 +103,15 @@ where
         out.push_bind_param::<BigInt, _>(&self.branch)?;
         out.push_sql(" AND token_hash = ");
         out.push_bind_param::<Binary, _>(presented)?;
+        out.push_sql(" AND remember = ");
+        out.push_bind_param::<Bool, _>(&self.rotation.remember)?;
         out.push_sql(" AND revoked_at IS NULL AND idle_expires_at > ");
         out.push_bind_param::<BigInt, _>(&self.at)?;
         out.push_sql(" AND expires_at > ");
         out.push_bind_param::<BigInt, _>(&self.at)?;
-        out.push_sql(" RETURNING roles, transport");
+        out.push_sql(" AND ");
+        out.push_sql(NOT_ENDED);
+        out.push_sql(" RETURNING roles, transport, remember");
         Ok(())
     }
 }
@@ -113,7 +122,7 @@ impl QueryId for Advance<'_> {
 }
 
 impl Query for Advance<'_> {
-    type SqlType = (Text, Text);
+    type SqlType = (Text, Text, Bool);
 }
 
 impl<C: diesel::Connection> RunQueryDsl<C> for Advance<'_> {}
@@ -149,6 +158,7 @@ struct AdvanceAll<'a> {
     idle_ends: Vec<i64>,
     user_agents: Vec<Option<&'a str>>,
     ip_addresses: Vec<Option<&'a str>>,
+    remembered: Vec<bool>,
 }
 
 #[cfg(feature = "postgres")]
@@ -170,8 +180,9 @@ impl<'a> AdvanceAll<'a> {
             all.times.push(next.now.as_micros());
             all.access_ends.push(next.access_expires_at.as_micros());
             all.idle_ends.push(next.idle_expires_at.as_micros());
-            all.user_agents.push(next.device.user_agent.as_deref());
+            all.user_agents.push(next.device.stored_user_agent());
             all.ip_addresses.push(next.device.ip_address.as_deref());
+            all.remembered.push(rotation.remember);
         }
         all
     }
@@ -210,14 +221,17 @@ impl QueryFragment<Pg> for AdvanceAll<'_> {
         out.push_bind_param::<Array<Nullable<Text>>, _>(&self.user_agents)?;
         out.push_sql(", ");
         out.push_bind_param::<Array<Nullable<Text>>, _>(&self.ip_addresses)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Bool>, _>(&self.remembered)?;
         out.push_sql(
             ") AS new (id, generation, branch, presented, token_hash, salt, key_id, at, access_expires_at, \
-             idle_expires_at, user_agent, ip_address) WHERE sessions.id = new.id \
+             idle_expires_at, user_agent, ip_address, remember) WHERE sessions.id = new.id \
              AND sessions.generation = new.generation AND sessions.branch = new.branch \
-             AND sessions.token_hash = new.presented AND sessions.revoked_at IS NULL \
-             AND sessions.idle_expires_at > new.at AND sessions.expires_at > new.at \
-             RETURNING sessions.id, sessions.roles, sessions.transport",
+             AND sessions.token_hash = new.presented AND sessions.remember = new.remember \
+             AND sessions.revoked_at IS NULL AND sessions.idle_expires_at > new.at AND sessions.expires_at > new.at AND ",
         );
+        out.push_sql(NOT_ENDED);
+        out.push_sql(" RETURNING sessions.id, sessions.roles, sessions.transport, sessions.remember");
         Ok(())
     }
 }
@@ -231,7 +245,7 @@ impl QueryId for AdvanceAll<'_> {
 
 #[cfg(feature = "postgres")]
 impl Query for AdvanceAll<'_> {
-    type SqlType = (Binary, (Text, Text));
+    type SqlType = (Binary, (Text, Text, Bool));
 }
 
 #[cfg(feature = "postgres")]
