@@ -118,4 +118,16 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    /// One row: what probes write, and what the janitor remembers.
+    health (id) {
+        /// 1.
+        id -> BigInt,
+        /// How often it has been written.
+        writes -> BigInt,
+        /// Microseconds since 1970; 0: never.
+        trusted_at -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(users, sessions);
