@@ -23,7 +23,7 @@ use crate::sessions::offenders::Offenders;
 use crate::sessions::revocations::Revocations;
 use crate::sessions::rotation::Policy;
 use crate::sessions::{Lifetimes, Sessions};
-use crate::store::{Store, StoreError};
+use crate::store::{SchemaState, Store, StoreError};
 use crate::tokens::configured::{self, NoKeys};
 use crate::tokens::key_files::{KeyFileError, KeyFiles, create_private_folder};
 use crate::tokens::keys::KeyError;
@@ -34,6 +34,9 @@ use crate::users::budget::{Budget, Limits};
 const SILENCE: Duration = Duration::from_millis(250);
 /// How often that is waited for: clients that open new connections never fall silent.
 const SEND_AWAY_ROUNDS: u32 = 8;
+
+/// How long the end waits for other processes that read or write the database.
+const CLOSING: Duration = Duration::from_secs(3);
 
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -122,10 +125,14 @@ impl Countersign {
     /// [`BuildError`].
     pub fn open_with_clock(config: &Config, clock: Clock) -> Result<Self, BuildError> {
         let mut first_start = FirstStart::default();
+        // Before anything changes it.
+        let condition = Store::inspect(&config.database)?;
         // One that other nodes may be at work on changes when whoever runs them says so.
         if let Database::Sqlite(_) = config.database {
             create_private_folder(&config.data_dir)?;
-            first_start.migrations = Store::prepare(&config.database)?;
+            if !condition.is_damaged(true) {
+                first_start.migrations = Store::prepare(&config.database)?;
+            }
         }
         let key_files = KeyFiles::below(&config.data_dir);
         let issuer = issuer(config, &key_files)?;
@@ -134,8 +141,8 @@ impl Countersign {
         let access = Arc::new(configured::access_tokens(config, &key_files, &issuer, &mut keys_made)?);
         first_start.keys = keys_made.then(|| key_files.folder().to_owned());
 
-        let store = Store::open(&config.database)?;
-        if let Ok(true) = store.is_outdated_blocking() {
+        let store = Store::open_as(&config.database, condition)?;
+        if let Ok(SchemaState::Pending) = store.schema_blocking() {
             tracing::error!("the database is not up to date, so this node is not ready: run `countersign migrate`");
         }
         let hasher = Hasher::start(
@@ -217,6 +224,12 @@ impl Countersign {
         // Called once a worker: what that worker has verified is its own.
         config.app_data(self.api.clone()).app_data(self.gate.clone()).app_data(Verified::default());
         http::mount(config, &self.allowed_origins);
+    }
+
+    /// Moves everything into the file of an embedded database, which alone is the database then and can be copied: to be
+    /// called when the server has stopped, as [`App::run`] does. May take seconds.
+    pub fn close(&self) {
+        self.api.store.empty_log_blocking(CLOSING);
     }
 
     /// `iss` of the tokens issued here.
@@ -307,13 +320,17 @@ impl App {
         };
         let server = http::server::start(self.listener, self.bounds, self.countersign.draining.clone(), routes)?;
         let (handle, draining) = (server.handle(), self.countersign.draining.clone());
+        let countersign = self.countersign;
         rt::spawn(async move {
             shutdown.await;
             draining.set();
             send_away(&draining).await;
             handle.stop(true).await;
         });
-        server.await
+        let ended = server.await;
+        // Nothing else is waited for on this thread any more.
+        countersign.close();
+        ended
     }
 }
 

@@ -22,6 +22,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     // envelope: how long an answer took, for the log; nothing is decided by it.
     // janitor: how long a batch of deletes took, which decides how large the next one is.
     // passwords: how long the last hash took, which tells who is turned away how long to wait.
+    // health, condition: how old what is known of the database is.
     // lease: how old a connection is; batch: how long a transaction took.
     // connection: how long a client keeps us waiting, which nobody's clock decides.
     (
@@ -35,6 +36,8 @@ const AT_HOME: &[(&str, &[&str])] = &[
             "passwords/queue.rs",
             "store/lease.rs",
             "store/batch.rs",
+            "store/health.rs",
+            "store/condition.rs",
         ],
     ),
 ];

@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
+use std::time::Duration;
 
 use super::Failure;
 use super::listing::visible;
@@ -24,6 +25,14 @@ pub struct Services {
     pub sessions: Administration,
     /// Now.
     pub clock: Clock,
+    store: Store,
+}
+
+/// A command leaves no log beside an embedded database, unless a server is at work on it.
+impl Drop for Services {
+    fn drop(&mut self) {
+        self.store.empty_log_blocking(Duration::ZERO);
+    }
 }
 
 impl Services {
@@ -39,7 +48,7 @@ impl Services {
         // An operator guesses at no password.
         let budget = Budget::new(store.clone(), clock.clone(), None);
         let users = Users::new(store.clone(), clock.clone(), hasher, budget, passwords.min_length);
-        Ok(Self { users, sessions: Administration::new(store, clock.clone()), clock })
+        Ok(Self { users, sessions: Administration::new(store.clone(), clock.clone()), clock, store })
     }
 
     /// The account with this address. It is an error if there is none.

@@ -18,6 +18,17 @@ const POSTGRESQL: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const LOCK: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
                     SELECT pg_advisory_xact_lock(1129270867, hashtext(current_schema()::text))";
 
+/// How the schema of a database compares with the one that this version needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaState {
+    /// The same.
+    Current,
+    /// Migrations of this version are missing.
+    Pending,
+    /// A later version has migrated it.
+    Newer,
+}
+
 diesel::table! {
     __diesel_schema_migrations (version) {
         version -> Text,
@@ -68,27 +79,51 @@ fn check_encoding(postgresql: &mut PgConnection) -> Result<(), StoreError> {
     Err(StoreError::Unavailable(told.into()))
 }
 
+/// How the schema compares with what this version needs. Nothing is made by asking, and no right to make anything is needed.
+///
+/// # Errors
+///
+/// If the database cannot be asked.
+pub fn state(connection: &mut AnyConnection) -> QueryResult<SchemaState> {
+    let (known, done) = (known(connection)?, done(connection)?);
+    Ok(if done.iter().any(|done| !known.iter().any(|(version, _)| version == done)) {
+        SchemaState::Newer
+    } else if known.iter().any(|(version, _)| !done.contains(version)) {
+        SchemaState::Pending
+    } else {
+        SchemaState::Current
+    })
+}
+
 /// The migrations that this database lacks. Nothing is made by asking, and no right to make anything is needed.
 ///
 /// # Errors
 ///
 /// If the database cannot be asked.
 pub fn pending(connection: &mut AnyConnection) -> QueryResult<Vec<String>> {
+    let (known, done) = (known(connection)?, done(connection)?);
+    Ok(known.into_iter().filter(|(version, _)| !done.contains(version)).map(|(_, name)| name).collect())
+}
+
+/// The migrations of this version: the version and the whole name of each.
+fn known(connection: &AnyConnection) -> QueryResult<Vec<(String, String)>> {
     let known = match connection {
         AnyConnection::Sqlite(_) => names(MigrationSource::<Sqlite>::migrations(&SQLITE)),
         AnyConnection::Postgresql(_) => names(MigrationSource::<Pg>::migrations(&POSTGRESQL)),
     };
-    let known = known.map_err(diesel::result::Error::QueryBuilderError)?;
+    known.map_err(diesel::result::Error::QueryBuilderError)
+}
+
+/// The versions of the migrations that this database has.
+fn done(connection: &mut AnyConnection) -> QueryResult<Vec<String>> {
     let marked = sql::<Bool>(match connection {
         AnyConnection::Sqlite(_) => "EXISTS (SELECT 1 FROM sqlite_master WHERE name = '__diesel_schema_migrations')",
         AnyConnection::Postgresql(_) => "to_regclass('__diesel_schema_migrations') IS NOT NULL",
     });
     if !diesel::select(marked).get_result::<bool>(connection)? {
-        return Ok(known.into_iter().map(|(_, name)| name).collect());
+        return Ok(Vec::new());
     }
-    let done: Vec<String> =
-        __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(connection)?;
-    Ok(known.into_iter().filter(|(version, _)| !done.contains(version)).map(|(_, name)| name).collect())
+    __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(connection)
 }
 
 /// The version and the whole name of each.

@@ -7,9 +7,12 @@
 pub mod attempts;
 mod batch;
 pub mod columns;
+mod condition;
 pub mod connection;
+mod database_file;
 pub mod error;
 pub mod events;
+pub mod health;
 pub mod lease;
 mod migrations;
 pub mod pool;
@@ -20,10 +23,12 @@ mod sqlite;
 #[cfg(test)]
 #[path = "testing_tests.rs"]
 pub mod testing;
+mod upkeep;
 pub mod users;
 mod writer;
 
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -33,14 +38,17 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::Span;
 
+pub use self::condition::Condition;
 use self::connection::Access;
 pub use self::connection::AnyConnection;
+use self::database_file::DatabaseFile;
 pub use self::error::StoreError;
-use self::lease::is_loss;
+use self::health::Health;
+use self::lease::{Lease, is_loss};
+pub use self::migrations::SchemaState;
 use self::pool::{Manager, Pool, Remote};
 pub use self::writer::Write;
 use self::writer::Writer;
-use crate::clock::Timestamp;
 use crate::config::{Database, Postgres};
 
 /// Readers of the embedded database.
@@ -92,6 +100,10 @@ pub struct Store {
     writer: Writer,
     patience: Patience,
     shared: bool,
+    condition: Arc<Condition>,
+    health: Arc<Health>,
+    /// Of the embedded database.
+    path: Option<Arc<Path>>,
 }
 
 impl Store {
@@ -102,11 +114,28 @@ impl Store {
     ///
     /// If it cannot be opened.
     pub fn open(database: &Database) -> Result<Self, StoreError> {
+        Self::open_as(database, Arc::default())
+    }
+
+    /// The same for one of which something is known ([`Store::inspect`]). The file of an embedded one is watched from here on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub fn open_as(database: &Database, condition: Arc<Condition>) -> Result<Self, StoreError> {
         match database {
-            Database::Sqlite(path) => Self::embedded(path, READERS, SERVING),
+            Database::Sqlite(path) => {
+                let store = Self::embedded(path, READERS, SERVING, &condition)?;
+                if !condition.is_damaged(true) {
+                    database_file::check_closed(path, &condition)?;
+                }
+                let health = Arc::new(Health::of(Some(DatabaseFile::watch(path, &condition)?)));
+                Ok(Self { health, ..store })
+            }
             Database::Postgres(postgres) => {
                 let answer = postgres.pool_wait.saturating_add(postgres.statement_timeout);
-                Self::remote(postgres, postgres.pool_size, Patience { turn: postgres.statement_timeout, answer })
+                let patience = Patience { turn: postgres.statement_timeout, answer };
+                Self::remote(postgres, postgres.pool_size, patience, &condition)
             }
         }
     }
@@ -118,14 +147,19 @@ impl Store {
     /// If it cannot be opened.
     pub fn open_for_operator(database: &Database) -> Result<Self, StoreError> {
         match database {
-            Database::Sqlite(path) => Self::embedded(path, 1, OPERATING),
-            Database::Postgres(postgres) => Self::remote(postgres, 5, OPERATING),
+            Database::Sqlite(path) => Self::embedded(path, 1, OPERATING, &Arc::default()),
+            Database::Postgres(postgres) => Self::remote(postgres, 5, OPERATING, &Arc::default()),
         }
     }
 
-    fn embedded(path: &std::path::Path, readers: u32, patience: Patience) -> Result<Self, StoreError> {
+    fn embedded(
+        path: &Path,
+        readers: u32,
+        patience: Patience,
+        condition: &Arc<Condition>,
+    ) -> Result<Self, StoreError> {
         let pool = |access, turn, size| {
-            let pool = pool::build(Manager::sqlite(path, access, turn), size, CONNECTING);
+            let pool = pool::build(Manager::sqlite(path, access, turn, condition), size, CONNECTING);
             // Whether it can be opened at all is told at once, and not by the first query.
             pool.get().map(|_| pool.clone()).map_err(|error| StoreError::Unavailable(error.into()))
         };
@@ -133,22 +167,35 @@ impl Store {
             .map_err(|error| StoreError::Unavailable(error.into()))?;
         let at_once = pool(Access::Read, Duration::ZERO, threads())?;
         let readers = (pool(Access::Read, patience.turn, readers + HOUSEKEEPERS)?, readers);
-        Ok(Self { at_once: Some(at_once), shared: false, ..Self::of(readers, CONNECTING, writer, patience) })
+        let store = Self::of(readers, CONNECTING, writer, patience, condition);
+        Ok(Self { at_once: Some(at_once), shared: false, path: Some(path.into()), ..store })
     }
 
     /// `connections`: at least five. One carries refreshes, a quarter of them all other writes, two are the
     /// housekeepers', and the rest read.
-    fn remote(postgres: &Postgres, connections: u32, patience: Patience) -> Result<Self, StoreError> {
-        let remote = Remote::new(postgres::Server::new(postgres, patience.turn)?);
+    fn remote(
+        postgres: &Postgres,
+        connections: u32,
+        patience: Patience,
+        condition: &Arc<Condition>,
+    ) -> Result<Self, StoreError> {
+        let remote = Remote::new(postgres::Server::new(postgres, patience.turn)?, condition);
         let pool = |remote: &Remote, size| pool::build(Manager::Postgresql(remote.clone()), size, postgres.pool_wait);
         let writers = (connections / 4).max(1);
         let readers = connections.saturating_sub(1 + writers + HOUSEKEEPERS).max(1);
         let writer = Writer::parallel(&pool(&remote.hurried(HELD), 1), &pool(&remote, writers), writers)
             .map_err(|error| StoreError::Unavailable(error.into()))?;
-        Ok(Self::of((pool(&remote, readers + HOUSEKEEPERS), readers), postgres.pool_wait, writer, patience))
+        let readers = (pool(&remote, readers + HOUSEKEEPERS), readers);
+        Ok(Self::of(readers, postgres.pool_wait, writer, patience, condition))
     }
 
-    fn of((readers, permits): (Pool, u32), reader_wait: Duration, writer: Writer, patience: Patience) -> Self {
+    fn of(
+        (readers, permits): (Pool, u32),
+        reader_wait: Duration,
+        writer: Writer,
+        patience: Patience,
+        condition: &Arc<Condition>,
+    ) -> Self {
         let permits = usize::try_from(permits).unwrap_or(1);
         Self {
             at_once: None,
@@ -158,6 +205,9 @@ impl Store {
             writer,
             patience,
             shared: true,
+            condition: Arc::clone(condition),
+            health: Arc::default(),
+            path: None,
         }
     }
 
@@ -173,7 +223,7 @@ impl Store {
                 None => return Ok(Presence::Missing),
             },
             Database::Postgres(postgres) => AnyConnection::Postgresql(
-                postgres::Server::new(postgres, postgres.statement_timeout)?.connect(postgres.statement_timeout)?,
+                postgres::Server::new(postgres, postgres.statement_timeout)?.connect(postgres.statement_timeout, 0)?.0,
             ),
         };
         Ok(if migrations::pending(&mut connection)?.is_empty() { Presence::Ready } else { Presence::Outdated })
@@ -192,7 +242,7 @@ impl Store {
                 AnyConnection::Sqlite(sqlite::connect(path, Access::Write, SERVING.turn)?)
             }
             Database::Postgres(postgres) => {
-                AnyConnection::Postgresql(postgres::Server::new(postgres, OPERATING.turn)?.connect(OPERATING.turn)?)
+                AnyConnection::Postgresql(postgres::Server::new(postgres, OPERATING.turn)?.connect(OPERATING.turn, 0)?.0)
             }
         };
         migrations::run(&mut connection)
@@ -283,58 +333,9 @@ impl Store {
         self.writer.submit(None, attempt, |_| ())?.wait()
     }
 
-    /// Spares the writer what much writing leaves behind: see [`connection::checkpoint`]. On this thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::read`].
-    pub fn checkpoint_blocking(&self) -> Result<(), StoreError> {
-        self.read_blocking(connection::checkpoint)
-    }
-
     /// Whether other nodes may have the same database. It may then be away when this one starts.
     pub fn is_shared(&self) -> bool {
         self.shared
-    }
-
-    /// What time it is for a database that several nodes share. None: it has no clock of its own.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::read`].
-    pub fn now_blocking(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.read_blocking(|connection| match connection {
-            AnyConnection::Sqlite(_) => Ok(None),
-            AnyConnection::Postgresql(postgresql) => postgres::now(postgresql).map(Some),
-        })
-    }
-
-    /// Whether the database answers and has the schema this version was built for.
-    ///
-    /// # Errors
-    ///
-    /// Why not.
-    pub async fn check(&self) -> Result<(), StoreError> {
-        let (pending, takes_writes) = self
-            .read(|connection| {
-                let pending = migrations::pending(connection)?;
-                Ok((pending, matches!(connection, AnyConnection::Sqlite(_)) || postgres::takes_writes(connection)?))
-            })
-            .await?;
-        match (pending.is_empty(), takes_writes) {
-            (true, true) => Ok(()),
-            (false, _) => Err(StoreError::Unavailable("migrations are pending".into())),
-            (true, false) => Err(StoreError::Unavailable("the server takes no writes".into())),
-        }
-    }
-
-    /// Whether the schema is older than this version needs it. On this thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::read`].
-    pub fn is_outdated_blocking(&self) -> Result<bool, StoreError> {
-        Ok(!self.read_blocking(migrations::pending)?.is_empty())
     }
 }
 
@@ -358,12 +359,25 @@ fn threads() -> u32 {
 }
 
 fn read_from<T>(readers: &Pool, query: impl Fn(&mut AnyConnection) -> QueryResult<T>) -> Result<T, StoreError> {
+    read_and_then(readers, query, |_, _| {})
+}
+
+/// The same, and what is to be noted of the connection that has answered.
+fn read_and_then<T>(
+    readers: &Pool,
+    query: impl Fn(&mut AnyConnection) -> QueryResult<T>,
+    note: impl Fn(&mut Lease, &T),
+) -> Result<T, StoreError> {
     let mut tries = 1;
     loop {
         let mut lease = readers.get().map_err(|error| StoreError::Unavailable(error.into()))?;
         match lease.run(&query) {
             Err(error) if is_loss(&error) && tries < TRIES => tries += 1,
-            result => return Ok(result?),
+            Ok(answer) => {
+                note(&mut lease, &answer);
+                return Ok(answer);
+            }
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -39,6 +39,18 @@ pub fn connect(path: &Path, access: Access, turn: Duration) -> Result<SqliteConn
     Ok(connection)
 }
 
+/// The same for a file that is known to be damaged: nothing of its log is moved into it, so that an operator finds both as
+/// they were.
+///
+/// # Errors
+///
+/// As [`connect`].
+pub fn connect_for_salvage(path: &Path, access: Access, turn: Duration) -> Result<SqliteConnection, StoreError> {
+    let mut connection = connect(path, access, turn)?;
+    connection.batch_execute("PRAGMA wal_autocheckpoint = 0")?;
+    Ok(connection)
+}
+
 /// Makes an empty database file that only its owner can read; one that is there is closed to others.
 ///
 /// # Errors
@@ -49,6 +61,21 @@ pub fn create_private_file(path: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
         _ => fs::set_permissions(path, Permissions::from_mode(0o600)),
     }
+}
+
+/// The URL by which SQLite opens the file at `path` for reading alone (sqlite.org/uri.html).
+fn read_only(path: &Path) -> Result<String, StoreError> {
+    let text = path.to_str().ok_or_else(|| StoreError::Unavailable("the database's path is not UTF-8".into()))?;
+    let whole = std::path::absolute(text).map_err(|error| StoreError::Unavailable(error.into()))?;
+    let mut url = String::from("file://");
+    for &byte in whole.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => url.push(char::from(byte)),
+            other => url.push_str(&format!("%{other:02X}")),
+        }
+    }
+    url.push_str("?mode=ro");
+    Ok(url)
 }
 
 /// Opens the file at `path` for a look, without making or changing anything. None: there is no such file.
@@ -63,8 +90,7 @@ pub fn look(path: &Path, turn: Duration) -> Result<Option<SqliteConnection>, Sto
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StoreError::Unavailable(error.into())),
     }
-    let url = path.to_str().ok_or_else(|| StoreError::Unavailable("the database's path is not UTF-8".into()))?;
-    let mut sqlite = SqliteConnection::establish(url).map_err(|error| StoreError::Unavailable(error.into()))?;
+    let mut sqlite = SqliteConnection::establish(&read_only(path)?).map_err(|error| StoreError::Unavailable(error.into()))?;
     sqlite.batch_execute(&format!("PRAGMA busy_timeout = {}; PRAGMA query_only = ON;", turn.as_millis()))?;
     Ok(Some(sqlite))
 }

@@ -14,7 +14,7 @@ struct Suite {
     includes: fn(&str) -> bool,
 }
 
-const SUITES: [Suite; 8] = [
+const SUITES: [Suite; 9] = [
     Suite {
         name: "unit",
         target: "countersign",
@@ -31,6 +31,7 @@ const SUITES: [Suite; 8] = [
     Suite { name: "crash", target: "crash", includes: |_| true },
     Suite { name: "commands", target: "commands", includes: |_| true },
     Suite { name: "service", target: "service", includes: |_| true },
+    Suite { name: "health", target: "health", includes: |_| true },
     Suite { name: "hardening", target: "hardening", includes: |name| name.starts_with("connections_") },
 ];
 

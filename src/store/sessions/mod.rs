@@ -13,7 +13,7 @@ use diesel::prelude::*;
 
 pub use self::advance::{advance, advance_all};
 pub use self::everybody::{count_live, end, live_page, opened_since, set_roles};
-pub use self::expiry::{idle_among, purge_expired, purge_idle};
+pub use self::expiry::{idle_among, newest, purge_expired, purge_idle};
 pub use self::rotation::{adopt, confirm, count_streak, find, recover, revoke_at};
 pub use self::rows::{
     Device, Ended, Handover, NewSession, OwnedSession, Rotation, Scope, SessionRow, SessionSummary, Successor,
