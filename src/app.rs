@@ -141,7 +141,7 @@ impl Countersign {
         let access = Arc::new(configured::access_tokens(config, &key_files, &issuer, &mut keys_made)?);
         first_start.keys = keys_made.then(|| key_files.folder().to_owned());
 
-        let store = Store::open_as(&config.database, condition)?;
+        let store = Store::open(&config.database, condition)?;
         if let Ok(SchemaState::Pending) = store.schema_blocking() {
             tracing::error!("the database is not up to date, so this node is not ready: run `countersign migrate`");
         }

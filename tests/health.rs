@@ -174,11 +174,8 @@ mod embedded {
 
     /// A server whose files the system can keep from growing without a signal that would end it.
     fn serve_without_the_signal_for_large_files(home: &Home) -> Server {
-        let environment = [
-            ("PORT", "0"),
-            ("COUNTERSIGN__PASSWORDS__BCRYPT_COST", "4"),
-            ("COUNTERSIGN__METRICS__BIND", ""),
-        ];
+        let environment =
+            [("PORT", "0"), ("COUNTERSIGN__PASSWORDS__BCRYPT_COST", "4"), ("COUNTERSIGN__METRICS__BIND", "")];
         let server = home.command([], environment);
         let mut shell = Command::new("sh");
         shell.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(server.get_program()).args(server.get_args());
@@ -360,23 +357,56 @@ mod embedded {
 
     #[test]
     fn a_database_with_a_damaged_page_is_not_ready_after_a_start() {
-        type End = fn(Server);
-        let ends: [End; 2] = [kill, |server| drop(server.stop())];
-        for end in ends {
-            // None of them is read by the start itself, nor by the poll.
-            for damaged in ["events", "events_by_user", "attempts"] {
-                let home = Home::new();
-                let server = home.serve(&[]);
-                server.register(ADA);
-                end(server);
-                spoil(home.database().file(), damaged);
-                let server = home.serve(&[]);
-                is_not_ready(&home, &server, DAMAGED);
-                let log = server.stop();
-                assert_eq!(lines(&log, "the database is damaged").len(), 1, "{damaged}: {log}");
-                assert!(log.contains("put a backup in"), "{log}");
-            }
+        // None of them is read by the start itself, nor by the poll.
+        for damaged in ["events", "events_by_user", "attempts"] {
+            let home = Home::new();
+            let server = home.serve(&[]);
+            server.register(ADA);
+            server.stop();
+            spoil(home.database().file(), damaged);
+            let server = home.serve(&[]);
+            is_not_ready(&home, &server, DAMAGED);
+            let log = server.stop();
+            assert_eq!(lines(&log, "the database is damaged").len(), 1, "{damaged}: {log}");
+            assert!(log.contains("put a backup in"), "{log}");
         }
+    }
+
+    /// The first page below the root of a table (sqlite.org/fileformat2.html, section 1.6).
+    fn first_leaf(file: &[u8], root: i64) -> usize {
+        let number =
+            |at: usize, length: usize| file[at..at + length].iter().fold(0, |all, byte| all << 8 | usize::from(*byte));
+        let page = (usize::try_from(root).unwrap() - 1) * 4096;
+        assert_eq!(file[page], 2, "there are pages below it");
+        number(page + number(page + 12, 2), 4)
+    }
+
+    /// The log that a kill leaves behind is not touched either before all is known to be well.
+    #[test]
+    fn a_damaged_page_is_found_after_a_kill_and_nothing_is_written_to_the_file() {
+        let home = Home::new();
+        let server = home.serve(&[]);
+        for number in 0..40 {
+            server.register(&format!("user{number}@example.com"));
+        }
+        server.stop();
+        let file = home.database().file().to_owned();
+        let root = home.database().connect().number("SELECT rootpage FROM sqlite_master WHERE name = 'sessions'");
+        let server = home.serve(&[]);
+        server.register(ADA);
+        kill(server);
+        let mut bytes = fs::read(&file).unwrap();
+        let leaf = (first_leaf(&bytes, root) - 1) * 4096;
+        bytes[leaf..leaf + 4096].fill(0x5a);
+        fs::write(&file, &bytes).unwrap();
+        let log = fs::read(beside(&file, "-wal")).unwrap();
+        assert!(!log.is_empty());
+
+        let server = home.serve(&[]);
+        is_not_ready(&home, &server, DAMAGED);
+        server.stop();
+        assert!(fs::read(&file).unwrap() == bytes, "the file is as it was found");
+        assert!(fs::read(beside(&file, "-wal")).unwrap().starts_with(&log), "and so is its log");
     }
 
     /// A query meets it, of whatever request; no restart is needed to know.

@@ -84,7 +84,14 @@ mod tests {
 
     fn access() -> AccessTokens {
         let ring = KeyRing::new(Key::from_secret(&Secret::new([7; 32])).unwrap(), Vec::new());
-        AccessTokens::new(ring, "http://issuer.test".into(), &[], Vec::new(), "countersign".into(), Duration::from_secs(900))
+        AccessTokens::new(
+            ring,
+            "http://issuer.test".into(),
+            &[],
+            Vec::new(),
+            "countersign".into(),
+            Duration::from_secs(900),
+        )
     }
 
     fn token(access: &AccessTokens) -> String {

@@ -121,7 +121,8 @@ impl DatabaseFile {
     }
 
     fn progress(&mut self) -> QueryResult<(i64, i64, i64)> {
-        let version = diesel::select(sql::<BigInt>("data_version FROM pragma_data_version")).get_result(&mut self.connection)?;
+        let version =
+            diesel::select(sql::<BigInt>("data_version FROM pragma_data_version")).get_result(&mut self.connection)?;
         let log: Checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(NOOP)").get_result(&mut self.connection)?;
         Ok((version, log.log, log.checkpointed))
     }
@@ -212,13 +213,29 @@ fn report(finding: QueryResult<String>, condition: &Condition) {
     }
 }
 
+/// What a check has found. SQLite names the column like the check.
+#[derive(QueryableByName)]
+struct Integrity {
+    #[diesel(sql_type = Text)]
+    integrity_check: String,
+}
+
+#[derive(QueryableByName)]
+struct Quick {
+    #[diesel(sql_type = Text)]
+    quick_check: String,
+}
+
 /// The first thing that is wrong, or `ok`.
 fn examine(connection: &mut SqliteConnection, thoroughly: bool) -> QueryResult<String> {
-    let check = match thoroughly {
-        true => "integrity_check FROM pragma_integrity_check(1)",
-        false => "quick_check FROM pragma_quick_check(1)",
-    };
-    diesel::select(sql::<Text>(check)).get_result(connection)
+    match thoroughly {
+        true => diesel::sql_query("PRAGMA integrity_check(1)")
+            .get_result(connection)
+            .map(|found: Integrity| found.integrity_check),
+        false => {
+            diesel::sql_query("PRAGMA quick_check(1)").get_result(connection).map(|found: Quick| found.quick_check)
+        }
+    }
 }
 
 /// Moves all of the log into the file, which alone is the database then. Whether that could be done: it is not while other

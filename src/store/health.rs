@@ -11,12 +11,12 @@ use diesel::sql_query;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::Store;
 use super::connection::AnyConnection;
-use super::error::StoreError;
 use super::database_file::{DatabaseFile, Found};
+use super::error::StoreError;
 use super::migrations::{self, SchemaState};
 use super::schema::health;
-use super::Store;
 use crate::clock::Timestamp;
 
 /// For so long the outcome of a probe is given to others who ask.
@@ -73,7 +73,9 @@ impl Unready {
                  when it is done"
             }
             Self::Damaged => "stop this node and put a backup in its place",
-            Self::Replaced => "restart this node, which works on the file that was there before: what it writes now is lost",
+            Self::Replaced => {
+                "restart this node, which works on the file that was there before: what it writes now is lost"
+            }
             Self::MigrationsPending => "run `countersign migrate`",
             Self::NewerSchema => "install the version that migrated it",
         }
@@ -172,8 +174,12 @@ impl Store {
         match read {
             _ if damaged() => return Err(Failed(Unready::Damaged, "see what was logged before".into())),
             Ok(SchemaState::Current) => {}
-            Ok(SchemaState::Pending) => return Err(Failed(Unready::MigrationsPending, "migrations are pending".into())),
-            Ok(SchemaState::Newer) => return Err(Failed(Unready::NewerSchema, "it has migrations of a later version".into())),
+            Ok(SchemaState::Pending) => {
+                return Err(Failed(Unready::MigrationsPending, "migrations are pending".into()));
+            }
+            Ok(SchemaState::Newer) => {
+                return Err(Failed(Unready::NewerSchema, "it has migrations of a later version".into()));
+            }
             Err(told) => return Err(Failed(Unready::NoAnswer, told)),
         }
         let written = match timeout(LIMIT, self.write_probe()).await {
@@ -210,7 +216,9 @@ fn is_busy(error: &StoreError) -> bool {
         StoreError::Busy => true,
         StoreError::Unavailable(cause) => {
             let told = cause.to_string();
-            ["database is locked", "lock timeout", "statement timeout", "not done in time"].iter().any(|busy| told.contains(busy))
+            ["database is locked", "lock timeout", "statement timeout", "not done in time"]
+                .iter()
+                .any(|busy| told.contains(busy))
         }
         StoreError::Broken(_) => false,
     }
@@ -243,4 +251,58 @@ pub fn trusted_at(connection: &mut AnyConnection) -> QueryResult<Option<Timestam
 /// Remembers that the janitor believes the clock.
 pub fn trust(connection: &mut AnyConnection, now: Timestamp) -> QueryResult<()> {
     diesel::update(health::table).set(health::trusted_at.eq(now.as_micros())).execute(connection).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an embedded database is made of: one writer, before which everybody waits.
+    mod embedded {
+        use super::*;
+        use crate::store::testing::{Gate, TestDatabase};
+
+        /// Whether the database is fit for work, asked anew, where a probe could write at that time.
+        fn check(store: &Store, written: Option<Instant>) -> Result<(), Unready> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                *store.health.latest.lock().await = Latest { outcome: None, written };
+                store.check().await
+            })
+        }
+
+        #[test]
+        fn a_writer_that_is_busy_is_ready_unless_it_has_written_nothing_for_long() {
+            let database = TestDatabase::new();
+            let store = database.store();
+            assert_eq!(check(&store, None), Ok(()));
+            let long_ago = Instant::now().checked_sub(STUCK);
+            let quiet = Store::open(&database.database, Arc::default()).unwrap();
+            let gate = Gate::shut(&database, &quiet, |_| Ok(()));
+            assert_eq!(check(&quiet, Some(Instant::now())), Ok(()), "busy");
+            for stuck in [None, long_ago] {
+                assert_eq!(check(&quiet, stuck), Err(Unready::NoWrites), "{stuck:?}");
+            }
+            drop(gate);
+            assert_eq!(check(&quiet, None), Ok(()));
+        }
+
+        /// One that goes away while a probe is under way leaves its outcome to the next.
+        #[test]
+        fn a_probe_goes_on_when_the_one_who_asked_has_gone_and_counts_for_the_next() {
+            let database = TestDatabase::new();
+            let store = database.store();
+            let written =
+                || store.read_blocking(|conn| health::table.select(health::writes).first::<i64>(conn)).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                for _ in 0..20 {
+                    let gone = store.check();
+                    assert!(timeout(Duration::ZERO, gone).await.is_err(), "it takes longer than no time");
+                }
+                assert_eq!(store.check().await, Ok(()));
+            });
+            assert_eq!(written(), 1);
+        }
+    }
 }

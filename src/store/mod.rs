@@ -107,22 +107,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database. The embedded one must have been made ([`Store::prepare`]); PostgreSQL need not even be there:
-    /// until it is, every query fails.
+    /// Opens the database, of which something may be known ([`Store::inspect`]). The embedded one must have been made
+    /// ([`Store::prepare`]), and is watched from here on; PostgreSQL need not even be there: until it is, every query fails.
     ///
     /// # Errors
     ///
     /// If it cannot be opened.
-    pub fn open(database: &Database) -> Result<Self, StoreError> {
-        Self::open_as(database, Arc::default())
-    }
-
-    /// The same for one of which something is known ([`Store::inspect`]). The file of an embedded one is watched from here on.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::open`].
-    pub fn open_as(database: &Database, condition: Arc<Condition>) -> Result<Self, StoreError> {
+    pub fn open(database: &Database, condition: Arc<Condition>) -> Result<Self, StoreError> {
         match database {
             Database::Sqlite(path) => {
                 let store = Self::embedded(path, READERS, SERVING, &condition)?;
@@ -152,12 +143,7 @@ impl Store {
         }
     }
 
-    fn embedded(
-        path: &Path,
-        readers: u32,
-        patience: Patience,
-        condition: &Arc<Condition>,
-    ) -> Result<Self, StoreError> {
+    fn embedded(path: &Path, readers: u32, patience: Patience, condition: &Arc<Condition>) -> Result<Self, StoreError> {
         let pool = |access, turn, size| {
             let pool = pool::build(Manager::sqlite(path, access, turn, condition), size, CONNECTING);
             // Whether it can be opened at all is told at once, and not by the first query.
@@ -241,9 +227,9 @@ impl Store {
                 sqlite::create_private_file(path).map_err(|error| StoreError::Unavailable(error.into()))?;
                 AnyConnection::Sqlite(sqlite::connect(path, Access::Write, SERVING.turn)?)
             }
-            Database::Postgres(postgres) => {
-                AnyConnection::Postgresql(postgres::Server::new(postgres, OPERATING.turn)?.connect(OPERATING.turn, 0)?.0)
-            }
+            Database::Postgres(postgres) => AnyConnection::Postgresql(
+                postgres::Server::new(postgres, OPERATING.turn)?.connect(OPERATING.turn, 0)?.0,
+            ),
         };
         migrations::run(&mut connection)
     }

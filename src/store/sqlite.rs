@@ -90,7 +90,8 @@ pub fn look(path: &Path, turn: Duration) -> Result<Option<SqliteConnection>, Sto
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StoreError::Unavailable(error.into())),
     }
-    let mut sqlite = SqliteConnection::establish(&read_only(path)?).map_err(|error| StoreError::Unavailable(error.into()))?;
+    let mut sqlite =
+        SqliteConnection::establish(&read_only(path)?).map_err(|error| StoreError::Unavailable(error.into()))?;
     sqlite.batch_execute(&format!("PRAGMA busy_timeout = {}; PRAGMA query_only = ON;", turn.as_millis()))?;
     Ok(Some(sqlite))
 }

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use super::connection::{self, AnyConnection};
 use super::lease::Lease;
-use super::{
-    Condition, SchemaState, Store, StoreError, database_file, migrations, postgres, read_and_then,
-};
+use super::{Condition, SchemaState, Store, StoreError, database_file, migrations, postgres, read_and_then};
 use crate::clock::Timestamp;
 use crate::config::Database;
 
