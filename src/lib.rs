@@ -62,7 +62,7 @@
 //!                         the queue of writes; how those that arrive together are committed together
 //!    store/connection.rs  store/lease.rs  store/pool.rs
 //!                         a connection to either database; its transactions, and its loss; many, shared
-//!    store/health.rs  store/condition.rs  store/database_file.rs  store/upkeep.rs
+//!    store/health.rs  store/condition.rs  store/watch.rs  store/upkeep.rs
 //!                         whether the database is fit for work; what queries and its file show of that; what is done for it
 //!    store/sqlite.rs  store/postgres.rs  store/migrations.rs
 //!                         how each database is reached; how it comes to have the schema

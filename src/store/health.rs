@@ -13,10 +13,10 @@ use tokio::time::timeout;
 
 use super::Store;
 use super::connection::AnyConnection;
-use super::database_file::{DatabaseFile, Found};
 use super::error::StoreError;
 use super::migrations::{self, SchemaState};
 use super::schema::health;
+use super::watch::{Found, WatchedFile};
 use crate::clock::Timestamp;
 
 /// For so long the outcome of a probe is given to others who ask.
@@ -87,7 +87,7 @@ impl Unready {
 pub struct Health {
     latest: Arc<Mutex<Latest>>,
     /// What is watched of an embedded database.
-    file: Option<Arc<std::sync::Mutex<DatabaseFile>>>,
+    file: Option<Arc<std::sync::Mutex<WatchedFile>>>,
 }
 
 /// The outcome of the latest probe.
@@ -100,7 +100,7 @@ struct Latest {
 
 impl Health {
     /// Of the embedded database, whose file is watched, or of a server.
-    pub fn of(file: Option<DatabaseFile>) -> Self {
+    pub fn of(file: Option<WatchedFile>) -> Self {
         Self { latest: Arc::default(), file: file.map(|file| Arc::new(std::sync::Mutex::new(file))) }
     }
 

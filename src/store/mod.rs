@@ -9,7 +9,6 @@ mod batch;
 pub mod columns;
 mod condition;
 pub mod connection;
-mod database_file;
 pub mod error;
 pub mod events;
 pub mod health;
@@ -25,6 +24,7 @@ mod sqlite;
 pub mod testing;
 mod upkeep;
 pub mod users;
+mod watch;
 mod writer;
 
 use std::num::NonZero;
@@ -41,12 +41,12 @@ use tracing::Span;
 pub use self::condition::Condition;
 use self::connection::Access;
 pub use self::connection::AnyConnection;
-use self::database_file::DatabaseFile;
 pub use self::error::StoreError;
 use self::health::Health;
 use self::lease::{Lease, is_loss};
 pub use self::migrations::SchemaState;
 use self::pool::{Manager, Pool, Remote};
+use self::watch::WatchedFile;
 pub use self::writer::Write;
 use self::writer::Writer;
 use crate::config::{Database, Postgres};
@@ -118,9 +118,9 @@ impl Store {
             Database::Sqlite(path) => {
                 let store = Self::embedded(path, READERS, SERVING, &condition)?;
                 if !condition.is_damaged(true) {
-                    database_file::check_closed(path, &condition)?;
+                    watch::check_closed(path, &condition)?;
                 }
-                let health = Arc::new(Health::of(Some(DatabaseFile::watch(path, &condition)?)));
+                let health = Arc::new(Health::of(Some(WatchedFile::watch(path, &condition)?)));
                 Ok(Self { health, ..store })
             }
             Database::Postgres(postgres) => {

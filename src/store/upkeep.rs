@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::connection::{self, AnyConnection};
 use super::lease::Lease;
-use super::{Condition, SchemaState, Store, StoreError, database_file, migrations, postgres, read_and_then};
+use super::{Condition, SchemaState, Store, StoreError, migrations, postgres, read_and_then, watch};
 use crate::clock::Timestamp;
 use crate::config::Database;
 
@@ -18,7 +18,7 @@ impl Store {
     /// If the system has no thread to give, or what is there cannot be read.
     pub fn inspect(database: &Database) -> Result<Arc<Condition>, StoreError> {
         match database {
-            Database::Sqlite(path) => database_file::inspect(path),
+            Database::Sqlite(path) => watch::inspect(path),
             Database::Postgres(_) => Ok(Arc::default()),
         }
     }
@@ -42,7 +42,7 @@ impl Store {
         if self.condition.is_damaged(true) || self.health.is_replaced() {
             return;
         }
-        match database_file::empty_log(path, patience) {
+        match watch::empty_log(path, patience) {
             Ok(true) => {}
             Ok(false) => tracing::debug!("other processes are at work on the database: its log stays beside it"),
             Err(error) => tracing::warn!(error = error.chain(), "the database's log could not be moved into its file"),

@@ -39,7 +39,7 @@ pub enum Found {
 }
 
 /// The file, as it was when it was opened and when it was last looked at.
-pub struct DatabaseFile {
+pub struct WatchedFile {
     path: PathBuf,
     condition: Arc<Condition>,
     /// Its own connection: what it says has changed was changed by others.
@@ -49,9 +49,9 @@ pub struct DatabaseFile {
     overwritten: bool,
 }
 
-impl std::fmt::Debug for DatabaseFile {
+impl std::fmt::Debug for WatchedFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DatabaseFile").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("WatchedFile").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -68,7 +68,7 @@ struct Seen {
     progress: (i64, i64, i64),
 }
 
-impl DatabaseFile {
+impl WatchedFile {
     /// Begins to watch the file at `path`, which others have opened already.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl DatabaseFile {
         Ok(file)
     }
 
-    /// Whether it is still the one that was opened, and was changed by SQLite alone since [`DatabaseFile::remember`].
+    /// Whether it is still the one that was opened, and was changed by SQLite alone since [`WatchedFile::remember`].
     pub fn inspect(&mut self) -> Found {
         if self.overwritten || Identity::of(&self.path) != self.opened {
             return Found::Replaced;
