@@ -24,7 +24,7 @@ use crate::secret::Secret;
 use crate::store::columns::Roles;
 use crate::store::sessions::{SessionRow, Transport};
 use crate::tokens::access::{AccessTokens, Bearer};
-use crate::tokens::key_files::{KeyFiles, create_private_folder};
+use crate::tokens::key_files::KeyFiles;
 use crate::tokens::keys::{Asymmetric, Key, KeyRing};
 use crate::tokens::refresh::RefreshTokens;
 use crate::tokens::{Place, SignError};
@@ -43,6 +43,7 @@ ours! {
     clock "../src/clock.rs"
     columns "../src/store/columns.rs"
     config "../src/config/mod.rs"
+    files "../src/files.rs"
     ids "../src/ids.rs"
     rotation "../src/sessions/rotation.rs"
     rows "../src/store/sessions/rows.rs"
@@ -165,7 +166,6 @@ fn keys() -> Result<Vec<Key>, Box<dyn std::error::Error>> {
     let mut keys = vec![Key::from_secret(&Secret::new([8; 32]))?];
     for algorithm in [Asymmetric::Es256, Asymmetric::EdDsa, Asymmetric::Rs256] {
         let home = tempfile::tempdir()?;
-        create_private_folder(home.path())?;
         let files = KeyFiles::below(home.path());
         files.generate_access(algorithm)?;
         keys.extend(files.access_keys()?.into_iter().map(|(_, _, key)| key));

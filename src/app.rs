@@ -1,6 +1,7 @@
 //! The application, built from a configuration: services, then a bound socket, then a run until told to stop.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use actix_web::rt;
 use actix_web::web::{self, ServiceConfig};
 
 use crate::clock::Clock;
-use crate::config::{Config, Database};
+use crate::config::Config;
+use crate::files::FileError;
 use crate::guard::cross_site::Origins;
 use crate::guard::{Gate, Verified};
 use crate::http::client::TrustedProxies;
@@ -23,9 +25,11 @@ use crate::sessions::offenders::Offenders;
 use crate::sessions::revocations::Revocations;
 use crate::sessions::rotation::Policy;
 use crate::sessions::{Lifetimes, Sessions};
-use crate::store::{SchemaState, Store, StoreError};
-use crate::tokens::configured::{self, NoKeys};
-use crate::tokens::key_files::{KeyFileError, KeyFiles, create_private_folder};
+use crate::signing_keys::Recorder;
+use crate::startup::{self, DatabaseGone, Made, MissingKeys, StartError, Started};
+use crate::store::{OpenError, StoreError};
+use crate::tokens::configured::NoKeys;
+use crate::tokens::key_files::KeyFileError;
 use crate::tokens::keys::KeyError;
 use crate::users::Users;
 use crate::users::budget::{Budget, Limits};
@@ -44,23 +48,35 @@ const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The database cannot be opened or brought up to date.
-    #[error("the database cannot be opened: {}; look whether database.url names it, and who may read it", .0.chain())]
-    Database(StoreError),
+    /// The database cannot be opened or brought up to date, or what is in its place is none of ours.
+    #[error("{0}")]
+    Database(OpenError),
+    /// The folder of data cannot be made or used.
+    #[error("{0}")]
+    Folder(FileError),
     /// A generated key cannot be used.
-    #[error("a key file cannot be used: {0}")]
-    KeyFile(#[from] KeyFileError),
+    #[error("{0}")]
+    KeyFile(KeyFileError),
     /// A configured secret cannot be used.
     #[error("a key cannot be used: {0}")]
     Key(KeyError),
     /// Nodes that share a database must share their keys, and there is none to share.
-    #[error("{0}; set it, or copy the folder from a node that has it")]
+    #[error("{0}")]
     NoSharedKey(String),
+    /// The database has gone, and the keys that were used with it are still there.
+    #[error("{0}")]
+    DatabaseGone(DatabaseGone),
+    /// Keys that have signed tokens which are still in use are not there.
+    #[error("{0}")]
+    MissingKeys(MissingKeys),
+    /// The database gave no answer.
+    #[error("{}", .0.chain())]
+    Store(StoreError),
     /// No threads to be had.
     #[error("the system has no threads to give: {0}")]
     Threads(std::io::Error),
     /// The address is taken or not ours.
-    #[error("cannot listen on {address}: {source}; set HOST or PORT to another")]
+    #[error("cannot listen on {address}: {source}; {}", way_out(.source))]
     Bind {
         /// Where.
         address: String,
@@ -69,29 +85,54 @@ pub enum BuildError {
     },
 }
 
-impl From<StoreError> for BuildError {
-    fn from(error: StoreError) -> Self {
-        Self::Database(error)
+/// What to do about an address that cannot be listened on.
+fn way_out(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::PermissionDenied => {
+            "ports below 1024 take a privilege: give the process CAP_NET_BIND_SERVICE (AmbientCapabilities= in a systemd \
+             unit, or `setcap cap_net_bind_service=+ep` on the program), or set PORT to 1024 or above, behind a proxy"
+        }
+        ErrorKind::AddrInUse => {
+            "another program listens there, perhaps a second Countersign (`ss -ltnp` says which): stop it, or set HOST or \
+             PORT to another"
+        }
+        ErrorKind::AddrNotAvailable => {
+            "no interface of this machine has that address: set HOST to one that it has, or to 0.0.0.0 or [::] for all"
+        }
+        _ => "set HOST to an address of this machine, or a name of one, and PORT to a free port",
     }
 }
 
-impl From<NoKeys> for BuildError {
-    fn from(error: NoKeys) -> Self {
+impl From<StartError> for BuildError {
+    fn from(error: StartError) -> Self {
         match error {
-            NoKeys::File(error) => Self::KeyFile(error),
-            NoKeys::Key(error) => Self::Key(error),
-            missing @ NoKeys::NotShared { .. } => Self::NoSharedKey(missing.to_string()),
+            StartError::Database(error) => Self::Database(error),
+            StartError::Folder(error) => Self::Folder(error),
+            StartError::DatabaseGone(gone) => Self::DatabaseGone(gone),
+            StartError::MissingKeys(missing) => Self::MissingKeys(missing),
+            StartError::Keys(NoKeys::File(error)) => Self::KeyFile(error),
+            StartError::Keys(NoKeys::Key(error)) => Self::Key(error),
+            StartError::Keys(missing @ NoKeys::NotShared { .. }) => Self::NoSharedKey(missing.to_string()),
         }
     }
 }
 
 /// What the start has made that was not there before.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct FirstStart {
+    /// The file of the database, if it was made.
+    pub database: Option<PathBuf>,
     /// The folder of keys, if keys were made.
     pub keys: Option<PathBuf>,
     /// The migrations that were run.
     pub migrations: Vec<String>,
+}
+
+impl From<Made> for FirstStart {
+    fn from(Made { database, migrations, keys }: Made) -> Self {
+        Self { database, keys, migrations }
+    }
 }
 
 /// Everything that answers requests. Clones share it; mount it in any actix-web application with
@@ -124,34 +165,19 @@ impl Countersign {
     ///
     /// [`BuildError`].
     pub fn open_with_clock(config: &Config, clock: Clock) -> Result<Self, BuildError> {
-        let mut first_start = FirstStart::default();
-        // Before anything changes it.
-        let condition = Store::inspect(&config.database)?;
-        // One that other nodes may be at work on changes when whoever runs them says so.
-        if let Database::Sqlite(_) = config.database {
-            create_private_folder(&config.data_dir)?;
-            if !condition.is_damaged(true) {
-                first_start.migrations = Store::prepare(&config.database)?;
-            }
-        }
-        let key_files = KeyFiles::below(&config.data_dir);
-        let issuer = issuer(config, &key_files)?;
-        let mut keys_made = false;
-        let refresh = Arc::new(configured::refresh_tokens(config, &key_files, &issuer, &mut keys_made)?);
-        let access = Arc::new(configured::access_tokens(config, &key_files, &issuer, &mut keys_made)?);
-        first_start.keys = keys_made.then(|| key_files.folder().to_owned());
-
-        let store = Store::open(&config.database, condition)?;
-        if let Ok(SchemaState::Pending) = store.schema_blocking() {
-            tracing::error!("the database is not up to date, so this node is not ready: run `countersign migrate`");
-        }
+        let Started { store, refresh, access, ours, checked, made } = startup::begin(config, &clock)?;
+        let (refresh, access) = (Arc::new(refresh), Arc::new(access));
+        let issuer = ours.issuers.current.clone();
         let hasher = Hasher::start(
             config.passwords.bcrypt_cost,
             config.passwords.pepper.as_ref(),
             &config.passwords.peppers_previous,
         )
         .map_err(BuildError::Threads)?;
-        let revocations = Revocations::start(store.clone(), clock.clone())?;
+        let revocations = Revocations::start(store.clone(), clock.clone()).map_err(BuildError::Store)?;
+        let known = revocations.clone();
+        let recorder = Recorder::start(store.clone(), clock.clone(), ours, checked, move || known.has_begun())
+            .map_err(BuildError::Threads)?;
         let limits = config
             .limits
             .enabled
@@ -203,6 +229,7 @@ impl Countersign {
             registration: config.registration.enabled,
             draining: draining.clone(),
             _janitor: janitor,
+            _recorder: recorder,
         };
         Ok(Self {
             api: web::Data::new(api),
@@ -210,7 +237,7 @@ impl Countersign {
             allowed_origins: config.cors.allowed_origins.clone().into(),
             issuer,
             draining,
-            first_start,
+            first_start: made.into(),
         })
     }
 
@@ -281,12 +308,11 @@ impl App {
         let host = config.server.host.trim_start_matches('[').trim_end_matches(']');
         let bound = TcpListener::bind((host, config.server.port))
             .and_then(|listener| listener.local_addr().map(|address| (listener, address)));
-        let (listener, address) = bound.map_err(|source| BuildError::Bind {
-            address: format!("{}:{}", config.server.host, config.server.port),
-            source,
-        })?;
+        let (listener, address) =
+            bound.map_err(|source| BuildError::Bind { address: config.server.authority(), source })?;
         let countersign = Countersign::open_with_clock(config, clock)?;
-        Ok(Self { countersign, listener, address, bounds: Bounds::default() })
+        let bounds = Bounds { keep_alive: config.server.keep_alive, ..Bounds::default() };
+        Ok(Self { countersign, listener, address, bounds })
     }
 
     /// The same, less patient with its clients: for tests.
@@ -318,7 +344,10 @@ impl App {
             countersign.configure(config);
             http::mount_default(config);
         };
-        let server = http::server::start(self.listener, self.bounds, self.countersign.draining.clone(), routes)?;
+        let proxies = self.countersign.api.proxies.clone();
+        let is_proxy = Box::new(move |peer| proxies.trusts(peer));
+        let draining = self.countersign.draining.clone();
+        let server = http::server::start(self.listener, self.bounds, is_proxy, draining, routes)?;
         let (handle, draining) = (server.handle(), self.countersign.draining.clone());
         let countersign = self.countersign;
         rt::spawn(async move {
@@ -354,12 +383,4 @@ async fn send_away(draining: &Draining) {
 fn remembrance(config: &Config) -> Duration {
     let rotation = &config.rotation;
     rotation.overlap.saturating_add(rotation.recovery).saturating_add(config.tokens.access_ttl).saturating_add(A_DAY)
-}
-
-/// The configured issuer, or the one of the first start.
-fn issuer(config: &Config, files: &KeyFiles) -> Result<String, KeyFileError> {
-    match &config.tokens.issuer {
-        Some(issuer) => Ok(issuer.clone()),
-        None => files.issuer(&format!("http://{}:{}", config.server.host, config.server.port)),
-    }
 }

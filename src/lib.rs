@@ -34,9 +34,10 @@
 //!    http/docs.rs         the page that shows it
 //!    http/head.rs  http/body.rs  http/client.rs  http/cookies.rs
 //!                         bounds of the head; JSON members; the client's address; the two cookies
-//!    http/server.rs  http/connection.rs
-//!                         the socket; how long and how much one client may keep us busy
-//! F5 guard/mod.rs         Principal, CurrentUser, Role: who may
+//!    http/server.rs  http/connections.rs  http/connection.rs
+//!                         the socket; which connections make way; how long and how much one may keep us busy
+//! F5 startup.rs          the database and the keys that belong to it, found or made; what would sign people out is refused
+//!    guard/mod.rs         Principal, CurrentUser, Role: who may
 //!    guard/verified.rs    the access tokens that a worker has verified lately
 //!    guard/credentials.rs where the access token is looked for
 //!    guard/cross_site.rs  whether another site may have sent a request
@@ -56,7 +57,9 @@
 //!    users/administration.rs
 //!                         accounts in the hands of an operator
 //!    users/budget.rs      how many guesses at a password anybody has
+//!    users/allowance.rs   how many passwords one address may have hashed
 //!    janitor.rs           removes what is over, a little at a time
+//!    signing_keys.rs      the list of keys that have signed: which must still be there
 //! F3 store/mod.rs         Store: read, write
 //!    store/writer.rs  store/batch.rs
 //!                         the queue of writes; how those that arrive together are committed together
@@ -66,7 +69,9 @@
 //!                         whether the database is fit for work; what queries and its file show of that; what is done for it
 //!    store/sqlite.rs  store/postgres.rs  store/migrations.rs
 //!                         how each database is reached; how it comes to have the schema
-//!    store/sessions/mod.rs  store/users.rs  store/events.rs  store/attempts.rs
+//!    store/opening.rs  store/database_file.rs
+//!                         how it is found and made; what else may be at its path
+//!    store/sessions/mod.rs  store/users.rs  store/events.rs  store/attempts.rs  store/signing_keys.rs
 //!                         every query
 //!    store/sessions/advance.rs
 //!                         the rotation: one conditional statement for one, or for many
@@ -92,6 +97,7 @@
 //!    events.rs            security events
 //! F0 problem.rs           the table from code to status, and the error body
 //!    ids.rs  secret.rs  clock.rs
+//!    files.rs             private files and folders, and what is said when the system refuses
 //!    network.rs           what counts as one place on the network
 //! ```
 
@@ -101,6 +107,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod events;
+mod files;
 pub mod guard;
 mod http;
 mod ids;
@@ -110,6 +117,8 @@ mod passwords;
 pub mod problem;
 mod secret;
 mod sessions;
+mod signing_keys;
+mod startup;
 mod store;
 mod telemetry;
 mod tokens;

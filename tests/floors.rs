@@ -24,7 +24,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     // passwords: how long the last hash took, which tells who is turned away how long to wait.
     // health, condition: how old what is known of the database is.
     // lease: how old a connection is; batch: how long a transaction took.
-    // connection: how long a client keeps us waiting, which nobody's clock decides.
+    // connection, connections: how long a client keeps us waiting, which nobody's clock decides.
     (
         "Instant::now",
         &[
@@ -32,6 +32,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
             "sessions/revocations.rs",
             "http/envelope.rs",
             "http/connection.rs",
+            "http/connections.rs",
             "janitor.rs",
             "passwords/queue.rs",
             "store/lease.rs",

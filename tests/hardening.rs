@@ -70,10 +70,8 @@ fn a_client_that_asks_without_end_and_takes_no_answer_costs_no_work_and_little_m
     server.stop();
 }
 
-/// With fewer files than there are clients, the rest wait their turn, and nothing else runs out of files.
-#[test]
-fn connections_that_the_system_has_no_files_for_wait_and_are_served_in_turn() {
-    let home = Home::new();
+/// The server with room for thirty connections, which is what the system has files for.
+fn with_few_files(home: &Home) -> Server {
     let workers = thread::available_parallelism().unwrap().get();
     let files = 64 + workers * 8 + 30;
     let mut command = Command::new("sh");
@@ -81,50 +79,79 @@ fn connections_that_the_system_has_no_files_for_wait_and_are_served_in_turn() {
     command.current_dir(home.path("")).env_clear().envs([("PORT", "0"), ("COUNTERSIGN__PASSWORDS__BCRYPT_COST", "4")]);
     home.migrate();
     command.envs(home.database().environment());
-    let server = Server::start(command);
+    Server::start(command)
+}
 
-    let ask = || {
-        let mut stream = TcpStream::connect(server.address).unwrap();
-        stream.write_all(GET.as_bytes()).unwrap();
-        stream
-    };
-    let is_answered = |mut stream: &TcpStream, patience: Duration| {
-        stream.set_read_timeout(Some(patience)).unwrap();
-        match stream.read(&mut [0; 4096]) {
-            Ok(0) => panic!("refused"),
-            Ok(_) => true,
-            Err(error) => {
-                assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
-                false
-            }
-        }
-    };
-    // One who was there before the crowd, and needs the database.
-    let mut early = Connection::open(server.address).unwrap();
-    let register = |connection: &mut Connection, name: &str| {
-        let user = json!({ "email": format!("{name}@example.com"), "password": PASSWORD });
-        connection.post("/v1/auth/register", &user).unwrap().status
-    };
-    assert_eq!(register(&mut early, "ada"), 201);
-    let mut crowd: Vec<TcpStream> = (0..150).map(|_| ask()).collect();
-    assert!(is_answered(&crowd[0], Duration::from_secs(10)), "the first of the crowd is served");
-    thread::sleep(ms(300));
-    let mut waiting = crowd.split_off(crowd.len() - 20);
-    assert!(!waiting.iter().any(|stream| is_answered(stream, ms(10))), "the last of the crowd wait");
-    assert_eq!(register(&mut early, "grace"), 201, "the crowd has taken no file that the database needs");
+fn register(connection: &mut Connection, name: &str) -> u16 {
+    let user = json!({ "email": format!("{name}@example.com"), "password": PASSWORD });
+    connection.post("/v1/auth/register", &user).unwrap().status
+}
+
+/// With fewer files than there are clients, those that have been idle for longest make way, and nothing else runs out of
+/// files.
+#[test]
+fn connections_that_the_system_has_no_files_for_are_served_and_idle_ones_make_way() {
+    let home = Home::new();
+    let server = with_few_files(&home);
+    let mut crowd: Vec<TcpStream> = (0..150)
+        .map(|number| {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+            stream.write_all(GET.as_bytes()).unwrap();
+            assert!(stream.read(&mut [0; 4096]).unwrap() > 0, "{number} is served");
+            stream
+        })
+        .collect();
+    let gone = crowd.iter_mut().take(120).filter(|stream| matches!(stream.read(&mut [0; 16]), Ok(0) | Err(_))).count();
+    assert_eq!(gone, 120, "idle ones have made way");
+    assert_eq!(register(&mut Connection::open(server.address).unwrap(), "ada"), 201, "the database finds its files");
     let worked = work(&server);
     thread::sleep(ms(1000));
     let more = work(&server) - worked;
     assert!(more < ms(300), "waiting took {more:?} of work in 1 s");
-
     drop(crowd);
-    for stream in waiting.drain(..) {
-        assert!(is_answered(&stream, Duration::from_secs(10)), "whoever has waited is served");
-    }
     assert_eq!(register(&mut Connection::open(server.address).unwrap(), "edsger"), 201);
     let log = server.stop();
     assert!(log.contains("the limit on open files allows 30 connections"), "{log}");
     assert!(!log.contains("ERROR"), "{log}");
+}
+
+/// The most of the attacks on memory, a fifth as large: each connection may hold as much as leaves 10,000 of them
+/// below 300 MB.
+#[test]
+fn kept_connections_and_slow_readers_hold_little_memory_each() {
+    const MANY: usize = 2000;
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let memory = || {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", server.id())).unwrap();
+        let line = rollup.lines().find(|line| line.starts_with("Pss:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
+    };
+    let large = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let padded = format!("GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Padding: {}\r\n\r\n", "x".repeat(3000));
+    for (what, request, reads) in [("kept", padded, true), ("slow readers", large.repeat(20), false)] {
+        let before = memory();
+        let mut clients = Vec::new();
+        for _ in 0..MANY {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+            if reads {
+                stream.write_all(request.as_bytes()).unwrap();
+                assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+            } else {
+                rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();
+                stream.write_all(request.as_bytes()).unwrap();
+                // The first of what it is sent has come: the rest waits on the other side.
+                assert!(stream.peek(&mut [0; 1]).unwrap() > 0);
+            }
+            clients.push(stream);
+        }
+        let each = memory().saturating_sub(before) / (MANY / 1000);
+        println!("{what}: {each} bytes each");
+        assert!(each < 30_000, "{what} hold {each} bytes each");
+        assert_eq!(Connection::open(server.address).unwrap().send("GET", "/health/live", &[], "").unwrap().status, 200);
+    }
 }
 
 /// Passwords are hashed on threads of their own, one a core, that give way to everything else.
@@ -145,7 +172,7 @@ fn each_core_has_a_thread_for_passwords_at_a_lower_priority() {
         let (hashers, others): (Vec<_>, Vec<_>) = stats.iter().partition(|stat| stat.contains("(hasher-"));
         let usual = others.iter().map(|stat| nice(stat)).max().unwrap();
         let one_a_core = hashers.len() == thread::available_parallelism().unwrap().get();
-        if one_a_core && hashers.iter().all(|stat| nice(stat) == (usual + 15).min(19)) {
+        if one_a_core && hashers.iter().all(|stat| nice(stat) == (usual + 2).min(19)) {
             return;
         }
         assert!(began.elapsed() < Duration::from_secs(10), "{stats:#?}");

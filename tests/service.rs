@@ -5,18 +5,18 @@
 mod process;
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use process::{Connection, Home, Lost, PASSWORD, Server};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 const SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
@@ -86,7 +86,19 @@ fn a_port_that_is_taken_is_refused_and_nothing_is_made() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let told = refused(&home, &[("PORT", &port)]);
-    assert_tells(&told, &[&format!("127.0.0.1:{port}"), "PORT"]);
+    assert_tells(&told, &[&format!("127.0.0.1:{port}"), "another program listens there", "PORT"]);
+    assert!(!home.path("data").exists());
+    let Ok(taken) = TcpListener::bind(("::1", 0)) else { return };
+    let port = taken.local_addr().unwrap().port().to_string();
+    let told = refused(&home, &[("HOST", "::1"), ("PORT", &port)]);
+    assert_tells(&told, &[&format!("[::1]:{port}"), "another program listens there"]);
+}
+
+#[test]
+fn an_address_that_the_machine_does_not_have_is_refused_with_a_way_out() {
+    let home = Home::new();
+    let told = refused(&home, &[("HOST", "192.0.2.1")]);
+    assert_tells(&told, &["192.0.2.1:0", "no interface of this machine has that address", "HOST"]);
     assert!(!home.path("data").exists());
 }
 
@@ -199,6 +211,22 @@ fn sigterm_and_sigint_end_it_with_0() {
         assert_eq!(status.code(), Some(0), "{signal:?}: {log}");
         assert!(log.contains("stopped"), "{log}");
         assert!(began.elapsed() < PATIENCE, "{signal:?} took {:?}", began.elapsed());
+    }
+}
+
+/// They ask a server to reload or to report; there is nothing yet that could be, and nothing must end for it.
+#[test]
+fn signals_that_ask_for_something_else_than_the_end_are_ignored_and_told() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let pair = server.register("ada@example.com");
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::HUP, Signal::PIPE, Signal::XFSZ] {
+        server.signal(signal);
+        assert_eq!(status_of_me(&server, &pair), 200, "{signal:?}");
+    }
+    let log = server.stop();
+    for name in ["SIGHUP", "SIGUSR1", "SIGUSR2"] {
+        assert!(log.contains(&format!("{name} is ignored")), "{name}: {log}");
     }
 }
 
@@ -323,6 +351,161 @@ fn a_log_in_that_is_being_checked_when_sigterm_comes_is_answered() {
 }
 
 // The log.
+
+/// A child whose log the test reads, or does not.
+struct Unread(Child);
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Unread {
+    fn start(mut command: Command, log: Stdio) -> Self {
+        Self(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    }
+
+    #[track_caller]
+    fn stop(&mut self) {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+        let began = Instant::now();
+        let status = loop {
+            match self.0.try_wait().unwrap() {
+                Some(status) => break status,
+                None => assert!(began.elapsed() < 3 * PATIENCE, "the log holds the end up"),
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        assert_eq!(status.code(), Some(0));
+    }
+}
+
+/// The command that serves on this port, with cheap passwords.
+fn serve_on(home: &Home, port: u16) -> Command {
+    home.migrate();
+    let port = port.to_string();
+    home.command(["serve"], [("PORT", port.as_str()), ("COUNTERSIGN__PASSWORDS__BCRYPT_COST", "4")])
+}
+
+/// A port that is free just now.
+fn free_port() -> SocketAddr {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()
+}
+
+/// Connects as soon as the server listens.
+#[track_caller]
+fn connect_soon(address: SocketAddr) -> TcpStream {
+    let began = Instant::now();
+    loop {
+        match TcpStream::connect(address) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(3 * PATIENCE)).unwrap();
+                return stream;
+            }
+            Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Requests, all of which must be answered. Each is a line of more than 250 bytes in the log.
+#[track_caller]
+fn many_requests(stream: &mut TcpStream, count: usize) {
+    const AT_ONCE: usize = 50;
+    let requests =
+        format!("GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: {}\r\n\r\n", "i".repeat(64)).repeat(AT_ONCE);
+    let mut part = [0; 16 * 1024];
+    for _ in 0..count.div_ceil(AT_ONCE) {
+        stream.write_all(requests.as_bytes()).unwrap();
+        let (mut answers, mut last) = (0, Vec::new());
+        while answers < AT_ONCE {
+            let length = stream.read(&mut part).expect("an answer, whoever reads the log");
+            assert!(length > 0, "closed");
+            last.extend_from_slice(&part[..length]);
+            let text = String::from_utf8_lossy(&last).into_owned();
+            answers += text.matches("{\"status\":\"live\"}").count();
+            let rest = text.rfind('}').map_or(0, |end| end + 1);
+            last.drain(..rest.min(last.len()));
+        }
+    }
+}
+
+/// More lines than a mebibyte and a pipe hold.
+const TOO_MANY: usize = 6000;
+
+#[test]
+fn a_log_that_nothing_reads_stops_neither_requests_nor_the_end_and_says_what_it_dropped() {
+    let home = Home::new();
+    let mut server = Unread::start(serve_on(&home, 0), Stdio::piped());
+    let mut log = BufReader::new(server.0.stderr.take().unwrap());
+    let mut next = || {
+        let mut line = String::new();
+        assert!(log.read_line(&mut line).unwrap() > 0, "the log ends");
+        serde_json::from_str::<Value>(&line).unwrap_or_else(|_| panic!("no whole line: {line}"))
+    };
+    let url = loop {
+        if let Some(url) = next()["url"].as_str() {
+            break url.to_owned();
+        }
+    };
+    let mut client = connect_soon(url.strip_prefix("http://").unwrap().parse().unwrap());
+    // Nothing reads from here on.
+    many_requests(&mut client, TOO_MANY);
+    let (mut read, mut told) = (0, None);
+    while told.is_none() {
+        let line = next();
+        read += u64::from(line["target"] == "countersign::access");
+        told = line["lines"].as_u64();
+    }
+    let dropped = told.unwrap();
+    let sent = u64::try_from(TOO_MANY).unwrap();
+    assert!(dropped > 0 && read + dropped == sent, "{dropped} of {sent} were dropped, and {read} read");
+    many_requests(&mut client, TOO_MANY);
+    server.stop();
+}
+
+#[test]
+fn a_log_on_a_full_disk_stops_neither_requests_nor_the_end() {
+    let home = Home::new();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let address = free_port();
+    let mut server = Unread::start(serve_on(&home, address.port()), full.into());
+    many_requests(&mut connect_soon(address), 500);
+    server.stop();
+}
+
+/// A file that may grow no further stands for a full disk: what follows when there is room again is whole lines.
+#[test]
+fn a_line_of_the_log_that_a_full_disk_has_cut_does_not_spoil_the_next() {
+    let home = Home::new();
+    let path = home.path("countersign.log");
+    let log = fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
+    let address = free_port();
+    let serve = serve_on(&home, address.port());
+    let mut command = Command::new("sh");
+    // Half a mebibyte and a bit, in units of 512 bytes: a line is cut, wherever its end is.
+    command.args(["-c", "ulimit -f 1025; exec \"$0\" serve"]).arg(serve.get_program()).current_dir(home.path(""));
+    command.env_clear().envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut server = Unread::start(command, log.into());
+    let mut client = connect_soon(address);
+    many_requests(&mut client, 3000);
+    let cut = fs::read_to_string(&path).unwrap();
+    assert_eq!(cut.len(), 1025 * 512, "the log is full");
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
+    many_requests(&mut client, 50);
+    server.stop();
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no whole line: {line}")))
+        .collect();
+    assert_eq!(text.starts_with('\n'), !cut.ends_with('\n'), "a line that was cut is ended first");
+    assert!(lines.iter().any(|line| line["lines"].as_u64().is_some_and(|lines| lines > 0)), "{text}");
+    assert!(lines.iter().any(|line| line["message"] == "stopped"), "{text}");
+}
 
 #[test]
 fn the_log_holds_no_secret_and_no_query_string_at_any_level() {

@@ -1,7 +1,7 @@
 //! One client: a connection, and the sessions it uses in turn.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use uuid::Uuid;
 
@@ -22,6 +22,8 @@ struct Pair {
 /// Somebody who asks, and waits for the answer.
 pub struct Client {
     address: SocketAddr,
+    /// Which of this machine's addresses it has.
+    from: Ipv4Addr,
     connection: Connection,
     email: String,
     sessions: VecDeque<Pair>,
@@ -32,11 +34,17 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client without sessions.
+    /// A client without sessions, at the usual address.
     pub async fn connect(address: SocketAddr) -> Outcome<Self> {
+        Self::connect_from(Ipv4Addr::LOCALHOST, address).await
+    }
+
+    /// A client without sessions.
+    pub async fn connect_from(from: Ipv4Addr, address: SocketAddr) -> Outcome<Self> {
         Ok(Self {
             address,
-            connection: Connection::open(address).await?,
+            from,
+            connection: Connection::open_from(from, address).await?,
             email: format!("{}@bench.example", Uuid::new_v4()),
             sessions: VecDeque::new(),
             request: Vec::with_capacity(2048),
@@ -47,13 +55,23 @@ impl Client {
 
     /// Connects anew, for a connection on which something failed may be out of step.
     pub async fn reconnect(&mut self) -> Outcome<()> {
-        self.connection = Connection::open(self.address).await?;
+        self.connection = Connection::open_from(self.from, self.address).await?;
         Ok(())
     }
 
     /// The server is another one from now on.
     pub fn move_to(&mut self, address: SocketAddr) {
         self.address = address;
+    }
+
+    /// The account it logs in to.
+    pub fn email(&self) -> &str {
+        &self.email
+    }
+
+    /// Logs in to another account from now on.
+    pub fn log_in_as(&mut self, email: &str) {
+        email.clone_into(&mut self.email);
     }
 
     /// Registers, and logs in for each further session.

@@ -1,6 +1,6 @@
 //! The load generator: one thread, any number of clients, each of which waits for an answer before it asks again.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -139,11 +139,25 @@ impl Crowd {
     ///
     /// If a client does not get in.
     pub async fn open(address: SocketAddr, what: What, clients: usize, sessions: usize) -> Outcome<Self> {
-        let mut crowd = Vec::with_capacity(clients);
+        Self::open_from(std::iter::repeat_n(Ipv4Addr::LOCALHOST, clients), address, what, sessions).await
+    }
+
+    /// A client at each of these addresses of this machine.
+    ///
+    /// # Errors
+    ///
+    /// If a client does not get in.
+    pub async fn open_from(
+        from: impl IntoIterator<Item = Ipv4Addr>,
+        address: SocketAddr,
+        what: What,
+        sessions: usize,
+    ) -> Outcome<Self> {
+        let mut crowd = Vec::new();
         let mut arriving = JoinSet::new();
-        for _ in 0..clients {
+        for from in from {
             arriving.spawn(async move {
-                let mut client = Client::connect(address).await?;
+                let mut client = Client::connect_from(from, address).await?;
                 if what.needs_session() {
                     client.sign_in(sessions).await?;
                 }
@@ -161,6 +175,20 @@ impl Crowd {
             client.reconnect().await?;
         }
         Ok(())
+    }
+
+    /// The account of the first client.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn email(&self) -> Outcome<String> {
+        Ok(self.clients.first().ok_or("no client")?.email().to_owned())
+    }
+
+    /// All of them log in to this account from now on.
+    pub fn log_in_as(&mut self, email: &str) {
+        self.clients.iter_mut().for_each(|client| client.log_in_as(email));
     }
 
     /// Everybody goes to another server from now on, which must know the same sessions.

@@ -27,6 +27,11 @@ impl Latencies {
         self.0.len()
     }
 
+    /// How many took no longer than this.
+    pub fn within(&self, bound: Duration) -> usize {
+        self.0.partition_point(|latency| *latency <= bound)
+    }
+
     /// So many thousandths took no longer than this.
     pub fn permille(&self, permille: usize) -> Duration {
         let at = (self.0.len() * permille).div_ceil(1000).saturating_sub(1);

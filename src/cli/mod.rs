@@ -26,10 +26,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, Database, RawConfig};
+use crate::config::{Config, RawConfig};
 use crate::http::openapi;
-use crate::store::Store;
-use crate::tokens::key_files::create_private_folder;
+use crate::startup;
 
 /// A self-hosted token server.
 #[derive(Parser)]
@@ -60,7 +59,7 @@ enum Command {
     /// List and end sessions; a running server honours it within a second
     #[command(subcommand)]
     Session(sessions::Command),
-    /// Look at the keys that sign and verify tokens
+    /// Look at the keys that sign and verify tokens, and give up those that are lost
     #[command(subcommand)]
     Keys(keys::Command),
     /// Ask the running server whether it is ready
@@ -119,16 +118,14 @@ fn warn(line: std::fmt::Arguments<'_>) {
 }
 
 fn migrate(config: &Config) -> Result<(), Failure> {
-    if matches!(config.database, Database::Sqlite(_)) {
-        let folder = config.data_dir.display();
-        create_private_folder(&config.data_dir)
-            .map_err(|error| Failure(format!("{error}: run this as a user who may write in {folder}")))?;
+    let done = startup::migrate(config)?;
+    if let Some(file) = &done.database {
+        say(format_args!("made a new database, {}", file.display()))?;
     }
-    let done = Store::prepare(&config.database).map_err(services::unopened)?;
-    if done.is_empty() {
+    if done.migrations.is_empty() {
         say(format_args!("the database is up to date"))?;
     }
-    for name in done {
+    for name in done.migrations {
         say(format_args!("migrated {name}"))?;
     }
     Ok(())
@@ -147,7 +144,10 @@ fn check_config(raw: RawConfig, json: bool) -> Result<(), Failure> {
     for warning in &config.warnings {
         warn(format_args!("warning: {warning}"));
     }
-    Ok(())
+    match startup::check(&config) {
+        problems if problems.is_empty() => Ok(()),
+        problems => Err(Failure(format!("`serve` would be refused: {}", problems.join("\n")))),
+    }
 }
 
 fn print_document() -> Result<(), Failure> {

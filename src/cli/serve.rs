@@ -1,8 +1,10 @@
 //! `serve`: listen and answer until a signal says otherwise.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use actix_web::rt;
+use rustix::process::Signal;
+use tokio::signal::unix::{self, SignalKind, signal};
 
 use super::Failure;
 use crate::app::App;
@@ -15,8 +17,9 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    actix_web::rt::System::new().block_on(async {
+    rt::System::new().block_on(async {
         // Before anything else, so that a signal during a slow start is heard.
+        outlive_signals()?;
         let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let app = App::build(config)?;
         announce(&app, config);
@@ -26,7 +29,28 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     })
 }
 
-async fn stop_signal(mut interrupt: Signal, mut terminate: Signal) {
+/// What operators and their tools send to servers to have them reload, reopen or report something. There is nothing yet
+/// that could be, and left to itself each would end the process at once.
+const IGNORED: [(&str, fn() -> SignalKind); 3] =
+    [("SIGHUP", SignalKind::hangup), ("SIGUSR1", SignalKind::user_defined1), ("SIGUSR2", SignalKind::user_defined2)];
+
+/// Ignores signals that do not ask for an end, and says so of each that comes.
+fn outlive_signals() -> io::Result<()> {
+    for (name, kind) in IGNORED {
+        let mut signals = signal(kind())?;
+        rt::spawn(async move {
+            while signals.recv().await.is_some() {
+                tracing::warn!("{name} is ignored: a change of the configuration takes effect at a restart");
+            }
+        });
+    }
+    // Sent to a writer whose file reaches the limit of `ulimit -f`. Heard, it leaves that write with an error, as a full
+    // disk does; nothing is said, for the file may be the log.
+    let _heard = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?;
+    Ok(())
+}
+
+async fn stop_signal(mut interrupt: unix::Signal, mut terminate: unix::Signal) {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
@@ -44,19 +68,25 @@ fn announce(app: &App, config: &Config) {
          -d '{{\"email\":\"ada@example.com\",\"password\":\"correct horse battery\"}}'"
     );
     let description = format!("{url}/docs");
-    if !std::io::stderr().is_terminal() {
+    if !io::stderr().is_terminal() {
         let issuer = app.countersign().issuer();
         tracing::info!(%url, %data, issuer, api = description, "try" = attempt, "listening on {url}");
+        if let Some(file) = &first_start.database {
+            tracing::info!(file = %file.display(), "a new database was made, with mode 0600");
+        }
         if let Some(keys) = &first_start.keys {
             tracing::info!(folder = %keys.display(), "signing keys were made, with mode 0600");
         }
         return;
     }
     let mut text = format!("\n  Countersign listens on {url}\n");
+    if let Some(file) = &first_start.database {
+        text += &format!("  Made      a new database, {} (0600)\n", file.display());
+    }
     if let Some(keys) = &first_start.keys {
         text += &format!("  Made      signing keys in {} (0600; back them up with the database)\n", keys.display());
     }
     text += &format!("  Data      {data}\n  API       {description}\n  Try       {attempt}\n\n");
     // Nobody left to read it is no reason to stop.
-    let _unread = std::io::stderr().write_all(text.as_bytes());
+    let _unread = io::stderr().write_all(text.as_bytes());
 }

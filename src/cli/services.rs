@@ -3,8 +3,6 @@
 //! Nothing is made here: where there is no database, or one of an earlier version, the command is refused.
 
 use std::future::Future;
-use std::io::{self, ErrorKind};
-use std::time::Duration;
 
 use super::Failure;
 use super::listing::visible;
@@ -13,7 +11,7 @@ use crate::config::{Config, Database};
 use crate::passwords::Hasher;
 use crate::sessions::administration::Administration;
 use crate::store::users::AccountRow;
-use crate::store::{Presence, Store, StoreError};
+use crate::store::{self, Presence, Store, StoreError};
 use crate::users::budget::Budget;
 use crate::users::{UserError, Users};
 
@@ -23,16 +21,10 @@ pub struct Services {
     pub users: Users,
     /// Sessions.
     pub sessions: Administration,
+    /// The database.
+    pub store: Store,
     /// Now.
     pub clock: Clock,
-    store: Store,
-}
-
-/// A command leaves no log beside an embedded database, unless a server is at work on it.
-impl Drop for Services {
-    fn drop(&mut self) {
-        self.store.empty_log_blocking(Duration::ZERO);
-    }
 }
 
 impl Services {
@@ -48,7 +40,7 @@ impl Services {
         // An operator guesses at no password.
         let budget = Budget::new(store.clone(), clock.clone(), None);
         let users = Users::new(store.clone(), clock.clone(), hasher, budget, passwords.min_length);
-        Ok(Self { users, sessions: Administration::new(store.clone(), clock.clone()), clock, store })
+        Ok(Self { users, sessions: Administration::new(store.clone(), clock.clone()), store, clock })
     }
 
     /// The account with this address. It is an error if there is none.
@@ -59,35 +51,15 @@ impl Services {
 
 /// Makes sure that the database is there, and is as this version needs it.
 fn find(database: &Database) -> Result<(), Failure> {
-    let shown = match database {
-        Database::Sqlite(path) => {
-            let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-            visible(&whole.display().to_string())
-        }
-        // Its URL could hold a password.
-        Database::Postgres(_) => "that database.url names".to_owned(),
-    };
-    Err(Failure(match Store::look(database) {
-        Ok(Presence::Ready) => return Ok(()),
-        Ok(Presence::Missing) => format!(
-            "there is no database at {shown}: run this where the server runs, or name its configuration with --config; \
+    let shown = visible(&store::name(database));
+    match Store::look(database)? {
+        Presence::Ready => Ok(()),
+        Presence::Missing => Err(Failure(format!(
+            "{shown} is not there: run this where the server runs, or name its configuration with --config; \
              `countersign migrate` makes a new one"
-        ),
-        Ok(Presence::Outdated) => format!("the database {shown} is not up to date: run `countersign migrate` first"),
-        Err(error) => {
-            let hint = match &error {
-                StoreError::Unavailable(cause) if is_denied(cause.as_ref()) => {
-                    "run this as the user that the server runs as"
-                }
-                _ => "`countersign check-config` says where it was named",
-            };
-            format!("the database {shown} cannot be opened: {}; {hint}", cause(&error))
-        }
-    }))
-}
-
-fn is_denied(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
+        ))),
+        Presence::Outdated => Err(Failure(format!("{shown} is not up to date: run `countersign migrate` first"))),
+    }
 }
 
 /// Runs a command on this thread.
@@ -118,24 +90,7 @@ pub fn unanswered(error: StoreError) -> Failure {
     match &error {
         StoreError::Busy => Failure("the database is busy; try again".into()),
         StoreError::Unavailable(_) | StoreError::Broken(_) => {
-            Failure(format!("{error}: {}; look whether it is done, and try again", cause(&error)))
+            Failure(format!("{error}: {}; look whether it is done, and try again", error.cause()))
         }
     }
-}
-
-/// The database cannot be opened or brought up to date.
-pub fn unopened(error: StoreError) -> Failure {
-    Failure(format!(
-        "the database cannot be brought up to date: {}; `countersign check-config` says where it was named",
-        cause(&error)
-    ))
-}
-
-/// What is at the bottom of it.
-fn cause(error: &dyn std::error::Error) -> String {
-    let mut deepest = error;
-    while let Some(cause) = deepest.source() {
-        deepest = cause;
-    }
-    deepest.to_string()
 }

@@ -16,7 +16,7 @@
 //! | `parse.rs`, `address.rs`, `database.rs` | rules about one value |
 //! | `mistake.rs` | where a value came from, what is wrong with it |
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ pub struct Config {
     /// Where generated keys live, so that they are backed up with what they sign: the folder of the
     /// SQLite file; with PostgreSQL `$STATE_DIRECTORY`, else `data`. Not a key of its own.
     pub data_dir: PathBuf,
+    /// Whether that folder may be made: it is the default one, or the one systemd gives.
+    pub(crate) makes_data_dir: bool,
     /// What tokens say, how long they live and what signs them.
     pub tokens: Tokens,
     /// How forgiving the exchange of refresh tokens is.
@@ -119,6 +121,14 @@ pub struct Server {
     /// How long an idle connection stays open, 1 s to 1 h. Default 75 s; above the idle time of the proxy before it.
     /// `server.keep_alive`.
     pub keep_alive: Duration,
+}
+
+impl Server {
+    /// Host and port as they stand in a URL, an IPv6 address in brackets (RFC 3986 section 3.2.2).
+    pub(crate) fn authority(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
 }
 
 /// Section `tokens`.

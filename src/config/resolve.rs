@@ -1,5 +1,6 @@
 //! From text to [`Config`]: section by section, and the rules about more than one value.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::layer::Value;
@@ -91,9 +92,11 @@ fn config(reader: &mut Reader, raw: &RawConfig) -> Option<Config> {
     let metrics = reader.optional("metrics.bind", address::socket);
     let log = log(reader);
     let database = database?;
+    let data_dir = database.data_dir(raw.state_directory.as_deref());
     let mut config = Config {
         server: server?,
-        data_dir: database.data_dir(raw.state_directory.as_deref()),
+        makes_data_dir: data_dir == Path::new("data") || raw.state_directory.as_deref() == Some(data_dir.as_path()),
+        data_dir,
         database,
         tokens: tokens?,
         rotation: rotation?,

@@ -46,9 +46,15 @@ pub(super) fn about(config: &Config) -> Vec<String> {
         }
         let issuer = config.tokens.issuer.as_deref().unwrap_or_default();
         if !issuer.starts_with("https://") {
+            let earlier = match config.database {
+                Database::Sqlite(_) => "tokens that were issued before go on working",
+                Database::Postgres(_) => {
+                    "and name the old one in tokens.previous_issuers, for one refresh_absolute_ttl"
+                }
+            };
             warnings.push(format!(
                 "server.host is {host}, but tokens.issuer is not an https URL: put TLS before this \
-                 server and set tokens.issuer to the public URL"
+                 server and set tokens.issuer to the public URL ({earlier})"
             ));
         }
     }

@@ -30,7 +30,8 @@ impl TrustedProxies {
         Self { networks, warned: Arc::default() }
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether a peer is one of them.
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&address))
     }
 

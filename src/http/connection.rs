@@ -19,14 +19,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::connections::Open;
+
 /// So many bytes are looked at before more are read, and kept for later while a request is being answered. Each
 /// request in them is held as one of seven KiB, and the shortest has 18 bytes.
 const STEP: usize = 2 * 1024;
 
-/// How patient the server is with its clients. Not configurable; tests have less time.
+/// How patient the server is with its clients. But for the first, not configurable; tests have less time.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// How long an idle connection is kept. Proxies keep theirs for a minute: the server must not be first.
+    /// How long an idle connection is kept, `server.keep_alive`. Proxies keep theirs for a minute: the server must not be
+    /// first.
     pub keep_alive: Duration,
     /// The time from the first byte of a request to the end of its head.
     pub head: Duration,
@@ -34,7 +37,7 @@ pub struct Bounds {
     pub body: Duration,
     /// How long a client may take no byte of what it is sent.
     pub stall: Duration,
-    /// Connections that are open at a time; more wait to be accepted. Fewer, if the system has no more files.
+    /// Connections that are open at a time; for more, idle ones make way. Fewer, if the system has no more files.
     pub connections: usize,
 }
 
@@ -53,6 +56,7 @@ impl Default for Bounds {
 /// Whose turn it is on a connection, and until when. The connection and its requests share it.
 pub(super) struct Turn {
     bounds: Bounds,
+    open: Open,
     state: Cell<State>,
     /// By when the client must have done its part, where it is the client's turn.
     due: Cell<Option<Instant>>,
@@ -79,9 +83,10 @@ enum State {
 }
 
 impl Turn {
-    fn new(bounds: Bounds) -> Self {
+    fn new(bounds: Bounds, open: Open) -> Self {
         Self {
             bounds,
+            open,
             state: Cell::default(),
             due: Cell::new(Some(Instant::now() + bounds.keep_alive)),
             blocked: Cell::default(),
@@ -102,6 +107,7 @@ impl Turn {
         self.state.set(State::Request { more: false });
         self.begun.set(true);
         self.due.set(None);
+        self.open.is_at_work();
         Serving(self)
     }
 
@@ -114,12 +120,14 @@ impl Turn {
     /// The body is being waited for.
     pub(super) fn wants_more(&self) {
         self.state.set(State::Request { more: true });
+        self.open.is_waiting();
         self.wake();
     }
 
     /// There is no more of the body to come, or nobody wants it. What then comes next is not a request.
     pub(super) fn end_of_body(&self, whole: bool) {
         self.due.set(None);
+        self.open.is_at_work();
         self.last.set(!whole);
     }
 
@@ -129,7 +137,16 @@ impl Turn {
 
     /// Whether the connection should be closed behind the answer.
     pub(super) fn is_last(&self) -> bool {
-        self.last.get()
+        self.last.get() || self.open.is_closing()
+    }
+
+    /// Whether the client has not done its part of a request: sent the rest of it, or taken the answer.
+    fn waits_for_client(&self) -> bool {
+        self.blocked.get() || matches!(self.state.get(), State::Head | State::Request { more: true })
+    }
+
+    fn is_idle(&self) -> bool {
+        matches!(self.state.get(), State::Idle)
     }
 
     fn may_read(&self) -> bool {
@@ -150,10 +167,24 @@ impl Turn {
             State::Idle => {
                 self.state.set(State::Head);
                 self.due.set(Some(Instant::now() + self.bounds.head));
+                self.open.is_waiting();
             }
             State::Head => {}
-            State::Request { .. } => self.state.set(State::Request { more: false }),
+            State::Request { .. } => {
+                self.state.set(State::Request { more: false });
+                self.open.is_at_work();
+            }
         }
+    }
+
+    /// The client has taken part of an answer that waited for it.
+    fn takes_answer(&self) {
+        if self.is_idle() {
+            self.open.is_idle()
+        } else {
+            self.open.is_at_work()
+        }
+        self.wake();
     }
 
     fn wake(&self) {
@@ -170,6 +201,10 @@ impl Drop for Serving {
     fn drop(&mut self) {
         self.0.state.set(State::Idle);
         self.0.due.set(Some(Instant::now() + self.0.bounds.keep_alive));
+        // An answer that waits for its client is in flight still.
+        if !self.0.blocked.get() {
+            self.0.open.is_idle();
+        }
         self.0.wake();
     }
 }
@@ -189,9 +224,9 @@ pub(super) struct Paced {
 }
 
 impl Paced {
-    pub(super) fn new(socket: TcpStream, bounds: Bounds) -> Self {
+    pub(super) fn new(socket: TcpStream, bounds: Bounds, open: Open) -> Self {
         let alarm = Box::pin(sleep(bounds.keep_alive));
-        Self { socket, turn: Rc::new(Turn::new(bounds)), alarm, stalled: None, run: 0, ahead: BytesMut::new() }
+        Self { socket, turn: Rc::new(Turn::new(bounds, open)), alarm, stalled: None, run: 0, ahead: BytesMut::new() }
     }
 
     pub(super) fn turn(&self) -> &Rc<Turn> {
@@ -249,7 +284,8 @@ impl Paced {
 impl AsyncRead for Paced {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.is_overdue(cx) {
+        let makes_way = this.turn.open.is_to_close(cx.waker());
+        if this.is_overdue(cx) || (makes_way && this.turn.waits_for_client()) {
             // The end, as if the client had hung up.
             return Poll::Ready(Ok(()));
         }
@@ -270,6 +306,8 @@ impl AsyncRead for Paced {
                 }
             }
             Poll::Ready(Err(_)) => {}
+            // Nothing is in flight.
+            Poll::Pending if makes_way && this.turn.is_idle() => return Poll::Ready(Ok(())),
             Poll::Pending => this.run = 0,
         }
         read.map_ok(|_bytes| ())
@@ -283,12 +321,17 @@ impl AsyncWrite for Paced {
         if written.is_ready() {
             if this.turn.blocked.replace(false) {
                 this.stalled = None;
-                this.turn.wake();
+                this.turn.takes_answer();
             }
             return written;
         }
-        this.turn.blocked.set(true);
+        if !this.turn.blocked.replace(true) {
+            this.turn.open.is_waiting();
+        }
         this.turn.behind.set(true);
+        if this.turn.open.is_closing() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let stall = this.turn.bounds.stall;
         match this.stalled.get_or_insert_with(|| Box::pin(sleep(stall))).as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),

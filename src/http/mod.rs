@@ -4,6 +4,7 @@ pub(crate) mod account;
 mod body;
 pub(crate) mod client;
 pub(crate) mod connection;
+mod connections;
 pub(crate) mod cookies;
 mod docs;
 mod envelope;
@@ -32,6 +33,7 @@ use crate::guard::cross_site::Origins;
 use crate::janitor::Janitor;
 use crate::problem::{Code, Problem};
 use crate::sessions::Sessions;
+use crate::signing_keys::Recorder;
 use crate::store::Store;
 use crate::tokens::access::AccessTokens;
 use crate::users::Users;
@@ -50,6 +52,8 @@ pub(crate) struct Api {
     pub(crate) draining: Draining,
     /// At work for as long as there is somebody to answer.
     pub(crate) _janitor: Janitor,
+    /// The same.
+    pub(crate) _recorder: Recorder,
 }
 
 /// Whether a shutdown is under way: then each answer is the last on its connection, and says so. Clones share it.

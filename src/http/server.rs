@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use super::Draining;
 use super::connection::{Bounds, Paced};
+use super::connections::{Connections, IsProxy};
 
 /// How long what a client still sends is read behind an answer that did not wait for it. Closed at once, the connection
 /// would be reset, and the answer could be lost with it (RFC 9112 section 9.6).
@@ -28,7 +29,7 @@ const FILES_OF_A_WORKER: usize = 8;
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// Starts answering on `listener`. Like `actix_web::HttpServer`, which is these parts put together, but with
-/// [`Paced`] between HTTP and the socket.
+/// [`Paced`] between HTTP and the socket, and [`Connections`] that make way where the server would accept no more.
 ///
 /// # Errors
 ///
@@ -36,6 +37,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 pub(crate) fn start(
     listener: TcpListener,
     bounds: Bounds,
+    is_proxy: IsProxy,
     draining: Draining,
     routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> std::io::Result<Server> {
@@ -43,21 +45,23 @@ pub(crate) fn start(
     rustix::net::listen(&listener, BACKLOG)?;
     // More than 512 the server does not take.
     let workers = thread::available_parallelism()?.get().min(512);
-    let connections = affordable(bounds.connections, OTHER_FILES + workers * FILES_OF_A_WORKER);
+    let most = affordable(bounds.connections, OTHER_FILES + workers * FILES_OF_A_WORKER);
+    let connections = Connections::new(most, is_proxy);
     let server = Server::build()
         .workers(workers)
-        .max_concurrent_connections(connections.div_ceil(workers))
+        .max_concurrent_connections(most.div_ceil(workers))
         .shutdown_timeout(DRAIN.as_secs())
         .disable_signals();
     let stopping = server.graceful_shutdown_signal();
     let service = move || {
         let (routes, draining, stopping) = (routes.clone(), draining.clone(), stopping.clone());
+        let connections = connections.clone();
         let app = App::new().configure(routes).into_factory().map_err(|error| error.error_response());
         let http = HttpService::build()
             .keep_alive(bounds.keep_alive)
             .client_request_timeout(bounds.head)
             .client_disconnect_timeout(LINGER)
-            // Whoever hangs up is not worked for any longer; above all, they leave the queue of log-ins.
+            // A client that hangs up is not worked for any longer; above all, it leaves the queue of log-ins.
             .h1_allow_half_closed(false)
             .graceful_shutdown_signal(move || {
                 let stopping = stopping.clone();
@@ -68,9 +72,10 @@ pub(crate) fn start(
                 data.insert(draining.connected());
             })
             .h1(map_config(app, |()| AppConfig::default()));
-        fn_service(move |socket: TcpStream| async move {
+        fn_service(move |socket: TcpStream| {
             let peer = socket.peer_addr().ok();
-            Ok((Paced::new(socket, bounds), peer))
+            let open = connections.enter(peer.map(|peer| peer.ip()));
+            async move { Ok((Paced::new(socket, bounds, open), peer)) }
         })
         .and_then(http)
     };

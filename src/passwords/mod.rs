@@ -9,6 +9,7 @@ mod queue;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -21,17 +22,20 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use self::queue::{self as places, Jobs, Queue};
+use crate::network::counted_as;
 use crate::secret::Secret;
 
 /// The longest password, in characters. Longer ones are refused, never truncated.
 pub const MAX_CHARACTERS: usize = 256;
-/// Passwords that may wait to be hashed, for each thread; one more is refused at once. At four a second, the last of
-/// them waits about as long as a client does.
+/// Passwords that may wait to be hashed, for each thread; one more is refused at once, or one of the address that has the
+/// most. At four a second, the last of them waits about as long as a client does.
 const WAITING_PER_THREAD: usize = 32;
 /// About how long a hash of cost 4 takes; each step of cost doubles it.
 const AT_COST_4: Duration = Duration::from_millis(1);
-/// How much hashing gives way to everything else on the machine.
-const NICENESS: i32 = 15;
+/// How much hashing gives way to everything else on the machine: enough for a refresh to come first, and little enough
+/// for a log-in to have two fifths of a core beside programs that leave none idle (each step is a tenth of the share, and
+/// at 15, a log-in beside two of them takes twenty times as long).
+const NICENESS: i32 = 2;
 /// What is hashed with where no pepper is configured: it separates this use of HMAC, and is no secret.
 const NO_PEPPER: &[u8] = b"countersign password v1";
 /// Bytes of a password that plain bcrypt reads.
@@ -115,10 +119,11 @@ pub enum HashError {
 }
 
 /// Hashes and compares, on threads of its own, one a core and of low priority, so that a storm of
-/// log-ins slows down log-ins only. Whoever is dropped while waiting leaves the queue. Clones share the threads.
+/// log-ins slows down log-ins only. Addresses take turns, so that a storm from one of them slows down that one. What is
+/// dropped while waiting leaves the queue. Clones share the threads.
 #[derive(Clone)]
 pub struct Hasher {
-    queue: Arc<Queue<Job>>,
+    queue: Arc<Queue<Source, Job>>,
     recipe: Arc<Recipe>,
 }
 
@@ -150,8 +155,12 @@ struct Pepper {
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// What passwords are hashed for, each with an equal share: an address, as it is counted. All that come from no known
+/// address share one.
+type Source = Option<IpAddr>;
+
 /// A place in the queue that is kept free for one password, until it is dropped.
-pub struct Room(places::Room<Job>);
+pub struct Room(places::Room<Source, Job>);
 
 /// What bcrypt is to be given, what it is to be compared with, and which pepper that takes.
 type Readable<'a> = (Zeroizing<Vec<u8>>, &'a str, Option<&'a str>);
@@ -179,21 +188,30 @@ impl Hasher {
         Ok(Self { queue, recipe })
     }
 
-    /// Keeps a place in the queue free for a password: asked first, it saves whoever will be turned away from troubling the
-    /// database.
+    /// Looks whether a password from `address` would find a place in the queue: asked first, it saves a client that will
+    /// be turned away from troubling the database.
     ///
     /// # Errors
     ///
     /// [`HashError::Full`].
-    pub fn room(&self) -> Result<Room, HashError> {
-        self.queue.reserve().map(Room).map_err(HashError::Full)
+    pub fn look(&self, address: Option<IpAddr>) -> Result<(), HashError> {
+        self.queue.look(address.map(counted_as)).map_err(HashError::Full)
+    }
+
+    /// Keeps a place in the queue free for a password from `address`.
+    ///
+    /// # Errors
+    ///
+    /// [`HashError::Full`].
+    pub fn room(&self, address: Option<IpAddr>) -> Result<Room, HashError> {
+        self.queue.reserve(address.map(counted_as)).map(Room).map_err(HashError::Full)
     }
 
     /// Hashes a new password.
     ///
     /// # Errors
     ///
-    /// [`HashError::Failed`].
+    /// [`HashError`]; full, if the place went to another address.
     pub async fn hash(&self, room: Room, password: Password) -> Result<String, HashError> {
         self.ask(room, move |recipe| recipe.hash(&password)).await?
     }
@@ -203,7 +221,7 @@ impl Hasher {
     ///
     /// # Errors
     ///
-    /// [`HashError::Failed`]. A stored hash that cannot be read is not an error: no password is the same as that.
+    /// As [`Hasher::hash`]. A stored hash that cannot be read is not an error: no password is the same as that.
     pub async fn compare(
         &self,
         room: Room,
@@ -224,17 +242,23 @@ impl Hasher {
         work: impl FnOnce(&Recipe) -> T + Send + 'static,
     ) -> Result<T, HashError> {
         let (reply, answer) = oneshot::channel();
-        let recipe = Arc::clone(&self.recipe);
+        let (recipe, begun) = (Arc::clone(&self.recipe), Begun::default());
+        let begins = begun.clone();
         let job: Job = Box::new(move || {
+            begins.set();
             let _unheard = reply.send(work(&recipe));
         });
-        // Held until the answer: whoever hangs up gives the place up.
-        let _place = room.0.push(job);
-        answer.await.map_err(|_dropped| HashError::Failed)
+        // Held until the answer: a client that hangs up gives the place up.
+        let _place = room.0.push(job).map_err(HashError::Full)?;
+        answer.await.map_err(|_dropped| match begun.is_set() {
+            true => HashError::Failed,
+            // The place was needed for an address that had fewer.
+            false => HashError::Full(self.queue.wait()),
+        })
     }
 }
 
-fn serve(jobs: &Jobs<Job>) {
+fn serve(jobs: &Jobs<Source, Job>) {
     // On Linux niceness belongs to the thread. Where it is refused, hashing is merely less polite.
     if let Err(error) = rustix::process::nice(NICENESS) {
         tracing::debug!(%error, "hashing runs at normal priority");

@@ -3,13 +3,14 @@
 //! That a session has ended is kept among its user's events in the same transaction. A running server learns of
 //! it as it learns of any that others ended.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
 use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
 use crate::store::sessions::{self, OwnedSession, Scope};
-use crate::store::{AnyConnection, QueryResult, Store, StoreError, events};
+use crate::store::{AnyConnection, QueryResult, Store, StoreError, events, signing_keys};
 
 /// Sessions that are read at once.
 const PAGE: i64 = 500;
@@ -77,12 +78,32 @@ impl Administration {
     ///
     /// If the database gave no answer. Those that had ended by then have ended.
     pub async fn end_opened_since(&self, since: Timestamp) -> Result<usize, StoreError> {
+        self.end_pages(move |conn, after, now| sessions::opened_since(conn, since, after, now, BATCH)).await
+    }
+
+    /// Ends every session whose refresh token was signed with a key, a few at a time, and returns how many.
+    ///
+    /// # Errors
+    ///
+    /// If the database gave no answer. Those that had ended by then have ended.
+    pub async fn end_signed_with(&self, kid: &str) -> Result<usize, StoreError> {
+        let kid: Arc<str> = kid.into();
+        self.end_pages(move |conn, after, now| signing_keys::page_signed_with(conn, &kid, after, now, BATCH)).await
+    }
+
+    /// Ends what `page` finds, from the session after the given one on, until it finds nothing more.
+    async fn end_pages(
+        &self,
+        page: impl Fn(&mut AnyConnection, Option<SessionId>, Timestamp) -> QueryResult<Vec<SessionId>>
+        + Clone
+        + Send
+        + 'static,
+    ) -> Result<usize, StoreError> {
         let (mut after, mut ended) = (None, 0);
         loop {
-            let now = self.clock.now();
-            let search = move |conn: &mut AnyConnection| sessions::opened_since(conn, since, after, now, BATCH);
+            let (now, page) = (self.clock.now(), page.clone());
             // Among readers, since it may take long to find a few among many.
-            let some = self.store.read(search).await?;
+            let some = self.store.read(move |conn| page(conn, after, now)).await?;
             let Some(last) = some.last().copied() else { return Ok(ended) };
             let (count, began) = self.end_some(some).await?;
             let took = self.clock.now().since(began);

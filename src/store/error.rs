@@ -29,6 +29,15 @@ impl StoreError {
         }
         text
     }
+
+    /// What is at the bottom of it.
+    pub fn cause(&self) -> String {
+        let mut deepest: &dyn StdError = self;
+        while let Some(cause) = deepest.source() {
+            deepest = cause;
+        }
+        deepest.to_string()
+    }
 }
 
 impl From<DieselError> for StoreError {

@@ -174,10 +174,10 @@ impl Store {
         match read {
             _ if damaged() => return Err(Failed(Unready::Damaged, "see what was logged before".into())),
             Ok(SchemaState::Current) => {}
-            Ok(SchemaState::Pending) => {
+            Ok(SchemaState::Pending(_)) => {
                 return Err(Failed(Unready::MigrationsPending, "migrations are pending".into()));
             }
-            Ok(SchemaState::Newer) => {
+            Ok(SchemaState::Newer(_)) => {
                 return Err(Failed(Unready::NewerSchema, "it has migrations of a later version".into()));
             }
             Err(told) => return Err(Failed(Unready::NoAnswer, told)),

@@ -18,17 +18,6 @@ const POSTGRESQL: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const LOCK: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
                     SELECT pg_advisory_xact_lock(1129270867, hashtext(current_schema()::text))";
 
-/// How the schema of a database compares with the one that this version needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SchemaState {
-    /// The same.
-    Current,
-    /// Migrations of this version are missing.
-    Pending,
-    /// A later version has migrated it.
-    Newer,
-}
-
 diesel::table! {
     __diesel_schema_migrations (version) {
         version -> Text,
@@ -79,51 +68,44 @@ fn check_encoding(postgresql: &mut PgConnection) -> Result<(), StoreError> {
     Err(StoreError::Unavailable(told.into()))
 }
 
-/// How the schema compares with what this version needs. Nothing is made by asking, and no right to make anything is needed.
+/// How the schema of a database stands to the one this version was built for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SchemaState {
+    /// The same.
+    Current,
+    /// These migrations are missing.
+    Pending(Vec<String>),
+    /// A later version was here, and has left this migration, the last of those unknown to this one.
+    Newer(String),
+}
+
+/// How the schema stands. Nothing is made by asking, and no right to make anything is needed.
 ///
 /// # Errors
 ///
 /// If the database cannot be asked.
 pub fn state(connection: &mut AnyConnection) -> QueryResult<SchemaState> {
-    let (known, done) = (known(connection)?, done(connection)?);
-    Ok(if done.iter().any(|done| !known.iter().any(|(version, _)| version == done)) {
-        SchemaState::Newer
-    } else if known.iter().any(|(version, _)| !done.contains(version)) {
-        SchemaState::Pending
-    } else {
-        SchemaState::Current
-    })
-}
-
-/// The migrations that this database lacks. Nothing is made by asking, and no right to make anything is needed.
-///
-/// # Errors
-///
-/// If the database cannot be asked.
-pub fn pending(connection: &mut AnyConnection) -> QueryResult<Vec<String>> {
-    let (known, done) = (known(connection)?, done(connection)?);
-    Ok(known.into_iter().filter(|(version, _)| !done.contains(version)).map(|(_, name)| name).collect())
-}
-
-/// The migrations of this version: the version and the whole name of each.
-fn known(connection: &AnyConnection) -> QueryResult<Vec<(String, String)>> {
     let known = match connection {
         AnyConnection::Sqlite(_) => names(MigrationSource::<Sqlite>::migrations(&SQLITE)),
         AnyConnection::Postgresql(_) => names(MigrationSource::<Pg>::migrations(&POSTGRESQL)),
     };
-    known.map_err(diesel::result::Error::QueryBuilderError)
-}
-
-/// The versions of the migrations that this database has.
-fn done(connection: &mut AnyConnection) -> QueryResult<Vec<String>> {
+    let known = known.map_err(diesel::result::Error::QueryBuilderError)?;
     let marked = sql::<Bool>(match connection {
         AnyConnection::Sqlite(_) => "EXISTS (SELECT 1 FROM sqlite_master WHERE name = '__diesel_schema_migrations')",
         AnyConnection::Postgresql(_) => "to_regclass('__diesel_schema_migrations') IS NOT NULL",
     });
-    if !diesel::select(marked).get_result::<bool>(connection)? {
-        return Ok(Vec::new());
+    let done: Vec<String> = if diesel::select(marked).get_result::<bool>(connection)? {
+        __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(connection)?
+    } else {
+        Vec::new()
+    };
+    let newer = done.iter().filter(|version| known.iter().all(|(ours, _)| ours != *version)).max();
+    if let Some(newer) = newer {
+        return Ok(SchemaState::Newer(newer.clone()));
     }
-    __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(connection)
+    let missing: Vec<String> =
+        known.into_iter().filter(|(version, _)| !done.contains(version)).map(|(_, name)| name).collect();
+    Ok(if missing.is_empty() { SchemaState::Current } else { SchemaState::Pending(missing) })
 }
 
 /// The version and the whole name of each.

@@ -9,15 +9,18 @@ mod batch;
 pub mod columns;
 mod condition;
 pub mod connection;
+mod database_file;
 pub mod error;
 pub mod events;
 pub mod health;
 pub mod lease;
 mod migrations;
+mod opening;
 pub mod pool;
 mod postgres;
 pub mod schema;
 pub mod sessions;
+pub mod signing_keys;
 mod sqlite;
 #[cfg(test)]
 #[path = "testing_tests.rs"]
@@ -45,7 +48,9 @@ pub use self::error::StoreError;
 use self::health::Health;
 use self::lease::{Lease, is_loss};
 pub use self::migrations::SchemaState;
+pub use self::opening::{OpenError, Presence, name};
 use self::pool::{Manager, Pool, Remote};
+use self::upkeep::LogEmptied;
 use self::watch::WatchedFile;
 pub use self::writer::Write;
 use self::writer::Writer;
@@ -76,17 +81,6 @@ struct Patience {
     answer: Duration,
 }
 
-/// What there is of a database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// No file.
-    Missing,
-    /// One whose schema is older than this version, or that was never brought to any.
-    Outdated,
-    /// All that is needed.
-    Ready,
-}
-
 /// The database, shared by everything in the process.
 #[derive(Clone)]
 pub struct Store {
@@ -104,6 +98,8 @@ pub struct Store {
     health: Arc<Health>,
     /// Of the embedded database.
     path: Option<Arc<Path>>,
+    /// Of a command.
+    _at_end: Option<Arc<LogEmptied>>,
 }
 
 impl Store {
@@ -138,7 +134,10 @@ impl Store {
     /// If it cannot be opened.
     pub fn open_for_operator(database: &Database) -> Result<Self, StoreError> {
         match database {
-            Database::Sqlite(path) => Self::embedded(path, 1, OPERATING, &Arc::default()),
+            Database::Sqlite(path) => {
+                let store = Self::embedded(path, 1, OPERATING, &Arc::default())?;
+                Ok(Self { _at_end: Some(Arc::new(LogEmptied::of(path))), ..store })
+            }
             Database::Postgres(postgres) => Self::remote(postgres, 5, OPERATING, &Arc::default()),
         }
     }
@@ -194,44 +193,8 @@ impl Store {
             condition: Arc::clone(condition),
             health: Arc::default(),
             path: None,
+            _at_end: None,
         }
-    }
-
-    /// What there is of the database. Nothing is made or changed by looking.
-    ///
-    /// # Errors
-    ///
-    /// If what is there cannot be read, or is no database.
-    pub fn look(database: &Database) -> Result<Presence, StoreError> {
-        let mut connection = match database {
-            Database::Sqlite(path) => match sqlite::look(path, SERVING.turn)? {
-                Some(sqlite) => AnyConnection::Sqlite(sqlite),
-                None => return Ok(Presence::Missing),
-            },
-            Database::Postgres(postgres) => AnyConnection::Postgresql(
-                postgres::Server::new(postgres, postgres.statement_timeout)?.connect(postgres.statement_timeout, 0)?.0,
-            ),
-        };
-        Ok(if migrations::pending(&mut connection)?.is_empty() { Presence::Ready } else { Presence::Outdated })
-    }
-
-    /// Makes the file of an embedded database (0600) if there is none, brings the schema up to date, and returns the
-    /// names of the migrations that were missing.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be made, the server not be reached, or a migration fails.
-    pub fn prepare(database: &Database) -> Result<Vec<String>, StoreError> {
-        let mut connection = match database {
-            Database::Sqlite(path) => {
-                sqlite::create_private_file(path).map_err(|error| StoreError::Unavailable(error.into()))?;
-                AnyConnection::Sqlite(sqlite::connect(path, Access::Write, SERVING.turn)?)
-            }
-            Database::Postgres(postgres) => AnyConnection::Postgresql(
-                postgres::Server::new(postgres, OPERATING.turn)?.connect(OPERATING.turn, 0)?.0,
-            ),
-        };
-        migrations::run(&mut connection)
     }
 
     /// Runs a query on a reader. On the embedded database most are over sooner than another thread could begin with them,

@@ -130,4 +130,26 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    /// Keys that have signed tokens, and until when those can be used.
+    signing_keys (kid, purpose, issuer) {
+        /// The name of the key in its tokens.
+        kid -> Text,
+        /// `access` or `refresh`.
+        purpose -> Text,
+        /// `iss` of those tokens; empty: unknown.
+        issuer -> Text,
+        /// `alg` of those tokens.
+        algorithm -> Text,
+        /// The name of the file it was generated into; null: it is configured.
+        file -> Nullable<Text>,
+        /// Microseconds since 1970.
+        first_used_at -> BigInt,
+        /// Microseconds since 1970.
+        last_used_at -> BigInt,
+        /// Microseconds since 1970: the last token signed with it can be used until then.
+        needed_until -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(users, sessions);

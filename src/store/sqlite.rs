@@ -1,7 +1,5 @@
 //! The embedded database: how its file is made and opened.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,14 +16,11 @@ use super::error::StoreError;
 ///
 /// If there is no such file, or it is no database.
 pub fn connect(path: &Path, access: Access, turn: Duration) -> Result<SqliteConnection, StoreError> {
-    let Some(text) = path.to_str() else {
-        return Err(StoreError::Unavailable("the database's path is not UTF-8".into()));
-    };
     // SQLite would make a new, empty database where the file is gone: an outage must not look like a fresh start.
     if !path.exists() {
         return Err(StoreError::Unavailable("the database file is gone".into()));
     }
-    let mut connection = SqliteConnection::establish(text).map_err(|error| StoreError::Unavailable(error.into()))?;
+    let mut connection = open(path)?;
     // The order matters: switching to WAL can itself meet a busy database.
     let mut setup = format!(
         "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; \
@@ -51,16 +46,18 @@ pub fn connect_for_salvage(path: &Path, access: Access, turn: Duration) -> Resul
     Ok(connection)
 }
 
-/// Makes an empty database file that only its owner can read; one that is there is closed to others.
+/// Writes whose file it is into its header.
 ///
 /// # Errors
 ///
-/// If the system refuses.
-pub fn create_private_file(path: &Path) -> std::io::Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-        _ => fs::set_permissions(path, Permissions::from_mode(0o600)),
-    }
+/// If it cannot be written.
+pub fn mark(path: &Path, application_id: i32, turn: Duration) -> Result<(), StoreError> {
+    let mut sqlite = open(path)?;
+    sqlite.batch_execute(&format!(
+        "PRAGMA busy_timeout = {}; PRAGMA application_id = {application_id}; PRAGMA wal_checkpoint(PASSIVE);",
+        turn.as_millis()
+    ))?;
+    Ok(())
 }
 
 /// The URL by which SQLite opens the file at `path` for reading alone (sqlite.org/uri.html).
@@ -78,20 +75,33 @@ fn read_only(path: &Path) -> Result<String, StoreError> {
     Ok(url)
 }
 
-/// Opens the file at `path` for a look, without making or changing anything. None: there is no such file.
+/// Opens the file at `path`, which must be a database of ours, so that nothing can be written to it, nor its log be worked off
+/// when the connection is closed.
+///
+/// # Errors
+///
+/// If it cannot be opened.
+pub fn open_read_only(path: &Path, turn: Duration) -> Result<SqliteConnection, StoreError> {
+    let url = read_only(path)?;
+    let mut sqlite = SqliteConnection::establish(&url).map_err(|error| StoreError::Unavailable(error.into()))?;
+    sqlite.batch_execute(&format!("PRAGMA busy_timeout = {}", turn.as_millis()))?;
+    Ok(sqlite)
+}
+
+/// Opens the file at `path`, which must be a database of ours, for a look: nothing in it is changed.
 ///
 /// # Errors
 ///
 /// If what is there cannot be read.
-pub fn look(path: &Path, turn: Duration) -> Result<Option<SqliteConnection>, StoreError> {
-    // SQLite says of every file that it cannot open the same thing; the system says why.
-    match File::open(path) {
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(StoreError::Unavailable(error.into())),
-    }
-    let mut sqlite =
-        SqliteConnection::establish(&read_only(path)?).map_err(|error| StoreError::Unavailable(error.into()))?;
+pub fn look(path: &Path, turn: Duration) -> Result<SqliteConnection, StoreError> {
+    let mut sqlite = open(path)?;
     sqlite.batch_execute(&format!("PRAGMA busy_timeout = {}; PRAGMA query_only = ON;", turn.as_millis()))?;
-    Ok(Some(sqlite))
+    Ok(sqlite)
+}
+
+fn open(path: &Path) -> Result<SqliteConnection, StoreError> {
+    let Some(text) = path.to_str() else {
+        return Err(StoreError::Unavailable("the database's path is not UTF-8".into()));
+    };
+    SqliteConnection::establish(text).map_err(|error| StoreError::Unavailable(error.into()))
 }

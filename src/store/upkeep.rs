@@ -1,13 +1,39 @@
 //! What is asked and done for the database itself: before it is opened, beside the work, and at the end.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::{self, AnyConnection};
+use super::database_file::{self, Found};
 use super::lease::Lease;
 use super::{Condition, SchemaState, Store, StoreError, migrations, postgres, read_and_then, watch};
 use crate::clock::Timestamp;
 use crate::config::Database;
+
+/// Dropping it leaves no log beside an embedded database, unless a server is at work on it.
+pub struct LogEmptied(PathBuf);
+
+impl LogEmptied {
+    /// Of the database at `path`.
+    pub fn of(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for LogEmptied {
+    fn drop(&mut self) {
+        empty_log(&self.0, Duration::ZERO);
+    }
+}
+
+fn empty_log(path: &Path, patience: Duration) {
+    match watch::empty_log(path, patience) {
+        Ok(true) => {}
+        Ok(false) => tracing::debug!("other processes are at work on the database: its log stays beside it"),
+        Err(error) => tracing::warn!(error = error.chain(), "the database's log could not be moved into its file"),
+    }
+}
 
 impl Store {
     /// What there is to know of an embedded database before anything is changed: whether it is damaged, or stands beside the
@@ -18,8 +44,11 @@ impl Store {
     /// If the system has no thread to give, or what is there cannot be read.
     pub fn inspect(database: &Database) -> Result<Arc<Condition>, StoreError> {
         match database {
-            Database::Sqlite(path) => watch::inspect(path),
-            Database::Postgres(_) => Ok(Arc::default()),
+            // What is not ours is not opened.
+            Database::Sqlite(path) if matches!(database_file::inspect(path), Ok(Found::Ours { .. })) => {
+                watch::inspect(path)
+            }
+            Database::Sqlite(_) | Database::Postgres(_) => Ok(Arc::default()),
         }
     }
 
@@ -42,11 +71,7 @@ impl Store {
         if self.condition.is_damaged(true) || self.health.is_replaced() {
             return;
         }
-        match watch::empty_log(path, patience) {
-            Ok(true) => {}
-            Ok(false) => tracing::debug!("other processes are at work on the database: its log stays beside it"),
-            Err(error) => tracing::warn!(error = error.chain(), "the database's log could not be moved into its file"),
-        }
+        empty_log(path, patience);
     }
 
     /// What time it is for a database that several nodes share. None: it has no clock of its own. Who answers is looked at,
@@ -71,12 +96,12 @@ impl Store {
         Ok(read_and_then(&self.readers, answered, told)?.map(|(now, _)| now))
     }
 
-    /// How the schema compares with what this version needs. On this thread.
+    /// How the schema stands to the one this version needs. On this thread.
     ///
     /// # Errors
     ///
     /// As [`Store::read`].
-    pub fn schema_blocking(&self) -> Result<SchemaState, StoreError> {
+    pub fn schema_state_blocking(&self) -> Result<SchemaState, StoreError> {
         self.read_blocking(migrations::state)
     }
 }

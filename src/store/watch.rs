@@ -17,6 +17,7 @@ use diesel::sqlite::SqliteConnection;
 
 use super::condition::{Condition, says_damaged};
 use super::connection::Access;
+use super::database_file::beside;
 use super::error::StoreError;
 use super::sqlite;
 
@@ -150,9 +151,7 @@ struct Checkpoint {
 
 /// The write-ahead log of the database at `path`.
 fn log_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    name.into()
+    beside(path, "-wal")
 }
 
 /// What there is to know of the database at `path` before anything is changed. Where the process that had it open last left
@@ -165,10 +164,7 @@ fn log_of(path: &Path) -> PathBuf {
 pub fn inspect(path: &Path) -> Result<Arc<Condition>, StoreError> {
     let condition = Arc::<Condition>::default();
     if fs::metadata(log_of(path)).is_ok_and(|log| log.len() > 0) {
-        // One that may not write cannot work the log off when it is closed.
-        if let Some(connection) = sqlite::look(path, WATCHING)? {
-            check(connection, path, true, &condition)?;
-        }
+        check(sqlite::open_read_only(path, WATCHING)?, path, true, &condition)?;
     }
     Ok(condition)
 }

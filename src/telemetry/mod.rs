@@ -6,7 +6,9 @@
 mod json;
 mod sink;
 
+use std::fs::File;
 use std::io::IsTerminal as _;
+use std::os::fd::AsFd as _;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{EnvFilter, ParseError, filter_fn};
@@ -25,8 +27,8 @@ pub enum LogError {
     /// `log.level` is neither a level nor a filter.
     #[error("log.level is neither a level nor a tracing filter: {0}")]
     Filter(#[from] ParseError),
-    /// No thread to write it.
-    #[error("the system has no threads to give: {0}")]
+    /// No thread or descriptor to write it.
+    #[error("the log cannot be started: {0}")]
     Threads(#[from] std::io::Error),
     /// Something in this process logs already.
     #[error("the log was started twice")]
@@ -57,7 +59,9 @@ pub fn start(log: &Log) -> Result<LastLines, LogError> {
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
-    let (sink, last) = Sink::start(std::io::stderr())?;
+    // A descriptor of its own: a write that waits must not keep the lock on standard error from whoever needs it at the end.
+    let out = File::from(std::io::stderr().as_fd().try_clone_to_owned()?);
+    let (sink, last) = Sink::start(out, |lines| tracing::error!(lines, "{lines} lines of the log were dropped"))?;
     let layer = fmt::layer().with_writer(sink);
     let layer = if text {
         layer.with_ansi(std::io::stderr().is_terminal()).boxed()

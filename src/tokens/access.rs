@@ -119,7 +119,7 @@ pub struct AccessTokens {
 }
 
 impl AccessTokens {
-    /// `audience` is the issuer if it is empty; a token of a previous issuer had that issuer as its audience then.
+    /// `audience` is the issuer if it is empty. A token of a previous issuer may have had that issuer as its audience.
     pub fn new(
         ring: KeyRing,
         issuer: String,
@@ -129,8 +129,9 @@ impl AccessTokens {
         lifetime: Duration,
     ) -> Self {
         let audience_of = |issuer: &String| if audience.is_empty() { vec![issuer.clone()] } else { audience.clone() };
-        let accepted = std::iter::once(&issuer).chain(previous_issuers).map(|iss| (iss.clone(), audience_of(iss)));
-        let accepted = accepted.collect();
+        let with_itself = |iss: &String| audience.iter().chain([iss]).cloned().collect();
+        let previous = previous_issuers.iter().map(|iss| (iss.clone(), with_itself(iss)));
+        let accepted = std::iter::once((issuer.clone(), audience_of(&issuer))).chain(previous).collect();
         let audience = audience_of(&issuer);
         Self { ring, issuer, audience, accepted, client_id, lifetime }
     }

@@ -9,6 +9,11 @@ use super::refresh::RefreshTokens;
 use crate::config::{Algorithm, Config, Database};
 use crate::secret::Secret;
 
+/// What the secrets are called in the environment.
+pub const ACCESS: &str = "ACCESS_TOKEN_SECRET";
+/// The same of refresh tokens.
+pub const REFRESH: &str = "REFRESH_TOKEN_SECRET";
+
 /// Why there are no keys to work with.
 #[derive(Debug, thiserror::Error)]
 pub enum NoKeys {
@@ -19,7 +24,11 @@ pub enum NoKeys {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// None is configured, and one that is made here would be unknown to the other nodes.
-    #[error("{setting} is not set, and {} holds no key for it: with PostgreSQL every node needs the same one", .folder.display())]
+    #[error(
+        "{setting} is not set, and {} holds no key for it: with PostgreSQL every node needs the same one; set it, or copy the \
+         folder from a node that has it",
+        .folder.display()
+    )]
     NotShared {
         /// What would say it.
         setting: &'static str,
@@ -95,20 +104,24 @@ pub fn access_keys(config: &Config, files: &KeyFiles) -> Result<Option<Chosen<Ke
 pub fn refresh_tokens(
     config: &Config,
     files: &KeyFiles,
-    issuer: &str,
+    issuers: &Issuers,
     made: &mut bool,
 ) -> Result<RefreshTokens, NoKeys> {
     let mut chosen = refresh_secrets(config, files)?;
     if chosen.is_none() {
-        may_be_made(config, files, "REFRESH_TOKEN_SECRET")?;
-        files.generate_refresh()?;
-        *made = true;
+        may_be_made(config, files, REFRESH)?;
+        let _lock = files.lock()?;
+        // Another process may have made one before it gave the lock to us.
         chosen = refresh_secrets(config, files)?;
+        if chosen.is_none() {
+            files.generate_refresh()?;
+            *made = true;
+            chosen = refresh_secrets(config, files)?;
+        }
     }
     let chosen = chosen.ok_or(KeyError::Library)?;
     let retired: Vec<Secret> = chosen.retired.into_iter().map(|(_, secret)| secret).collect();
-    let previous_issuers = config.tokens.previous_issuers.clone();
-    Ok(RefreshTokens::new(&chosen.active.1, &retired, issuer.to_owned(), previous_issuers)?)
+    Ok(RefreshTokens::new(&chosen.active.1, &retired, issuers.current.clone(), issuers.previous.clone())?)
 }
 
 /// What issues and verifies access tokens. A key that had to be made sets `made`.
@@ -116,27 +129,88 @@ pub fn refresh_tokens(
 /// # Errors
 ///
 /// [`NoKeys`].
-pub fn access_tokens(config: &Config, files: &KeyFiles, issuer: &str, made: &mut bool) -> Result<AccessTokens, NoKeys> {
+pub fn access_tokens(
+    config: &Config,
+    files: &KeyFiles,
+    issuers: &Issuers,
+    made: &mut bool,
+) -> Result<AccessTokens, NoKeys> {
     let tokens = &config.tokens;
     let mut chosen = access_keys(config, files)?;
     if chosen.is_none() {
-        may_be_made(config, files, "ACCESS_TOKEN_SECRET")?;
-        match asymmetric(config) {
-            Some(algorithm) => files.generate_access(algorithm)?,
-            None => files.generate_access_secret()?,
-        }
-        *made = true;
+        may_be_made(config, files, ACCESS)?;
+        let _lock = files.lock()?;
         chosen = access_keys(config, files)?;
+        if chosen.is_none() {
+            match asymmetric(config) {
+                Some(algorithm) => files.generate_access(algorithm)?,
+                None => files.generate_access_secret()?,
+            }
+            *made = true;
+            chosen = access_keys(config, files)?;
+        }
     }
     let chosen = chosen.ok_or(KeyError::Library)?;
     Ok(AccessTokens::new(
         KeyRing::new(chosen.active.1, chosen.retired.into_iter().map(|(_, key)| key).collect()),
-        issuer.to_owned(),
-        &tokens.previous_issuers,
+        issuers.current.clone(),
+        &issuers.previous,
         tokens.audience.clone(),
         tokens.client_id.clone(),
         tokens.access_ttl,
     ))
+}
+
+/// The issuer that signs, and those whose tokens still verify.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuers {
+    /// `iss` of new tokens.
+    pub current: String,
+    /// Configured, or used before with the same data folder.
+    pub previous: Vec<String>,
+}
+
+impl Issuers {
+    /// Whether tokens of `issuer` verify.
+    pub fn accept(&self, issuer: &str) -> bool {
+        self.current == issuer || self.previous.iter().any(|previous| previous == issuer)
+    }
+}
+
+/// The configured issuer, else that of the first start, else the address that is listened on; and the earlier ones. Several
+/// nodes have no folder in common that could remember them. Nothing is made by asking.
+///
+/// # Errors
+///
+/// If a file cannot be read.
+pub fn issuers(config: &Config, files: &KeyFiles) -> Result<Issuers, KeyFileError> {
+    let tokens = &config.tokens;
+    let current = match &tokens.issuer {
+        Some(issuer) => issuer.clone(),
+        None => files.issuer()?.unwrap_or_else(|| format!("http://{}", config.server.authority())),
+    };
+    let mut previous = tokens.previous_issuers.clone();
+    if let Database::Sqlite(_) = config.database {
+        let used = files.issuers_used()?;
+        previous.extend(used.into_iter().filter(|issuer| !tokens.previous_issuers.contains(issuer)));
+    }
+    previous.retain(|issuer| *issuer != current);
+    Ok(Issuers { current, previous })
+}
+
+/// Whether a start would find keys, or may make them.
+///
+/// # Errors
+///
+/// [`NoKeys`].
+pub fn check(config: &Config, files: &KeyFiles) -> Result<(), NoKeys> {
+    if refresh_secrets(config, files)?.is_none() {
+        may_be_made(config, files, REFRESH)?;
+    }
+    if access_keys(config, files)?.is_none() {
+        may_be_made(config, files, ACCESS)?;
+    }
+    Ok(())
 }
 
 /// Only the node that has the database to itself makes keys.

@@ -1,12 +1,13 @@
-//! Keys that the first start makes, beside the database, for whoever configured none.
+//! Keys that the first start makes, beside the database, where none is configured.
 //!
 //! `keys/access-0001-es256.pem` (PKCS#8) and `keys/refresh-0001.key` (43 characters of base64url); the
 //! highest number is the active one, the others still verify. Files are 0600 in a folder of 0700, and a
-//! key that others can read is refused rather than used. `keys/issuer` keeps the issuer of the first start.
+//! key that others can read is refused rather than used. Beside them, a line each: `keys/issuer`, the issuer of the first
+//! start; `keys/issuers`, every issuer whose tokens were signed here; `keys/databases`, the databases those belong to.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
@@ -18,27 +19,28 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
 use super::keys::{Asymmetric, Key, KeyError};
+use crate::files::{self, FileError, FolderLock, create_private_folder};
 use crate::secret::Secret;
+
+/// So many issuers are remembered, the latest.
+const ISSUERS: usize = 32;
+/// What the files of keys that were given up are called, behind their names.
+const GIVEN_UP: &str = ".forgotten";
 
 /// A key file that cannot be read, written or trusted. Names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// The operating system said no.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error("{0}")]
+    File(#[from] FileError),
     /// Readable by group or others.
-    #[error("{path} can be read by others; run: chmod 600 {path}")]
+    #[error("the key file {path} can be read by others; run: chmod 600 {path}")]
     Exposed {
         /// The file.
         path: PathBuf,
     },
     /// Not what it should hold.
-    #[error("{path}: {source}")]
+    #[error("the key file {path} is damaged ({source}); restore it from a backup")]
     Unusable {
         /// The file.
         path: PathBuf,
@@ -135,28 +137,153 @@ impl KeyFiles {
         self.keep_new("access-", &format!("-{}.pem", algorithm.name().to_ascii_lowercase()), &text)
     }
 
-    /// The issuer kept from the first start, or `proposed`, which is kept from now on.
+    /// Held while keys are made.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or written.
-    pub fn issuer(&self, proposed: &str) -> Result<String, KeyFileError> {
-        let path = self.folder.join("issuer");
-        write_private(&path, proposed).or_else(|error| match error {
-            KeyFileError::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => Err(other),
-        })?;
-        let text = fs::read_to_string(&path).map_err(|source| KeyFileError::Io { path, source })?;
-        Ok(text.trim_end().to_owned())
+    /// If the folder cannot be made or written.
+    pub fn lock(&self) -> Result<FolderLock, KeyFileError> {
+        create_private_folder(&self.folder)?;
+        Ok(FolderLock::acquire(&self.folder)?)
+    }
+
+    /// Whether any key was generated here.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub fn has_keys(&self) -> Result<bool, KeyFileError> {
+        Ok(!self.all()?.is_empty())
+    }
+
+    fn all(&self) -> Result<Vec<PathBuf>, KeyFileError> {
+        let mut found = self.named("access-", ".pem")?;
+        for prefix in ["access-", "refresh-"] {
+            found.extend(self.named(prefix, ".key")?);
+        }
+        Ok(found)
+    }
+
+    /// Takes every generated key out of use, by another name, and forgets which databases they belong to. Returns what
+    /// the files are called now.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be renamed.
+    pub fn give_up(&self) -> Result<Vec<PathBuf>, KeyFileError> {
+        let _lock = self.lock()?;
+        let mut renamed = Vec::new();
+        for path in self.all()? {
+            let mut target = with_ending(&path, GIVEN_UP);
+            for number in 2.. {
+                if !target.exists() {
+                    break;
+                }
+                target = with_ending(&path, &format!("{GIVEN_UP}-{number}"));
+            }
+            fs::rename(&path, &target).map_err(|error| FileError::new(&path, "renamed", error))?;
+            renamed.push(target);
+        }
+        match fs::remove_file(self.databases_file()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(FileError::new(&self.databases_file(), "removed", error).into())
+            }
+            _ => Ok(renamed),
+        }
+    }
+
+    /// The issuer kept from the first start. None: there is none.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn issuer(&self) -> Result<Option<String>, KeyFileError> {
+        let first = files::lines(&self.folder.join("issuer"))?.into_iter().next();
+        Ok(first.map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty()))
+    }
+
+    /// Keeps the issuer of the first start. If another process was faster, its issuer is kept.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn keep_issuer(&self, issuer: &str) -> Result<(), KeyFileError> {
+        create_private_folder(&self.folder)?;
+        files::write_new(&self.folder.join("issuer"), issuer)?;
+        Ok(())
+    }
+
+    /// The issuers whose tokens were signed here, that of the first start among them; the latest last.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read.
+    pub fn issuers_used(&self) -> Result<Vec<String>, KeyFileError> {
+        let mut used: Vec<String> = self.issuer()?.into_iter().collect();
+        for line in files::lines(&self.issuers_file())? {
+            if !line.is_empty() && !used.contains(&line) {
+                used.push(line);
+            }
+        }
+        Ok(used)
+    }
+
+    /// Adds the issuer of this start to those.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn remember_issuer(&self, issuer: &str) -> Result<(), KeyFileError> {
+        let mut used = files::lines(&self.issuers_file())?;
+        if used.last().is_some_and(|last| last == issuer) {
+            return Ok(());
+        }
+        used.retain(|other| other != issuer);
+        used.push(issuer.to_owned());
+        used.drain(..used.len().saturating_sub(ISSUERS));
+        create_private_folder(&self.folder)?;
+        Ok(files::replace(&self.issuers_file(), &used.join("\n"))?)
+    }
+
+    /// The names of the database files, in the folder above, for which tokens were signed here.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn databases(&self) -> Result<Vec<String>, KeyFileError> {
+        let mut names = files::lines(&self.databases_file())?;
+        names.retain(|name| !name.is_empty());
+        Ok(names)
+    }
+
+    /// Replaces those names.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn keep_databases(&self, names: &[String]) -> Result<(), KeyFileError> {
+        if self.databases()? == names {
+            return Ok(());
+        }
+        create_private_folder(&self.folder)?;
+        Ok(files::replace(&self.databases_file(), &names.join("\n"))?)
+    }
+
+    fn issuers_file(&self) -> PathBuf {
+        self.folder.join("issuers")
+    }
+
+    fn databases_file(&self) -> PathBuf {
+        self.folder.join("databases")
     }
 
     /// Files `PREFIX` number `SUFFIX`, in the order of their numbers.
     fn named(&self, prefix: &str, suffix: &str) -> Result<Vec<PathBuf>, KeyFileError> {
-        let failed = |source| KeyFileError::Io { path: self.folder.clone(), source };
+        let failed = |error| FileError::new(&self.folder, "read", error);
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(failed(error).into()),
         };
         let mut found = Vec::new();
         for entry in entries {
@@ -174,54 +301,27 @@ impl KeyFiles {
     fn keep_new(&self, prefix: &str, suffix: &str, text: &str) -> Result<(), KeyFileError> {
         let last = self.named(prefix, suffix)?.last().and_then(|path| path.file_name()?.to_str().map(number_of));
         let path = self.folder.join(format!("{prefix}{:04}{suffix}", last.unwrap_or(0).saturating_add(1)));
-        match write_private(&path, text) {
-            Err(KeyFileError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
-        }
+        create_private_folder(&self.folder)?;
+        files::write_new(&path, text)?;
+        Ok(())
     }
 }
 
-/// Creates `folder` and what is missing above it, 0700.
-///
-/// # Errors
-///
-/// If the system refuses.
-pub fn create_private_folder(folder: &Path) -> Result<(), KeyFileError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|source| KeyFileError::Io { path: folder.to_owned(), source })
-}
-
-/// Whole or not at all, and never over another file: written beside, synced, then linked into place.
-fn write_private(path: &Path, text: &str) -> Result<(), KeyFileError> {
-    let failed = |source| KeyFileError::Io { path: path.to_owned(), source };
-    let folder = path.parent().unwrap_or(Path::new("."));
-    create_private_folder(folder)?;
-    let draft = folder.join(format!(".draft-{}", uuid::Uuid::new_v4()));
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).and_then(|mut file| {
-        file.write_all(text.trim_end().as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::hard_link(&draft, path)
-    });
-    let removed = fs::remove_file(&draft);
-    written.map_err(failed)?;
-    removed.map_err(failed)?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
 }
 
 fn read_private(path: &Path) -> Result<Secret, KeyFileError> {
-    let failed = |source| KeyFileError::Io { path: path.to_owned(), source };
-    let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
+    let text = files::read(path)?;
+    let mode = fs::metadata(path).map_err(|error| FileError::new(path, "read", error))?.permissions().mode();
     if mode & 0o077 != 0 {
-        return Err(KeyFileError::Exposed { path: path.to_owned() });
+        return Err(KeyFileError::Exposed { path: files::absolute(path) });
     }
-    let text = Zeroizing::new(fs::read(path).map_err(failed)?);
     let secret = Secret::new(text.trim_ascii_end());
     if secret.len() < 32 {
-        return Err(KeyFileError::Unusable { path: path.to_owned(), source: KeyError::TooShort });
+        return Err(KeyFileError::Unusable { path: files::absolute(path), source: KeyError::TooShort });
     }
     Ok(secret)
 }

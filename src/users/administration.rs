@@ -92,7 +92,7 @@ impl Users {
         if !errors.is_empty() {
             return Err(UserError::Invalid(errors));
         }
-        let new = NewUser { roles: Roles::new(granted), ..self.hash(self.hasher.room()?, registration).await? };
+        let new = NewUser { roles: Roles::new(granted), ..self.hash(self.room(None)?, registration).await? };
         let registered = Event::new(Kind::Registered).user(new.id).detail(BY_OPERATOR);
         let made = new.clone();
         let inserted = self.store.write(move |conn| {
@@ -152,7 +152,7 @@ impl Users {
             return Err(UserError::Invalid(vec![FieldError { field: "password", message }]));
         }
         let id = account.user.id;
-        let (hash, now) = (self.hasher.hash(self.hasher.room()?, new).await?, self.clock.now());
+        let (hash, now) = (self.hasher.hash(self.room(None)?, new).await?, self.clock.now());
         let attempt = move |conn: &mut AnyConnection| {
             if !users::set_password(conn, id, &hash, now)? {
                 return Ok(None);

@@ -34,14 +34,13 @@ impl Users {
         address: Option<IpAddr>,
     ) -> Result<Authenticated, UserError> {
         // A full queue turns away before the database is troubled, a spent budget before a place is taken in it.
-        drop(self.hasher.room()?);
+        self.look_for_room(address)?;
         let key = comparable(email);
         let allowed = self.budget.look(&key, address).await?;
-        let room = self.hasher.room()?;
         let guess = allowed.count().await?;
         let found = self.store.read(move |conn| users::credentials_by_email(conn, &key)).await?;
         let stored = found.as_ref().map(|found| found.password_hash.clone());
-        let comparison = self.hasher.compare(room, password.clone(), stored, guess.begun()).await?;
+        let comparison = self.hasher.compare(self.room(address)?, password.clone(), stored, guess.begun()).await?;
         let failed = Event::new(Kind::LoginFailed).ip_address(address.map(|address| address.to_string()).as_deref());
         let found = match (found, comparison) {
             (Some(found), Comparison::Same | Comparison::SameButOutdated) => found,
@@ -62,12 +61,17 @@ impl Users {
             return Err(UserError::Disabled(found.user.id));
         }
         let verified = Authenticated { user: found.user, password_hash: found.password_hash };
-        if comparison == Comparison::Same { Ok(verified) } else { self.renew_hash(verified, password).await }
+        if comparison == Comparison::Same { Ok(verified) } else { self.renew_hash(verified, password, address).await }
     }
 
     /// Replaces a hash that is not as it would be made today. Where nothing can be hashed just now, the next log-in will.
-    async fn renew_hash(&self, verified: Authenticated, password: Password) -> Result<Authenticated, UserError> {
-        let Ok(room) = self.hasher.room() else { return Ok(verified) };
+    async fn renew_hash(
+        &self,
+        verified: Authenticated,
+        password: Password,
+        address: Option<IpAddr>,
+    ) -> Result<Authenticated, UserError> {
+        let Ok(room) = self.room(address) else { return Ok(verified) };
         let Ok(new) = self.hasher.hash(room, password).await else { return Ok(verified) };
         let (id, old, hash, now) = (verified.user.id, verified.password_hash.clone(), new.clone(), self.clock.now());
         let replaced = self.store.write(move |conn| users::replace_password(conn, id, &old, &hash, now)).await?;
@@ -104,12 +108,16 @@ impl Users {
         password: Password,
         address: Option<IpAddr>,
     ) -> Result<Authenticated, UserError> {
+        self.look_for_room(address)?;
         let found = self.store.read(move |conn| users::credentials_by_id(conn, id)).await?;
         let found = found.ok_or(UserError::Gone)?;
         let allowed = self.budget.look(&comparable(&found.user.email), address).await?;
-        let room = self.hasher.room()?;
         let guess = allowed.count().await?;
-        match self.hasher.compare(room, password, Some(found.password_hash.clone()), guess.begun()).await? {
+        match self
+            .hasher
+            .compare(self.room(address)?, password, Some(found.password_hash.clone()), guess.begun())
+            .await?
+        {
             Comparison::Different => {
                 let from = address.map(|address| address.to_string());
                 let event = Event::new(Kind::LoginFailed).user(id).detail("wrong_password");

@@ -99,6 +99,11 @@ impl Budget {
         Self { store, clock, limits, undecided: Undecided::default() }
     }
 
+    /// Whether anything is.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limits.is_some()
+    }
+
     /// Looks whether a guess at the password of an account may be made, whether there is one or not. Nothing is counted.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! account and its sessions must change together, both sets of queries run in one transaction here.
 
 pub mod administration;
+mod allowance;
 mod authentication;
 pub mod budget;
 
@@ -12,6 +13,7 @@ use email_address::{EmailAddress, Options};
 use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
+use self::allowance::Allowance;
 pub use self::authentication::Authenticated;
 use self::budget::{Budget, Denied};
 use crate::clock::{Clock, Timestamp};
@@ -48,6 +50,7 @@ pub struct Users {
     clock: Clock,
     hasher: Hasher,
     budget: Budget,
+    allowance: Allowance,
     min_password: usize,
 }
 
@@ -106,7 +109,24 @@ impl From<Denied> for UserError {
 impl Users {
     /// Puts the parts together. `min_password` is in characters.
     pub fn new(store: Store, clock: Clock, hasher: Hasher, budget: Budget, min_password: usize) -> Self {
-        Self { store, clock, hasher, budget, min_password }
+        let allowance = Allowance::new(clock.clone(), budget.is_limited());
+        Self { store, clock, hasher, budget, allowance, min_password }
+    }
+
+    /// Looks whether a password from `address` may be hashed, and would find a place in the queue: a flood of those that
+    /// may not or would not troubles no database.
+    fn look_for_room(&self, address: Option<IpAddr>) -> Result<(), UserError> {
+        self.allowance.look(address).map_err(UserError::TooMany)?;
+        Ok(self.hasher.look(address)?)
+    }
+
+    /// A place in the queue for a password from `address`, to be asked for when everything else that the hash needs is
+    /// there: nobody keeps a place while the database is waited for.
+    fn room(&self, address: Option<IpAddr>) -> Result<Room, UserError> {
+        self.allowance.look(address).map_err(UserError::TooMany)?;
+        let room = self.hasher.room(address)?;
+        self.allowance.count(address);
+        Ok(room)
     }
 
     /// Checks a registration from `address` and hashes its password. The account is made by the transaction that
@@ -120,9 +140,9 @@ impl Users {
         if !errors.is_empty() {
             return Err(UserError::Invalid(errors));
         }
-        let room = self.hasher.room()?;
+        self.look_for_room(address)?;
         self.budget.registration(address).await?;
-        self.hash(room, registration).await
+        self.hash(self.room(address)?, registration).await
     }
 
     /// Every member of a registration that is not acceptable.
@@ -176,7 +196,7 @@ impl Users {
             if let Err(message) = new.check(self.min_password, &user.email, user.name.as_deref()) {
                 return Err(UserError::Invalid(vec![FieldError { field: "new_password", message }]));
             }
-            let new_hash = self.hasher.hash(self.hasher.room()?, new.clone()).await?;
+            let new_hash = self.hasher.hash(self.room(address)?, new.clone()).await?;
             let now = self.clock.now();
             let changed = Event::new(Kind::PasswordChanged).user(id).session(keep).ip_address(from.as_deref());
             let revoked = Event::new(Kind::Revoked).user(id).detail(PASSWORD_CHANGED).ip_address(from.as_deref());

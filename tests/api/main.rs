@@ -11,6 +11,7 @@ mod harness;
 
 mod accounts;
 mod authorization;
+mod connections;
 mod cookies;
 mod docs;
 mod events;

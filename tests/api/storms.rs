@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Home, PASSWORD, TestApp, clock, config, number_in_database, text_in_database};
 
@@ -16,17 +16,34 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A server whose hashes take long enough to queue for.
 fn slow(home: &Home) -> TestApp {
     let config = config(home).with("passwords.bcrypt_cost", "12").with("limits.enabled", "true");
+    let config = config.with("server.trusted_proxies", "127.0.0.0/8");
     TestApp::start_with(config.with("limits.login_failures", "1000"), clock())
 }
 
 /// Sends a log-in and waits for nothing.
 fn knock(app: &TestApp, email: &str) -> TcpStream {
-    let body = json!({ "email": email, "password": "wrong wrong wrong" }).to_string();
+    send(app, "/v1/auth/login", "127.0.0.1", &json!({ "email": email, "password": "wrong wrong wrong" }))
+}
+
+/// Sends a request from an address and waits for nothing.
+fn send(app: &TestApp, path: &str, address: &str, body: &Value) -> TcpStream {
+    let body = body.to_string();
     let mut stream = TcpStream::connect(app.address).unwrap();
-    let head = "POST /v1/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
-    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json");
+    let length = body.len();
+    write!(stream, "{head}\r\nX-Forwarded-For: {address}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
     stream.set_nonblocking(true).unwrap();
     stream
+}
+
+/// The status of an answer, when it comes.
+#[track_caller]
+fn status(mut stream: TcpStream) -> String {
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer[9..]).into_owned()
 }
 
 /// Knocks as often as is more than any queue holds: 32 a core, and one at work on each.
@@ -94,6 +111,47 @@ fn past_the_bound_a_log_in_is_503_at_once_and_refreshes_and_guarded_requests_go_
         pair = app.refresh(&pair.refresh).expect(200).pair();
     }
     assert!(crowd.iter().any(waits), "all this happened while log-ins waited");
+}
+
+/// One address asks for more hashes than the queue holds, and again as soon as it is turned away: log-ins to an account
+/// of its own, or to none, and registrations of an address that is taken. Ten others log in meanwhile.
+#[test]
+fn an_address_that_fills_the_queue_keeps_no_other_out() {
+    const GREEDY: &str = "203.0.113.66";
+    let right = json!({ "email": ADA, "password": PASSWORD });
+    let unknown = json!({ "email": "nobody@example.com", "password": PASSWORD });
+    for (path, body) in [("/v1/auth/login", &right), ("/v1/auth/login", &unknown), ("/v1/auth/register", &right)] {
+        let home = Home::new();
+        let app = slow(&home);
+        app.sign_up(ADA);
+        let ask = || send(&app, path, GREEDY, body);
+        let mut greedy: Vec<_> = (0..40 * cores()).map(|_| ask()).collect();
+        let turned_away = |greedy: &mut Vec<TcpStream>| {
+            let before = greedy.len();
+            greedy.retain(waits);
+            let gone = before - greedy.len();
+            greedy.extend((0..gone).map(|_| ask()));
+            gone
+        };
+        let began = Instant::now();
+        // 32 a core wait, and one is at work on each: more answers than that are refusals.
+        let mut answers = 0;
+        while answers < 33 * cores() {
+            answers += turned_away(&mut greedy);
+            assert!(began.elapsed() < PATIENCE, "{path}: nothing is turned away");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let honest: Vec<_> =
+            (0..10).map(|number| send(&app, "/v1/auth/login", &format!("198.51.100.{number}"), &right)).collect();
+        while honest.iter().any(waits) {
+            turned_away(&mut greedy);
+            assert!(began.elapsed() < 2 * PATIENCE, "{path}: others wait");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let statuses: Vec<_> = honest.into_iter().map(status).collect();
+        assert!(statuses.iter().all(|status| status == "200"), "{path}: {statuses:?}");
+        assert!(greedy.iter().any(waits), "{path}: all this happened while it waited");
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ const SUITES: [Suite; 9] = [
     Suite {
         name: "api",
         target: "api",
-        includes: |name| !within(name, &["docs", "framing", "headers", "jwt_attacks", "patience"]),
+        includes: |name| !within(name, &["connections", "docs", "framing", "headers", "jwt_attacks", "patience"]),
     },
     Suite { name: "rotation", target: "rotation", includes: |_| true },
     Suite { name: "model", target: "model", includes: |_| true },

@@ -22,13 +22,16 @@ use crate::table::{Goal, Table};
 type Group = fn(&Options, &mut Table) -> Outcome<()>;
 
 /// Every group, in the order of the table.
-pub const GROUPS: [(&str, Group); 10] = [
+pub const GROUPS: [(&str, Group); 13] = [
     ("refresh on SQLite", refresh::rate),
     ("refresh latency on SQLite", refresh::latency),
     ("guarded", guarded::alone),
     ("me", guarded::with_user),
     ("login", login::rate),
-    ("storm", login::storm),
+    ("storm on SQLite", login::storm),
+    ("storm on PostgreSQL", postgres::storm),
+    ("crowd", login::crowd),
+    ("beside", login::beside),
     ("sessions on SQLite", refresh::many_sessions),
     ("memory", memory::all),
     ("refresh on PostgreSQL", postgres::rate),

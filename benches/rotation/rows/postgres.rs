@@ -6,7 +6,7 @@ use crate::Outcome;
 use crate::load::{Crowd, What, runtime};
 use crate::options::Options;
 use crate::postgres::{Cluster, Database};
-use crate::rows::{Bench, interleaved, refresh};
+use crate::rows::{Bench, interleaved, login, refresh};
 use crate::server::{SHARED, Server, folder, run};
 use crate::stats::{float, grouped, millis};
 use crate::table::{Goal, Table};
@@ -55,6 +55,18 @@ pub fn rate(options: &Options, table: &mut Table) -> Outcome<()> {
 
     written(options, table, &database, &home)?;
     many_sessions(options, table, &cluster)
+}
+
+/// Refreshes amid log-ins.
+pub fn storm(options: &Options, table: &mut Table) -> Outcome<()> {
+    let cluster = Cluster::find()?;
+    let database = cluster.database()?;
+    let home = migrated(&database)?;
+    let Bench { server, mut crowd, runtime, home: keys } = bench(&database, &home, 16, 1)?;
+    server.stop()?;
+    let server = Server::start(home.path(), &[&settings(&database)[..], login::COST].concat())?;
+    crowd.move_to(server.address);
+    login::weather(options, table, "PostgreSQL", Bench { server, crowd, runtime, home: keys })
 }
 
 /// Two servers that share a database, against one that has it alone.

@@ -1,0 +1,264 @@
+//! The list of keys that have signed, in the database: a start without one that is still needed would sign people out
+//! who have done nothing, and is refused. A thread keeps the list true while the process signs.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use crate::clock::{Clock, Timestamp};
+use crate::store::signing_keys::{self, SigningKey};
+use crate::store::{AnyConnection, QueryResult, SchemaState, Store, StoreError};
+use crate::tokens::Kind;
+use crate::tokens::configured::Issuers;
+use crate::tokens::inventory::Entry;
+
+/// How often the ends on the list are moved on.
+const PERIOD: Duration = Duration::from_secs(5 * 60);
+/// How soon it is tried again where the database gave no answer.
+const RETRY: Duration = Duration::from_secs(5);
+/// Added to each end, so that a process which ends between two rounds has promised no less than it signed for.
+const MARGIN: Duration = Duration::from_secs(10 * 60);
+/// How long a key is remembered after it was needed: a database that was served once is never taken for a new one.
+const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How long what is signed lives.
+#[derive(Clone, Copy, Debug)]
+pub struct Lives {
+    /// An access token.
+    pub access: Duration,
+    /// A refresh token.
+    pub refresh: Duration,
+    /// A session, however often it is refreshed.
+    pub session: Duration,
+}
+
+/// What a process signs with, and what it accepts.
+#[derive(Clone, Debug)]
+pub struct Ours {
+    /// Every key it has.
+    pub keys: Vec<Entry>,
+    /// The issuer it signs for, and those it accepts.
+    pub issuers: Issuers,
+    /// How long what it signs lives.
+    pub lives: Lives,
+}
+
+/// A key that is not there, although what it signed is still in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Its name.
+    pub kid: String,
+    /// What it signed.
+    pub kind: Kind,
+    /// The name of the file it was generated into. None: it was configured, or nobody knows.
+    pub file: Option<String>,
+    /// Until when what it signed can be used.
+    pub until: Timestamp,
+    /// The live sessions whose refresh token it signed. None: they could not be counted, or it signed access tokens.
+    pub sessions: Option<i64>,
+}
+
+/// A key on the list, as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// The key.
+    pub key: Missing,
+    /// `alg` of its tokens.
+    pub algorithm: String,
+    /// When it was first used.
+    pub first_used_at: Timestamp,
+}
+
+/// The list, a key once, whose end has not come.
+///
+/// # Errors
+///
+/// If the database cannot be asked.
+pub fn remembered(conn: &mut AnyConnection, now: Timestamp) -> QueryResult<Vec<Remembered>> {
+    let mut found: Vec<Remembered> = Vec::new();
+    for row in signing_keys::all(conn)?.into_iter().filter(|row| row.needed_until > now) {
+        let Some(kind) = kind_of(&row) else { continue };
+        if let Some(known) = found.iter_mut().find(|known| known.key.kid == row.kid && known.key.kind == kind) {
+            known.key.until = known.key.until.max(row.needed_until);
+            known.key.file = known.key.file.take().or(row.file);
+            continue;
+        }
+        let key = Missing { kid: row.kid, kind, file: row.file, until: row.needed_until, sessions: None };
+        found.push(Remembered { key, algorithm: row.algorithm, first_used_at: row.first_used_at });
+    }
+    Ok(found)
+}
+
+/// The keys on the list that are none of `keys`, and that something alive was signed with.
+///
+/// # Errors
+///
+/// If the database cannot be asked.
+pub fn missing(conn: &mut AnyConnection, keys: &[Entry], now: Timestamp) -> QueryResult<Vec<Missing>> {
+    let mut found = Vec::new();
+    for Remembered { mut key, .. } in remembered(conn, now)? {
+        if keys.iter().any(|ours| ours.kid == key.kid && ours.kind == key.kind) {
+            continue;
+        }
+        // The list says until when there may be something alive; whether there is costs more to find out. If that takes too
+        // long, there is.
+        let alive = match key.kind {
+            Kind::Access => signing_keys::any_access_token(conn, now).unwrap_or(true),
+            Kind::Refresh => {
+                key.sessions = signing_keys::sessions_signed_with(conn, &key.kid, now).ok();
+                key.sessions != Some(0)
+            }
+        };
+        if alive {
+            found.push(key);
+        }
+    }
+    Ok(found)
+}
+
+/// The issuers of sessions that may still live, and whose tokens are not accepted.
+///
+/// # Errors
+///
+/// If the database cannot be asked.
+pub fn strange_issuers(conn: &mut AnyConnection, ours: &Issuers, now: Timestamp) -> QueryResult<Vec<String>> {
+    let mut found: Vec<String> = Vec::new();
+    for row in signing_keys::all(conn)? {
+        let known = row.issuer.is_empty() || ours.accept(&row.issuer) || found.contains(&row.issuer);
+        if known || kind_of(&row) != Some(Kind::Refresh) {
+            continue;
+        }
+        let last = row.last_used_at.plus(PERIOD);
+        if signing_keys::any_opened_between(conn, row.first_used_at, last, now)? {
+            found.push(row.issuer);
+        }
+    }
+    Ok(found)
+}
+
+fn kind_of(row: &SigningKey) -> Option<Kind> {
+    [Kind::Access, Kind::Refresh].into_iter().find(|kind| purpose(*kind) == row.purpose)
+}
+
+fn purpose(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Access => "access",
+        Kind::Refresh => "refresh",
+    }
+}
+
+impl Ours {
+    /// Puts the keys that sign now on the list.
+    ///
+    /// # Errors
+    ///
+    /// If the database gave no answer.
+    pub fn record(&self, store: &Store, now: Timestamp) -> Result<(), StoreError> {
+        let rows: Vec<SigningKey> = self.keys.iter().filter(|key| key.active).map(|key| self.row(key, now)).collect();
+        let (needed, used) = (now.minus(REMEMBERED), now.minus(self.lives.session).minus(REMEMBERED));
+        store.write_blocking(move |conn| {
+            rows.iter().try_for_each(|row| signing_keys::record(conn, row))?;
+            signing_keys::purge(conn, needed, used)
+        })
+    }
+
+    fn row(&self, key: &Entry, now: Timestamp) -> SigningKey {
+        let life = match key.kind {
+            Kind::Access => self.lives.access,
+            Kind::Refresh => self.lives.refresh,
+        };
+        let file = key.file.as_ref().and_then(|file| file.file_name()).map(|name| name.to_string_lossy().into_owned());
+        SigningKey {
+            kid: key.kid.clone(),
+            purpose: purpose(key.kind).to_owned(),
+            issuer: self.issuers.current.clone(),
+            algorithm: key.algorithm.to_owned(),
+            file,
+            first_used_at: now,
+            last_used_at: now,
+            needed_until: now.plus(life).plus(MARGIN),
+        }
+    }
+}
+
+/// Warns of sessions that will be refused for their issuer.
+pub fn warn_of(issuers: &[String]) {
+    for issuer in issuers {
+        tracing::warn!(
+            issuer,
+            "the database has sessions that began under another tokens.issuer, and their tokens are refused: name it in \
+             tokens.previous_issuers, for one refresh_absolute_ttl after the change"
+        );
+    }
+}
+
+/// Keeps the list true for as long as it lives.
+pub struct Recorder {
+    _employed: SyncSender<()>,
+}
+
+impl Recorder {
+    /// Starts the thread. `checked`: the list has been looked at already, and this process is on it.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread to give.
+    pub fn start(
+        store: Store,
+        clock: Clock,
+        ours: Ours,
+        checked: bool,
+        knows_the_time: impl Fn() -> bool + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (employed, dismissed) = sync_channel(0);
+        let work = move || keep(&store, &clock, &ours, checked, &knows_the_time, &dismissed);
+        thread::Builder::new().name("signing keys".into()).spawn(work)?;
+        Ok(Self { _employed: employed })
+    }
+}
+
+fn keep(
+    store: &Store,
+    clock: &Clock,
+    ours: &Ours,
+    mut checked: bool,
+    knows_the_time: &dyn Fn() -> bool,
+    dismissed: &Receiver<()>,
+) {
+    let mut pause = if checked { PERIOD } else { RETRY };
+    while dismissed.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        pause = RETRY;
+        let up_to_date = || matches!(store.schema_state_blocking(), Ok(SchemaState::Current));
+        if !knows_the_time() || !up_to_date() {
+            continue;
+        }
+        if !checked {
+            checked = check_late(store, ours, clock.now());
+        }
+        match ours.record(store, clock.now()) {
+            Ok(()) if checked => pause = PERIOD,
+            Ok(()) => {}
+            Err(error) => tracing::debug!(error = error.chain(), "the list of signing keys could not be written"),
+        }
+    }
+}
+
+/// For a node that started before its database: it cannot refuse to start any more. Whether there was an answer.
+fn check_late(store: &Store, ours: &Ours, now: Timestamp) -> bool {
+    let looked =
+        store.read_blocking(|conn| Ok((missing(conn, &ours.keys, now)?, strange_issuers(conn, &ours.issuers, now)?)));
+    let Ok((missing, issuers)) = looked else { return false };
+    for key in &missing {
+        tracing::error!(
+            kid = key.kid,
+            "a key that has signed tokens which are still in use is not there, and they are refused: put it back, and start \
+             this node again"
+        );
+    }
+    warn_of(&issuers);
+    true
+}
+
+#[cfg(test)]
+#[path = "signing_keys_tests.rs"]
+mod tests;
