@@ -14,7 +14,7 @@ struct Suite {
     includes: fn(&str) -> bool,
 }
 
-const SUITES: [Suite; 9] = [
+const SUITES: [Suite; 10] = [
     Suite {
         name: "unit",
         target: "countersign",
@@ -24,7 +24,11 @@ const SUITES: [Suite; 9] = [
     Suite {
         name: "api",
         target: "api",
-        includes: |name| !within(name, &["connections", "docs", "framing", "headers", "jwt_attacks", "patience"]),
+        includes: |name| {
+            let same =
+                ["bodies", "connections", "cross_origin", "docs", "framing", "headers", "jwt_attacks", "patience"];
+            !within(name, &same)
+        },
     },
     Suite { name: "rotation", target: "rotation", includes: |_| true },
     Suite { name: "model", target: "model", includes: |_| true },
@@ -32,6 +36,7 @@ const SUITES: [Suite; 9] = [
     Suite { name: "commands", target: "commands", includes: |_| true },
     Suite { name: "service", target: "service", includes: |_| true },
     Suite { name: "health", target: "health", includes: |_| true },
+    Suite { name: "library", target: "library", includes: |_| true },
     Suite { name: "hardening", target: "hardening", includes: |name| name.starts_with("connections_") },
 ];
 
