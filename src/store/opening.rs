@@ -7,7 +7,7 @@ use super::database_file::{self, APPLICATION_ID, DatabaseFileError, Found};
 use super::migrations::{self, SchemaState};
 use super::{OPERATING, SERVING, Store, StoreError, postgres, sqlite};
 use crate::config::Database;
-use crate::files::{FolderLock, absolute};
+use crate::files::{FolderLock, absolute, check_writable_folder};
 
 /// Why a database cannot be used. Says which, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,7 @@ impl OpenError {
     pub fn new(database: &Database, source: StoreError) -> Self {
         let damaged = |text: &str| ["malformed", "not a database"].iter().any(|sign| text.contains(sign));
         let remedy = match database {
+            Database::Sqlite(_) if source.cause().contains("disk is full") => "free some space, and try again",
             Database::Sqlite(_) if damaged(&source.cause()) => {
                 "the file is damaged: restore it from a backup, with the keys beside it"
             }
@@ -177,6 +178,7 @@ fn embedded(database: &Database, path: &Path) -> Result<(bool, Option<FolderLock
         return Ok((false, None));
     }
     let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    check_writable_folder(folder)?;
     let lock = FolderLock::acquire(folder)?;
     let made = database_file::inspect(path)? == Found::Missing && database_file::create(path)?;
     let found = database_file::inspect(path)?;
