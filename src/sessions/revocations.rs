@@ -79,7 +79,7 @@ impl Revocations {
         let nothing = State { ended: HashMap::new(), learnt: None, polled_at: Timestamp::from_micros(0) };
         let state = Arc::new(RwLock::new(nothing));
         match learn(&state, &store, &clock, Reach::Whole) {
-            Err(error) if store.is_shared() => {
+            Err(error) if store.is_shared() || store.is_damaged() => {
                 tracing::error!(
                     error = error.chain(),
                     "the database cannot be asked yet; this node is not ready until it can"
@@ -124,7 +124,7 @@ impl Revocations {
     ///
     /// If the database cannot be asked.
     pub fn catch_up(&self, store: &Store, clock: &Clock) -> Result<(), StoreError> {
-        learn(&self.state, store, clock)
+        learn(&self.state, store, clock, Reach::News)
     }
 
     /// Remembers sessions that this process has just ended.

@@ -183,9 +183,14 @@ fn check_list(
     Ok(true)
 }
 
-/// A database that nodes share may be away when one of them starts.
+/// A database that nodes share may be away when one of them starts, and one that is damaged answers what it still can: the
+/// node is not ready then.
 fn unless_shared(config: &Config, store: &Store, error: StoreError) -> Result<bool, StartError> {
-    if store.is_shared() { Ok(false) } else { Err(OpenError::new(&config.database, error).into()) }
+    if store.is_shared() || store.is_damaged() {
+        Ok(false)
+    } else {
+        Err(OpenError::new(&config.database, error).into())
+    }
 }
 
 /// A disk that is full lets a server start, and say that it is not ready.

@@ -165,14 +165,13 @@ impl Store {
         if self.health.inspect().await == Found::Replaced {
             return Err(Failed(Unready::Replaced, "the file is not the one that was opened".into()));
         }
-        let damaged = || self.condition.is_damaged(!self.shared);
         let read = match timeout(LIMIT, self.read(migrations::state)).await {
             Ok(Err(StoreError::Busy)) | Err(_) if may_be_busy => return Ok(Written(false)),
             Ok(read) => read.map_err(|error| error.chain()),
             Err(_) => Err("it was not heard of in time".into()),
         };
         match read {
-            _ if damaged() => return Err(Failed(Unready::Damaged, "see what was logged before".into())),
+            _ if self.is_damaged() => return Err(Failed(Unready::Damaged, "see what was logged before".into())),
             Ok(SchemaState::Current) => {}
             Ok(SchemaState::Pending(_)) => {
                 return Err(Failed(Unready::MigrationsPending, "migrations are pending".into()));
@@ -190,7 +189,7 @@ impl Store {
         match written {
             Ok(()) => Ok(Written(true)),
             Err((true, _)) if may_be_busy => Ok(Written(false)),
-            Err(_) if damaged() => Err(Failed(Unready::Damaged, "see what was logged before".into())),
+            Err(_) if self.is_damaged() => Err(Failed(Unready::Damaged, "see what was logged before".into())),
             Err((_, told)) => Err(Failed(Unready::NoWrites, told)),
         }
     }

@@ -52,6 +52,11 @@ impl Store {
         }
     }
 
+    /// Whether a check or a query has found that the database is damaged.
+    pub fn is_damaged(&self) -> bool {
+        self.condition.is_damaged(!self.shared)
+    }
+
     /// Spares the writer what much writing leaves behind: see [`connection::checkpoint`]. On this thread.
     ///
     /// # Errors
@@ -60,7 +65,7 @@ impl Store {
     pub fn checkpoint_blocking(&self) -> Result<(), StoreError> {
         let _under_way = self.condition.begin();
         // What is damaged is left as it is.
-        if self.condition.is_damaged(!self.shared) { Ok(()) } else { self.read_blocking(connection::checkpoint) }
+        if self.is_damaged() { Ok(()) } else { self.read_blocking(connection::checkpoint) }
     }
 
     /// Moves all that was committed into the file of an embedded database, which alone is the database then: for the end of a
@@ -68,7 +73,7 @@ impl Store {
     /// this thread, for as long as `patience`.
     pub fn empty_log_blocking(&self, patience: Duration) {
         let Some(path) = &self.path else { return };
-        if self.condition.is_damaged(true) || self.health.is_replaced() {
+        if self.is_damaged() || self.health.is_replaced() {
             return;
         }
         empty_log(path, patience);
