@@ -372,13 +372,17 @@ mod embedded {
         }
     }
 
+    /// As SQLite writes numbers.
+    fn number(bytes: &[u8]) -> usize {
+        bytes.iter().fold(0, |all, byte| (all << 8) | usize::from(*byte))
+    }
+
     /// The first page below the root of a table (sqlite.org/fileformat2.html, section 1.6).
     fn first_leaf(file: &[u8], root: i64) -> usize {
-        let number =
-            |at: usize, length: usize| file[at..at + length].iter().fold(0, |all, byte| all << 8 | usize::from(*byte));
         let page = (usize::try_from(root).unwrap() - 1) * 4096;
         assert_eq!(file[page], 2, "there are pages below it");
-        number(page + number(page + 12, 2), 4)
+        let cell = page + number(&file[page + 12..page + 14]);
+        number(&file[cell..cell + 4])
     }
 
     /// The log that a kill leaves behind is not touched either before all is known to be well.
@@ -386,7 +390,7 @@ mod embedded {
     fn a_damaged_page_is_found_after_a_kill_and_nothing_is_written_to_the_file() {
         let home = Home::new();
         let server = home.serve(&[]);
-        for number in 0..40 {
+        for number in 0..120 {
             server.register(&format!("user{number}@example.com"));
         }
         server.stop();
@@ -396,11 +400,13 @@ mod embedded {
         server.register(ADA);
         kill(server);
         let mut bytes = fs::read(&file).unwrap();
-        let leaf = (first_leaf(&bytes, root) - 1) * 4096;
+        let leaf = first_leaf(&bytes, root);
+        let log = fs::read(beside(&file, "-wal")).unwrap();
+        let logged: Vec<usize> = log[32..].chunks(24 + 4096).map(|frame| number(&frame[..4])).collect();
+        assert!(!logged.is_empty() && !logged.contains(&leaf), "{leaf} is in the log, too: {logged:?}");
+        let leaf = (leaf - 1) * 4096;
         bytes[leaf..leaf + 4096].fill(0x5a);
         fs::write(&file, &bytes).unwrap();
-        let log = fs::read(beside(&file, "-wal")).unwrap();
-        assert!(!log.is_empty());
 
         let server = home.serve(&[]);
         is_not_ready(&home, &server, DAMAGED);
@@ -435,7 +441,7 @@ mod embedded {
     /// The log of a database that was killed, beside the backup that was put in its place. Nothing is spoilt by trying: without
     /// the log, the backup is as good as it was.
     #[test]
-    fn a_log_that_belongs_to_another_database_is_found_and_spoils_nothing() {
+    fn a_log_that_belongs_to_another_database_is_refused_and_spoils_nothing() {
         let home = Home::new();
         let server = home.serve(&[]);
         let pair = server.register(ADA);
@@ -456,10 +462,12 @@ mod embedded {
         assert!(fs::metadata(&log).unwrap().len() > 0);
         fs::copy(&backup, &file).unwrap();
 
-        let server = home.serve(&[]);
-        is_not_ready(&home, &server, DAMAGED);
-        server.stop();
-        assert_eq!(fs::read(&file).unwrap(), fs::read(&backup).unwrap(), "it is as it was put there");
+        // Both together are not even a database that can be opened.
+        let told = home.command([], [("PORT", "0"), ("COUNTERSIGN__METRICS__BIND", "")]).output().unwrap();
+        assert_eq!(told.status.code(), Some(1));
+        let told = String::from_utf8_lossy(&told.stderr).into_owned();
+        assert!(told.contains("the database is damaged") && told.contains("without the -wal"), "{told}");
+        assert!(fs::read(&file).unwrap() == fs::read(&backup).unwrap(), "it is as it was put there");
         fs::remove_file(&log).unwrap();
         fs::remove_file(beside(&file, "-shm")).unwrap();
         let server = home.serve(&[]);
