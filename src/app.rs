@@ -43,6 +43,9 @@ const SILENCE: Duration = Duration::from_millis(250);
 /// How often that is waited for: clients that open new connections never fall silent.
 const SEND_AWAY_ROUNDS: u32 = 8;
 
+/// How long the end waits for other processes that read or write the database.
+const CLOSING: Duration = Duration::from_secs(3);
+
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why the application was not built. Each says what to do about it.
@@ -301,6 +304,12 @@ impl Countersign {
         admin::Felt { revocations: self.gate.revocations.clone(), store, clock }
     }
 
+    /// Moves everything into the file of an embedded database, which alone is the database then and can be copied: to be
+    /// called when the server has stopped, as [`App::run`] does. May take seconds.
+    pub fn close(&self) {
+        self.api.store.empty_log_blocking(CLOSING);
+    }
+
     /// `iss` of the tokens issued here.
     pub fn issuer(&self) -> &str {
         &self.issuer
@@ -391,13 +400,17 @@ impl App {
         let draining = self.countersign.draining.clone();
         let server = http::server::start(self.listener, self.bounds, is_proxy, draining, routes)?;
         let (handle, draining) = (server.handle(), self.countersign.draining.clone());
+        let countersign = self.countersign;
         rt::spawn(async move {
             shutdown.await;
             draining.set();
             send_away(&draining).await;
             handle.stop(true).await;
         });
-        server.await
+        let ended = server.await;
+        // Nothing else is waited for on this thread any more.
+        countersign.close();
+        ended
     }
 }
 

@@ -92,6 +92,8 @@
 //!    store/ending.rs      the end of many sessions, a few in each transaction
 //!    store/connection.rs  store/lease.rs  store/pool.rs
 //!                         a connection to either database; its transactions, and its loss; many, shared
+//!    store/health.rs  store/condition.rs  store/watch.rs  store/upkeep.rs
+//!                         whether the database is fit for work; what queries and its file show of that; what is done for it
 //!    store/sqlite.rs  store/postgres.rs  store/migrations.rs
 //!                         how each database is reached; how it comes to have the schema
 //!    store/opening.rs  store/database_file.rs

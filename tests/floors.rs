@@ -24,6 +24,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     // janitor: how long a batch of deletes took, which decides how large the next one is.
     // passwords: how long the last hash took, which tells who is turned away how long to wait; and how long one has given
     // way, which bounds that.
+    // health, condition: how old what is known of the database is.
     // lease: how old a connection is; batch: how long a transaction took.
     // connection, connections: how long a client keeps us waiting, which nobody's clock decides.
     (
@@ -39,6 +40,8 @@ const AT_HOME: &[(&str, &[&str])] = &[
             "passwords/rounds.rs",
             "store/lease.rs",
             "store/batch.rs",
+            "store/health.rs",
+            "store/condition.rs",
         ],
     ),
 ];

@@ -139,6 +139,11 @@ pub fn purge(conn: &mut AnyConnection, before: Timestamp, limit: i64) -> QueryRe
     diesel::delete(events::table.filter(events::id.eq_any(old))).execute(conn)
 }
 
+/// When the last event happened.
+pub fn newest(conn: &mut AnyConnection) -> QueryResult<Option<Timestamp>> {
+    events::table.select(events::at).order(events::at.desc()).first(conn).optional()
+}
+
 /// Removes at most `limit` events of a user. Returns how many.
 pub fn forget(conn: &mut AnyConnection, user: UserId, limit: i64) -> QueryResult<usize> {
     let theirs: Vec<EventId> =

@@ -129,8 +129,8 @@ impl Store {
             #[cfg(feature = "postgres")]
             Database::Postgres(postgres) => {
                 let server = postgres::Server::new(postgres, postgres.statement_timeout);
-                let connection = server.and_then(|server| server.connect(postgres.statement_timeout));
-                AnyConnection::Postgresql(connection.map_err(failed)?)
+                let connection = server.and_then(|server| server.connect(postgres.statement_timeout, 0));
+                AnyConnection::Postgresql(connection.map_err(failed)?.0)
             }
             #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
             _ => return Err(failed(not_built())),
@@ -173,7 +173,7 @@ impl Store {
             #[cfg(feature = "postgres")]
             Database::Postgres(postgres) => {
                 let server = postgres::Server::new(postgres, OPERATING.turn);
-                let connection = server.and_then(|server| server.connect(OPERATING.turn)).map_err(failed)?;
+                let (connection, _) = server.and_then(|server| server.connect(OPERATING.turn, 0)).map_err(failed)?;
                 (AnyConnection::Postgresql(connection), false, None)
             }
             #[cfg(not(all(feature = "sqlite", feature = "postgres")))]

@@ -9,11 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::condition::{Condition, says_damaged};
 #[cfg(feature = "sqlite")]
 use super::connection::Access;
 use super::connection::AnyConnection;
 use super::error::StoreError;
 use super::lease::Lease;
+#[cfg(feature = "postgres")]
+use super::lease::Made;
 #[cfg(feature = "postgres")]
 use super::postgres;
 #[cfg(feature = "sqlite")]
@@ -37,6 +40,8 @@ pub enum Manager {
         access: Access,
         /// How long they wait while another process writes.
         turn: Duration,
+        /// What is known of it.
+        condition: Arc<Condition>,
     },
     /// PostgreSQL.
     #[cfg(feature = "postgres")]
@@ -49,6 +54,7 @@ pub enum Manager {
 pub struct Remote {
     server: Arc<postgres::Server>,
     losses: Arc<AtomicU64>,
+    condition: Arc<Condition>,
     /// How long a statement waits for a row that somebody holds.
     turn: Duration,
 }
@@ -56,9 +62,9 @@ pub struct Remote {
 #[cfg(feature = "postgres")]
 impl Remote {
     /// What is shared by every pool of one process.
-    pub fn new(server: postgres::Server) -> Self {
+    pub fn new(server: postgres::Server, condition: &Arc<Condition>) -> Self {
         let turn = server.patience();
-        Self { server: Arc::new(server), losses: Arc::default(), turn }
+        Self { server: Arc::new(server), losses: Arc::default(), condition: Arc::clone(condition), turn }
     }
 
     /// The same, less patient.
@@ -70,8 +76,8 @@ impl Remote {
 #[cfg(feature = "sqlite")]
 impl Manager {
     /// For the database file at `path`, which must exist.
-    pub fn sqlite(path: &Path, access: Access, turn: Duration) -> Self {
-        Self::Sqlite { path: path.to_owned(), access, turn }
+    pub fn sqlite(path: &Path, access: Access, turn: Duration, condition: &Arc<Condition>) -> Self {
+        Self::Sqlite { path: path.to_owned(), access, turn, condition: Arc::clone(condition) }
     }
 }
 
@@ -93,17 +99,30 @@ impl r2d2::ManageConnection for Manager {
     fn connect(&self) -> Result<Lease, Unconnected> {
         match self {
             #[cfg(feature = "sqlite")]
-            // SQLite's default transaction starts as a reader and fails when it turns out to write.
-            Self::Sqlite { path, access, turn } => Ok(Lease::of_a_file(
-                AnyConnection::Sqlite(sqlite::connect(path, *access, *turn)?),
-                "BEGIN IMMEDIATE".to_owned(),
-            )),
+            Self::Sqlite { path, access, turn, condition } => {
+                let connected = match condition.is_damaged(true) {
+                    // What is left to be saved is not worked off into the file.
+                    true => sqlite::connect_for_salvage(path, *access, *turn),
+                    false => sqlite::connect(path, *access, *turn),
+                };
+                let connection = connected.inspect_err(|error| {
+                    let told = error.chain();
+                    if says_damaged(&told) {
+                        condition.note_damage(&told);
+                    }
+                })?;
+                // SQLite's default transaction starts as a reader and fails when it turns out to write.
+                let begin = "BEGIN IMMEDIATE".to_owned();
+                Ok(Lease::of_a_file(AnyConnection::Sqlite(connection), begin, Arc::clone(condition)))
+            }
             #[cfg(feature = "postgres")]
             Self::Postgresql(remote) => {
                 let losses = remote.losses.load(Ordering::SeqCst);
-                let connection = AnyConnection::Postgresql(remote.server.connect(remote.turn)?);
-                let (begin, wrapped) = (remote.server.begin(remote.turn), !remote.server.keeps_sessions());
-                Ok(Lease::of_a_server(connection, begin, wrapped, losses, Arc::clone(&remote.losses)))
+                let (connection, process) = remote.server.connect(remote.turn, losses)?;
+                let begin = remote.server.begin(remote.turn, process.is_some());
+                let made = Made::now(process, losses, Arc::clone(&remote.losses));
+                let connection = AnyConnection::Postgresql(connection);
+                Ok(Lease::of_a_server(connection, begin, Arc::clone(&remote.condition), made))
             }
         }
     }

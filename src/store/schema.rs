@@ -157,6 +157,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    /// One row: what probes write, and what the janitor remembers.
+    health (id) {
+        /// 1.
+        id -> BigInt,
+        /// How often it has been written.
+        writes -> BigInt,
+        /// Microseconds since 1970; 0: never.
+        trusted_at -> BigInt,
+    }
+}
+
+diesel::table! {
     /// Keys that have signed tokens, and until when those can be used.
     signing_keys (kid, purpose, issuer) {
         /// The name of the key in its tokens.

@@ -3,6 +3,7 @@
 //! beside the tables, so that a test is written once.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -56,7 +57,7 @@ impl TestDatabase {
     }
 
     pub fn store(&self) -> Store {
-        let store = Store::open(&self.database).unwrap();
+        let store = Store::open(&self.database, Arc::default()).unwrap();
         store.read_blocking(|_| Ok(())).unwrap();
         store
     }

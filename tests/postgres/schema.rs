@@ -33,7 +33,9 @@ pub fn both_folders_of_migrations_make_the_same_schema() {
 
     let (embedded, postgres) = (of_sqlite(&mut embedded), of_postgres(&mut postgres));
     assert!(
-        ["users", "sessions", "session_ends", "attempts", "events", "signing_keys"].iter().all(|name| embedded.contains_key(*name)),
+        ["users", "sessions", "session_ends", "attempts", "events", "signing_keys"]
+            .iter()
+            .all(|name| embedded.contains_key(*name)),
         "{embedded:#?}"
     );
     assert_eq!(embedded.keys().collect::<Vec<_>>(), postgres.keys().collect::<Vec<_>>());

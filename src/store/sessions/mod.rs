@@ -19,7 +19,7 @@ pub use self::ends::{
     would_have_ended,
 };
 pub use self::everybody::{addresses_of_live, count_live, end, live_page, opened_since};
-pub use self::expiry::{idle_among, purge_expired, purge_idle};
+pub use self::expiry::{idle_among, newest, purge_expired, purge_idle};
 pub use self::not_ended::NotEnded;
 pub use self::rotation::{adopt, confirm, count_streak, find, recover, revoke_at};
 pub use self::rows::{
