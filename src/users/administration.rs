@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::budget::Lock;
 use super::{ACCOUNT_DISABLED, PASSWORD_CHANGED, Registration, UserError, Users, clear_away};
-use crate::clock::Timestamp;
 use crate::email::{self, EmailKey};
 use crate::events::{Event, Kind};
 use crate::ids::UserId;
