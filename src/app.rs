@@ -251,7 +251,7 @@ impl Countersign {
     ///
     /// Takes the paths `/v1`, `/.well-known`, `/health` and, unless `docs.enabled` is false, `/docs` whole: routes of the
     /// application's own below them are not found. `/` is left to the application. How long and how many clients may keep
-    /// the server busy is bounded in [`App`], not here: that is the business of whoever owns the socket.
+    /// the server busy is bounded in [`App`], not here: that is for the owner of the socket.
     pub fn configure(&self, config: &mut ServiceConfig) {
         // Called once a worker: what that worker has verified is its own.
         config.app_data(self.api.clone()).app_data(self.gate.clone()).app_data(Verified::default());

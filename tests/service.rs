@@ -1,7 +1,6 @@
 //! The real binary, as its operator meets it: start, restart, mistakes, signals, and its log.
 
 #![cfg(feature = "sqlite")] // its servers have the embedded database
-
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
 mod process;
@@ -842,7 +841,7 @@ fn a_security_event_is_one_line_of_json_that_says_when_who_from_where_and_what()
     }
 }
 
-/// Every other answer has a line of its own; what the parser refuses must not be the exception nobody finds.
+/// An answer that the parser gives by itself has a line in the log like every other.
 #[test]
 fn a_request_that_cannot_be_read_is_in_the_log() {
     let server = Home::new().serve(&[]);

@@ -179,7 +179,7 @@ fn routes(prefix: &str, scope: &mut ServiceConfig) {
     };
 }
 
-/// Whoever types the address alone is led to where everything is explained.
+/// The address alone leads to where everything is explained.
 async fn first_page() -> HttpResponse {
     HttpResponse::SeeOther().insert_header((LOCATION, DOCS)).finish()
 }
