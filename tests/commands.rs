@@ -1,7 +1,6 @@
 //! The operator's commands, run as the operator runs them: the real binary, beside a running server or alone.
 
 #![cfg(feature = "sqlite")] // its servers have the embedded database
-
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,

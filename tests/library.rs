@@ -1,7 +1,6 @@
 //! The library, as an application of somebody else's uses it: accounts and sessions from Rust, and guards.
 
 #![cfg(feature = "sqlite")] // its servers have the embedded database
-
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 #[path = "database/mod.rs"]

@@ -6,7 +6,6 @@
 //! them; a failure prints both the seed and the shortest schedule that fails.
 
 #![cfg(feature = "sqlite")] // its servers have the embedded database
-
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
 
 #[path = "api/harness/mod.rs"]

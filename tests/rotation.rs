@@ -3,7 +3,6 @@
 //! `tests/crash.rs`. What each rule says beside the scenarios is in `rules`.
 
 #![cfg(feature = "sqlite")] // its servers have the embedded database
-
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

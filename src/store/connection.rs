@@ -1,11 +1,11 @@
 //! A connection to either database.
 
-use diesel::connection::SimpleConnection as _;
-use diesel::prelude::*;
 #[cfg(feature = "postgres")]
 use diesel::PgConnection;
 #[cfg(feature = "sqlite")]
 use diesel::SqliteConnection;
+use diesel::connection::SimpleConnection as _;
+use diesel::prelude::*;
 
 /// A connection to either database. Every query is written once and compiles for both.
 #[derive(diesel::MultiConnection)]

@@ -330,7 +330,9 @@ fn takes_writes(connection: &mut AnyConnection) -> QueryResult<bool> {
 /// The configuration refuses a database that this program was built without; a program can still ask for one.
 #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
 fn not_built() -> StoreError {
-    StoreError::Unavailable("this program was built without that kind of database (features sqlite and postgres)".into())
+    StoreError::Unavailable(
+        "this program was built without that kind of database (features sqlite and postgres)".into(),
+    )
 }
 
 /// A failure of our own inside a transaction, which is undone by it.

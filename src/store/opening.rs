@@ -9,13 +9,13 @@ use super::connection::AnyConnection;
 use super::database_file::APPLICATION_ID;
 use super::database_file::{self, DatabaseFileError, Found};
 use super::migrations::{self, SchemaState};
-#[cfg(feature = "postgres")]
-use super::{OPERATING, postgres};
 #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
 use super::not_built;
-use super::{SERVING, Store, StoreError};
 #[cfg(feature = "sqlite")]
 use super::sqlite;
+#[cfg(feature = "postgres")]
+use super::{OPERATING, postgres};
+use super::{SERVING, Store, StoreError};
 use crate::config::Database;
 use crate::files::{FolderLock, absolute, check_writable_folder};
 

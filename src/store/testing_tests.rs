@@ -7,9 +7,9 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use diesel::connection::SimpleConnection as _;
 #[cfg(feature = "postgres")]
 use diesel::PgConnection;
+use diesel::connection::SimpleConnection as _;
 // Without PostgreSQL none of them is made.
 #[cfg(not(feature = "postgres"))]
 use diesel::SqliteConnection as PgConnection;

@@ -14,13 +14,13 @@ use diesel::sql_types::{BigInt, Binary, Text};
 // Where one of the databases is not built in, nothing of it is made.
 #[cfg(not(feature = "sqlite"))]
 use diesel::PgConnection as SqliteConnection;
-#[cfg(not(feature = "postgres"))]
-use diesel::SqliteConnection as PgConnection;
-use diesel::{Connection as _, QueryResult, RunQueryDsl as _};
 #[cfg(feature = "postgres")]
 use diesel::PgConnection;
+#[cfg(not(feature = "postgres"))]
+use diesel::SqliteConnection as PgConnection;
 #[cfg(feature = "sqlite")]
 use diesel::SqliteConnection;
+use diesel::{Connection as _, QueryResult, RunQueryDsl as _};
 use uuid::Uuid;
 
 /// Where a PostgreSQL server is, as somebody who may make schemas.

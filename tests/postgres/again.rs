@@ -53,7 +53,9 @@ fn within(name: &str, modules: &[&str]) -> bool {
 /// If they cannot be made or listed.
 pub fn programs() -> Result<Vec<(String, Run)>, String> {
     if !cfg!(feature = "sqlite") {
-        eprintln!("postgres: the tests of other programs are left out, since they are built with the embedded database too");
+        eprintln!(
+            "postgres: the tests of other programs are left out, since they are built with the embedded database too"
+        );
         return Ok(Vec::new());
     }
     let executables = executables()?;
