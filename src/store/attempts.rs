@@ -301,10 +301,14 @@ mod tests {
     fn guess(conn: &mut AnyConnection, account: u8, address: u8, wide: bool, now: Timestamp) -> Option<GuessCounts> {
         let mut limits = vec![limit(10 * account + address, 10), limit(100 + account, 100), limit(200 + address, 100)];
         limits.truncate(if wide { 3 } else { 1 });
-        let mut counted = count(conn, &limits, now, WINDOW).unwrap()?.into_iter();
-        let guess = GuessCounts { pair: counted.next(), account: counted.next(), address: counted.next() };
-        add_shares(conn, &guess).unwrap();
-        Some(guess)
+        let attempt = |conn: &mut AnyConnection| {
+            let Some(counted) = count(conn, &limits, now, WINDOW)? else { return Ok(None) };
+            let mut counted = counted.into_iter();
+            let guess = GuessCounts { pair: counted.next(), account: counted.next(), address: counted.next() };
+            add_shares(conn, &guess)?;
+            Ok::<_, DieselError>(Some(guess))
+        };
+        conn.transaction(attempt).unwrap()
     }
 
     fn counts(conn: &mut AnyConnection) -> BTreeMap<u8, (i64, Timestamp)> {

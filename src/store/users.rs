@@ -355,7 +355,7 @@ mod tests {
                 created_at: Timestamp::from_seconds(1),
                 updated_at: Timestamp::from_seconds(1),
             };
-            assert!(insert(&mut conn, &new).unwrap());
+            assert!(conn.transaction(|conn| insert(conn, &new)).unwrap());
         }
         assert_eq!(highest_cost(&mut conn).unwrap(), Some(13));
     }
