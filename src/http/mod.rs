@@ -53,7 +53,7 @@ pub(crate) struct Api {
     pub(crate) proxies: TrustedProxies,
     pub(crate) registration: bool,
     pub(crate) draining: Draining,
-    /// Both at work for as long as there is somebody to answer.
+    /// At work for as long as requests are answered.
     pub(crate) _janitor: Janitor,
     /// The same.
     pub(crate) _unfinished: Unfinished,
