@@ -185,6 +185,7 @@ impl Countersign {
             .enabled
             .then_some(Limits { failures: config.limits.login_failures, window: config.limits.login_window });
         let budget = Budget::new(store.clone(), clock.clone(), limits);
+        let urgent = hasher.urgent();
         let users = Users::new(store.clone(), clock.clone(), hasher, budget, config.passwords.min_length);
         let lifetimes = Lifetimes {
             idle: config.tokens.refresh_idle_ttl,
@@ -237,6 +238,7 @@ impl Countersign {
             proxies: TrustedProxies::new(proxies),
             registration: config.registration.enabled,
             draining: draining.clone(),
+            urgent,
             _janitor: janitor,
             _unfinished: unfinished,
             _recorder: recorder,

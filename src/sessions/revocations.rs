@@ -182,6 +182,7 @@ fn watch(watched: &Weak<RwLock<State>>, store: &Store, clock: &Clock) {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod tests {
     use diesel::RunQueryDsl as _;
 
