@@ -423,7 +423,7 @@ impl<'a> Case<'a> {
         let generations = current.generation - presented.generation;
         let lost = token == self.held;
         let (now, issued_at) = (self.world.now(), presented.issued_at * SECOND);
-        // By a clock that was ahead nobody can tell how long ago that was: an answer may be fetched, like a lost one.
+        // A clock that was ahead does not tell how long ago that was: an answer may be fetched, like a lost one.
         let dated = self.granted_at <= now + MINUTE;
         match generations {
             1 if overlapping => dated || (lost && current.branch < MAX_RECOVERIES),

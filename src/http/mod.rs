@@ -56,7 +56,7 @@ pub(crate) struct Api {
     pub(crate) draining: Draining,
     /// What the hashing of passwords gives way to.
     pub(crate) urgent: Urgent,
-    /// At work for as long as there is somebody to answer.
+    /// At work for as long as requests are answered.
     pub(crate) _janitor: Janitor,
     /// The same.
     pub(crate) _unfinished: Unfinished,

@@ -260,7 +260,7 @@ impl Sessions {
             };
             Ok(((), whose.iter().map(end).collect::<QueryResult<Vec<_>>>()?))
         };
-        // It is a task of its own: whoever wants out gets out, even if they hang up at once.
+        // In a task of its own: a log-out is carried out even if the client hangs up at once.
         let felt = self.clone();
         let announce = move |event: &Event, ended: &[Ended]| felt.note_ended(event, ended);
         let ((), ended) = self.0.store.write_and_end(&self.0.clock, attempt, |()| (), announce).await?;

@@ -123,7 +123,7 @@ fn is_full(ended: &[Ended]) -> bool {
     i64::try_from(ended.len()).is_ok_and(|ended| ended >= sessions::AT_ONCE)
 }
 
-/// Lets somebody in, if the account is (still) as they were told it is.
+/// Opens a session, if the account is still as it was when the password was verified.
 fn open(conn: &mut AnyConnection, admission: &Admission, new: &NewSession) -> QueryResult<Opened> {
     let (user, password_hash) = match admission {
         Admission::Verified { user_id, password_hash } => (*user_id, password_hash),

@@ -201,8 +201,8 @@ fn age_of(moment: Timestamp, now: Timestamp, policy: &Policy) -> Age {
     }
 }
 
-/// What to do where the same answer should be given again but cannot be derived, its key being gone, or where nobody can
-/// tell how long ago it was given: another successor, if there may be one; never a revocation, for the client did
+/// What to do where the same answer should be given again but cannot be derived, its key being gone, or where it is not
+/// known how long ago it was given: another successor, if there may be one; never a revocation, for the client did
 /// nothing wrong.
 pub fn unrepeatable(row: &SessionRow, now: Timestamp, policy: &Policy) -> Verdict {
     if recoverable(row, now, policy) { Verdict::Recover } else { Verdict::Conflict }

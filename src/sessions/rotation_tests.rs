@@ -172,7 +172,7 @@ fn an_older_token_that_was_issued_within_the_overlap_conflicts_however_many_gene
     assert_eq!(judge(Some(&confirmed), &young, now, &POLICY), Verdict::Reused(Reuse::Previous));
 }
 
-/// What happened at a moment that is still to come happened nobody knows how long ago.
+/// A moment that is still to come does not tell how long ago something was.
 #[test]
 fn after_a_clock_that_was_ahead_there_is_no_overlap_and_no_theft() {
     let confirmed = || SessionRow { confirmed_at: Some(START), ..row() };

@@ -14,7 +14,7 @@ use crate::store::{Store, StoreError};
 
 /// How often it looks.
 const ROUND: Duration = Duration::from_secs(30);
-/// Sooner than this, whoever has begun is at it still.
+/// A younger one is still being worked on.
 const ABANDONED: Duration = Duration::from_secs(60);
 /// How often it looks until the database has been heard of.
 const UNTIL_KNOWN: Duration = Duration::from_millis(100);
@@ -47,7 +47,7 @@ fn work(
     revocations: &Revocations,
     dismissed: &Receiver<()>,
 ) {
-    // What there is at the start, nobody in this process has begun.
+    // What there is at the start was left by an earlier process.
     let mut abandoned = Duration::ZERO;
     loop {
         let mut rest = UNTIL_KNOWN;

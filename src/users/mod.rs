@@ -241,7 +241,7 @@ impl Users {
                 if !users::replace_password(conn, id, &password_hash, &new_hash, clock.now())? {
                     return Ok((false, Vec::new()));
                 }
-                // Read when nobody can log in with the old password any more.
+                // Read when no log-in with the old password can begin any more.
                 let now = clock.now();
                 events::keep(conn, &kept, now)?;
                 Ok((true, vec![sessions::begin_end(conn, &others, now)?]))

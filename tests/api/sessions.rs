@@ -210,7 +210,7 @@ fn very_many_sessions_end_to_the_last_before_that_is_answered() {
     }
 }
 
-/// Nobody may mark session number 2,000 as ended.
+/// Session number 2,000 cannot be marked as ended.
 fn stop_at_2000(home: &Home) {
     let id = format!("unhex('{:032x}')", 2_000);
     let trigger = if home.database().is_embedded() {

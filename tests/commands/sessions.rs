@@ -126,7 +126,7 @@ fn very_many_sessions_of_a_user_end_to_the_last_by_whatever_command() {
     }
 }
 
-/// Of somebody who has very many sessions, each hands out the new role.
+/// Of a user who has very many sessions, each hands out the new role.
 #[test]
 fn a_role_is_copied_into_every_session_however_many_there_are() {
     let home = empty();

@@ -426,7 +426,7 @@ fn h12_the_servers_clock_was_ahead_during_a_rotation_and_its_answer_was_lost() {
     assert_eq!(log::count(&newest.session_id, "recovered"), 1);
 }
 
-/// And nobody can tell that a duplicate is late, so that nothing is revoked for it.
+/// It cannot be told that a duplicate is late, so nothing is revoked for it.
 #[test]
 fn h12_the_servers_clock_was_ahead_during_a_rotation_and_a_duplicate_arrives_afterwards() {
     let world = World::new();

@@ -417,7 +417,7 @@ fn the_one_that_is_kept_those_of_others_and_those_opened_later_go_on_when_many_e
     assert!(is_live(&mut table.connection, table.bystander).unwrap());
 }
 
-/// Whoever works through them may die; the next begins from the start.
+/// The process that works through them may die; the next begins from the start.
 #[test]
 fn what_is_left_of_an_end_is_found_and_finished_and_of_a_deleted_user_nothing_personal_stays() {
     let mut table = Table::new();
