@@ -166,5 +166,6 @@ impl Rounds {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 #[path = "janitor_tests.rs"]
 mod tests;

@@ -41,7 +41,7 @@
 //!                         the socket; which connections make way; how long and how much one may keep us busy
 //!    http/wire.rs  http/http10.rs
 //!                         what the parser refuses by itself; requests of HTTP/1.0 without a body
-//! F5 startup.rs          the database and the keys that belong to it, found or made; what would sign people out is refused
+//! F5 startup/             the database and the keys that belong to it, found or made; what would sign people out is refused
 //!    guard/mod.rs         Principal, CurrentUser, Role: who may
 //!    guard/verified.rs    the access tokens that a worker has verified lately
 //!    guard/credentials.rs where tokens are looked for: the header, the cookies
@@ -110,6 +110,14 @@
 //!    files.rs             private files and folders, and what is said when the system refuses
 //!    network.rs           what counts as one place on the network; which are our own proxies
 //! ```
+
+#![cfg_attr(
+    not(all(feature = "sqlite", feature = "postgres")),
+    expect(dead_code, reason = "some is there for the sake of the database that is not built in")
+)]
+
+#[cfg(not(any(feature = "sqlite", feature = "postgres")))]
+compile_error!("Countersign needs a database: build it with the feature `sqlite`, with `postgres`, or with both");
 
 pub mod admin;
 mod app;

@@ -1,5 +1,7 @@
 //! The operator's commands, run as the operator runs them: the real binary, beside a running server or alone.
 
+#![cfg(feature = "sqlite")] // its servers have the embedded database
+
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -10,8 +12,12 @@ mod process;
 
 #[path = "commands/accounts.rs"]
 mod accounts;
+#[path = "commands/files.rs"]
+mod files;
 #[path = "commands/keys.rs"]
 mod keys;
+#[path = "commands/lost.rs"]
+mod lost;
 #[path = "commands/output.rs"]
 mod output;
 #[path = "commands/passwords.rs"]
@@ -28,7 +34,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use process::{Connection, Home, Server};
+use process::{Connection, Home, Server, database};
 
 const ADA: &str = "ada@example.com";
 const BOB: &str = "bob@example.com";

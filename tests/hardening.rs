@@ -1,5 +1,7 @@
 //! The real binary under clients that cost a lot: the most that any of them gets is a connection.
 
+#![cfg(feature = "sqlite")] // its servers have the embedded database
+
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
 mod process;

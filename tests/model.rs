@@ -5,6 +5,8 @@
 //! The schedules are the same in every run. `MODEL_SEED` (a number) gives others, `MODEL_CASES` more of
 //! them; a failure prints both the seed and the shortest schedule that fails.
 
+#![cfg(feature = "sqlite")] // its servers have the embedded database
+
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
 
 #[path = "api/harness/mod.rs"]

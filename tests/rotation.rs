@@ -2,6 +2,8 @@
 //! honest clients in bad luck, T1 to T9 are thieves. H4, a server killed between commit and answer, is in
 //! `tests/crash.rs`. What each rule says beside the scenarios is in `rules`.
 
+#![cfg(feature = "sqlite")] // its servers have the embedded database
+
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

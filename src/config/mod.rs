@@ -362,8 +362,27 @@ pub enum LogFormat {
 
 /// For tests: the defaults with `keys` set above them, and mistakes as text.
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 fn resolved(keys: &[(&str, &str)]) -> Result<Config, String> {
     let set = |raw: RawConfig, (key, value): &(&str, &str)| raw.with(key, *value);
     let raw = keys.iter().fold(RawConfig::default(), set);
     raw.resolve().map_err(|mistakes| mistakes.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resolved;
+
+    #[test]
+    fn an_ipv6_address_stands_in_brackets_before_its_port() {
+        for (host, authority) in [
+            ("::1", "[::1]:8080"),
+            ("[::]", "[::]:8080"),
+            ("::ffff:10.0.0.1", "[::ffff:10.0.0.1]:8080"),
+            ("127.0.0.1", "127.0.0.1:8080"),
+            ("localhost", "localhost:8080"),
+        ] {
+            assert_eq!(resolved(&[("server.host", host)]).unwrap().server.authority(), authority);
+        }
+    }
 }

@@ -245,6 +245,7 @@ fn shown(key: &Key, value: &Value) -> Option<String> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")] // of which the default is
 mod tests {
     use std::fs;
 

@@ -251,6 +251,7 @@ fn log_section(reader: &mut Reader) -> Option<Log> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")] // of which the default is
 mod tests {
     use super::super::{SameSite, resolved as resolve};
     use super::*;

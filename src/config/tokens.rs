@@ -108,6 +108,7 @@ fn check_algorithm(reader: &mut Reader, algorithm: Option<Algorithm>, database: 
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")] // of which the default is
 mod tests {
     use super::super::resolved as resolve;
     use super::*;

@@ -89,6 +89,7 @@ pub(super) fn about(config: &Config) -> Vec<String> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")] // of which the default is
 mod tests {
     use super::super::resolved;
 

@@ -339,5 +339,6 @@ impl Attempt {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 #[path = "refresh_tests.rs"]
 mod tests;

@@ -108,7 +108,7 @@ impl World {
     async fn behind<T>(&self, first: &Held, others: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
         let mut holder = self.database.connect();
         let id = sql(&holder, first.0);
-        if let AnyConnection::Sqlite(_) = holder {
+        if matches!(holder, AnyConnection::Sqlite(_)) {
             // There is one lane, so that any write will do.
             let write = format!("UPDATE sessions SET device_name = 'first' WHERE id = {id}");
             let gate = Gate::shut(&self.database, self.store(), move |connection| connection.batch_execute(&write));
@@ -146,7 +146,9 @@ impl World {
 fn sql(connection: &AnyConnection, id: SessionId) -> String {
     let hex: String = id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     match connection {
+        #[cfg(feature = "sqlite")]
         AnyConnection::Sqlite(_) => format!("x'{hex}'"),
+        #[cfg(feature = "postgres")]
         AnyConnection::Postgresql(_) => format!("'\\x{hex}'::bytea"),
     }
 }
@@ -187,9 +189,11 @@ fn is_rotated(outcome: &Result<TokenPair, RefreshError>) -> bool {
 /// How many commits there have been: on PostgreSQL those whose rows are there, on SQLite those in the log.
 fn commits(database: &TestDatabase) -> usize {
     match database.connect() {
+        #[cfg(feature = "postgres")]
         mut connection @ AnyConnection::Postgresql(_) => {
             number_of(&mut connection, "SELECT count(DISTINCT xmin::text) AS count FROM sessions")
         }
+        #[cfg(feature = "sqlite")]
         AnyConnection::Sqlite(_) => {
             let log = std::fs::read(database.file().with_extension("db-wal")).unwrap();
             let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
@@ -252,10 +256,12 @@ fn a_row_that_cannot_be_written_fails_its_own_refresh_and_no_other() {
     let bad = &held[4];
     let id = sql(&connection, bad.0);
     let trigger = match &connection {
+        #[cfg(feature = "sqlite")]
         AnyConnection::Sqlite(_) => format!(
             "CREATE TRIGGER refuse BEFORE UPDATE ON sessions WHEN NEW.id = {id}
              BEGIN SELECT RAISE(ABORT, 'on purpose'); END"
         ),
+        #[cfg(feature = "postgres")]
         AnyConnection::Postgresql(_) => format!(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'on purpose'; END $$;
              CREATE TRIGGER refuse BEFORE UPDATE ON sessions FOR EACH ROW WHEN (NEW.id = {id}) EXECUTE FUNCTION refuse()"

@@ -173,6 +173,7 @@ fn watch(watched: &Weak<RwLock<State>>, store: &Store, clock: &Clock) {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod tests {
     use diesel::RunQueryDsl as _;
 

@@ -93,7 +93,9 @@ pub fn keep_of_each(
         let insert = diesel::insert_into(events::table).values(new.collect::<Vec<_>>());
         // diesel has no statement of several rows for both databases at once.
         match conn {
+            #[cfg(feature = "sqlite")]
             AnyConnection::Sqlite(sqlite) => insert.execute(sqlite)?,
+            #[cfg(feature = "postgres")]
             AnyConnection::Postgresql(postgresql) => insert.execute(postgresql)?,
         };
     }
@@ -145,6 +147,7 @@ pub fn forget(conn: &mut AnyConnection, user: UserId, limit: i64) -> QueryResult
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -15,12 +15,15 @@ pub mod lease;
 mod migrations;
 mod opening;
 pub mod pool;
+#[cfg(feature = "postgres")]
 mod postgres;
 pub mod schema;
 pub mod sessions;
 pub mod signing_keys;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 #[path = "testing_tests.rs"]
 pub mod testing;
 pub mod users;
@@ -42,11 +45,15 @@ pub use self::error::StoreError;
 use self::lease::is_loss;
 pub use self::migrations::SchemaState;
 pub use self::opening::{OpenError, Presence, name};
-use self::pool::{Manager, Pool, Remote};
+#[cfg(feature = "postgres")]
+use self::pool::Remote;
+use self::pool::{Manager, Pool};
 pub use self::writer::Write;
 use self::writer::Writer;
 use crate::clock::Timestamp;
-use crate::config::{Database, Postgres};
+use crate::config::Database;
+#[cfg(feature = "postgres")]
+use crate::config::Postgres;
 
 /// Readers of the embedded database.
 const READERS: u32 = 4;
@@ -97,11 +104,15 @@ impl Store {
     /// If it cannot be opened.
     pub fn open(database: &Database) -> Result<Self, StoreError> {
         match database {
+            #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => Self::embedded(path, READERS, SERVING),
+            #[cfg(feature = "postgres")]
             Database::Postgres(postgres) => {
                 let answer = postgres.pool_wait.saturating_add(postgres.statement_timeout);
                 Self::remote(postgres, postgres.pool_size, Patience { turn: postgres.statement_timeout, answer })
             }
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            _ => Err(not_built()),
         }
     }
 
@@ -112,11 +123,16 @@ impl Store {
     /// If it cannot be opened.
     pub fn open_for_operator(database: &Database) -> Result<Self, StoreError> {
         match database {
+            #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => Self::embedded(path, 1, OPERATING),
+            #[cfg(feature = "postgres")]
             Database::Postgres(postgres) => Self::remote(postgres, 5, OPERATING),
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            _ => Err(not_built()),
         }
     }
 
+    #[cfg(feature = "sqlite")]
     fn embedded(path: &std::path::Path, readers: u32, patience: Patience) -> Result<Self, StoreError> {
         let pool = |access, turn, size| {
             let pool = pool::build(Manager::sqlite(path, access, turn), size, CONNECTING);
@@ -132,6 +148,7 @@ impl Store {
 
     /// `connections`: at least five. One carries refreshes, a quarter of them all other writes, two are the
     /// housekeepers', and the rest read.
+    #[cfg(feature = "postgres")]
     fn remote(postgres: &Postgres, connections: u32, patience: Patience) -> Result<Self, StoreError> {
         let remote = Remote::new(postgres::Server::new(postgres, patience.turn)?);
         let pool = |remote: &Remote, size| pool::build(Manager::Postgresql(remote.clone()), size, postgres.pool_wait);
@@ -261,7 +278,9 @@ impl Store {
     /// As [`Store::read`].
     pub fn now_blocking(&self) -> Result<Option<Timestamp>, StoreError> {
         self.read_blocking(|connection| match connection {
+            #[cfg(feature = "sqlite")]
             AnyConnection::Sqlite(_) => Ok(None),
+            #[cfg(feature = "postgres")]
             AnyConnection::Postgresql(postgresql) => postgres::now(postgresql).map(Some),
         })
     }
@@ -275,7 +294,7 @@ impl Store {
         let (schema, takes_writes) = self
             .read(|connection| {
                 let schema = migrations::state(connection)?;
-                Ok((schema, matches!(connection, AnyConnection::Sqlite(_)) || postgres::takes_writes(connection)?))
+                Ok((schema, takes_writes(connection)?))
             })
             .await?;
         match (schema, takes_writes) {
@@ -296,6 +315,22 @@ impl Store {
     pub fn schema_state_blocking(&self) -> Result<SchemaState, StoreError> {
         self.read_blocking(migrations::state)
     }
+}
+
+/// Whether the database takes writes, as a standby does not.
+fn takes_writes(connection: &mut AnyConnection) -> QueryResult<bool> {
+    match connection {
+        #[cfg(feature = "sqlite")]
+        AnyConnection::Sqlite(_) => Ok(true),
+        #[cfg(feature = "postgres")]
+        AnyConnection::Postgresql(_) => postgres::takes_writes(connection),
+    }
+}
+
+/// The configuration refuses a database that this program was built without; a program can still ask for one.
+#[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+fn not_built() -> StoreError {
+    StoreError::Unavailable("this program was built without that kind of database (features sqlite and postgres)".into())
 }
 
 /// A failure of our own inside a transaction, which is undone by it.

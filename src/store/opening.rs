@@ -2,12 +2,22 @@
 
 use std::path::Path;
 
-use super::connection::{Access, AnyConnection};
-use super::database_file::{self, APPLICATION_ID, DatabaseFileError, Found};
+#[cfg(feature = "sqlite")]
+use super::connection::Access;
+use super::connection::AnyConnection;
+#[cfg(feature = "sqlite")]
+use super::database_file::APPLICATION_ID;
+use super::database_file::{self, DatabaseFileError, Found};
 use super::migrations::{self, SchemaState};
-use super::{OPERATING, SERVING, Store, StoreError, postgres, sqlite};
+#[cfg(feature = "postgres")]
+use super::{OPERATING, postgres};
+#[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+use super::not_built;
+use super::{SERVING, Store, StoreError};
+#[cfg(feature = "sqlite")]
+use super::sqlite;
 use crate::config::Database;
-use crate::files::{FolderLock, absolute};
+use crate::files::{FolderLock, absolute, check_writable_folder};
 
 /// Why a database cannot be used. Says which, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +54,7 @@ impl OpenError {
     pub fn new(database: &Database, source: StoreError) -> Self {
         let damaged = |text: &str| ["malformed", "not a database"].iter().any(|sign| text.contains(sign));
         let remedy = match database {
+            Database::Sqlite(_) if source.cause().contains("disk is full") => "free some space, and try again",
             Database::Sqlite(_) if damaged(&source.cause()) => {
                 "the file is damaged: restore it from a backup, with the keys beside it"
             }
@@ -102,6 +113,7 @@ impl Store {
     pub fn look(database: &Database) -> Result<Presence, OpenError> {
         let failed = |error| OpenError::new(database, error);
         let mut connection = match database {
+            #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => match database_file::inspect(path) {
                 Ok(Found::Missing) | Err(DatabaseFileError::NoFolder(_)) => return Ok(Presence::Missing),
                 Ok(Found::Empty) => return Ok(Presence::Outdated),
@@ -111,11 +123,14 @@ impl Store {
                 }
                 Err(error) => return Err(error.into()),
             },
+            #[cfg(feature = "postgres")]
             Database::Postgres(postgres) => {
                 let server = postgres::Server::new(postgres, postgres.statement_timeout);
                 let connection = server.and_then(|server| server.connect(postgres.statement_timeout));
                 AnyConnection::Postgresql(connection.map_err(failed)?)
             }
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            _ => return Err(failed(not_built())),
         };
         match migrations::state(&mut connection).map_err(|error| failed(error.into()))? {
             SchemaState::Current => Ok(Presence::Ready),
@@ -146,16 +161,20 @@ impl Store {
     pub fn prepare(database: &Database) -> Result<Prepared, OpenError> {
         let failed = |error| OpenError::new(database, error);
         let (mut connection, made, _lock) = match database {
+            #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => {
                 let (made, lock) = embedded(database, path)?;
                 let sqlite = sqlite::connect(path, Access::Write, SERVING.turn).map_err(failed)?;
                 (AnyConnection::Sqlite(sqlite), made, lock)
             }
+            #[cfg(feature = "postgres")]
             Database::Postgres(postgres) => {
                 let server = postgres::Server::new(postgres, OPERATING.turn);
                 let connection = server.and_then(|server| server.connect(OPERATING.turn)).map_err(failed)?;
                 (AnyConnection::Postgresql(connection), false, None)
             }
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            _ => return Err(failed(not_built())),
         };
         if let SchemaState::Newer(migration) =
             migrations::state(&mut connection).map_err(|error| failed(error.into()))?
@@ -169,6 +188,7 @@ impl Store {
 
 /// Makes the file if there is none, marks it as ours, and closes it to others. Returns whether it was made, and the lock
 /// that keeps others from doing the same until the schema is there.
+#[cfg(feature = "sqlite")]
 fn embedded(database: &Database, path: &Path) -> Result<(bool, Option<FolderLock>), OpenError> {
     if database_file::inspect(path)? == (Found::Ours { marked: true })
         && let Ok(Presence::Ready) = Store::look(database)
@@ -177,6 +197,7 @@ fn embedded(database: &Database, path: &Path) -> Result<(bool, Option<FolderLock
         return Ok((false, None));
     }
     let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    check_writable_folder(folder)?;
     let lock = FolderLock::acquire(folder)?;
     let made = database_file::inspect(path)? == Found::Missing && database_file::create(path)?;
     let found = database_file::inspect(path)?;

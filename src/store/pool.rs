@@ -9,7 +9,10 @@ use std::time::Duration;
 use super::connection::{Access, AnyConnection};
 use super::error::StoreError;
 use super::lease::Lease;
-use super::{postgres, sqlite};
+#[cfg(feature = "postgres")]
+use super::postgres;
+#[cfg(feature = "sqlite")]
+use super::sqlite;
 
 /// A pool of connections to either database.
 pub type Pool = r2d2::Pool<Manager>;
@@ -21,6 +24,7 @@ pub type Pool = r2d2::Pool<Manager>;
 #[derive(Debug)]
 pub enum Manager {
     /// The embedded database.
+    #[cfg(feature = "sqlite")]
     Sqlite {
         /// Its file.
         path: PathBuf,
@@ -30,10 +34,12 @@ pub enum Manager {
         turn: Duration,
     },
     /// PostgreSQL.
+    #[cfg(feature = "postgres")]
     Postgresql(Remote),
 }
 
 /// A server, and how often it was lost.
+#[cfg(feature = "postgres")]
 #[derive(Clone, Debug)]
 pub struct Remote {
     server: Arc<postgres::Server>,
@@ -42,6 +48,7 @@ pub struct Remote {
     turn: Duration,
 }
 
+#[cfg(feature = "postgres")]
 impl Remote {
     /// What is shared by every pool of one process.
     pub fn new(server: postgres::Server) -> Self {
@@ -55,6 +62,7 @@ impl Remote {
     }
 }
 
+#[cfg(feature = "sqlite")]
 impl Manager {
     /// For the database file at `path`, which must exist.
     pub fn sqlite(path: &Path, access: Access, turn: Duration) -> Self {
@@ -79,11 +87,13 @@ impl r2d2::ManageConnection for Manager {
 
     fn connect(&self) -> Result<Lease, Unconnected> {
         match self {
+            #[cfg(feature = "sqlite")]
             // SQLite's default transaction starts as a reader and fails when it turns out to write.
             Self::Sqlite { path, access, turn } => Ok(Lease::of_a_file(
                 AnyConnection::Sqlite(sqlite::connect(path, *access, *turn)?),
                 "BEGIN IMMEDIATE".to_owned(),
             )),
+            #[cfg(feature = "postgres")]
             Self::Postgresql(remote) => {
                 let losses = remote.losses.load(Ordering::SeqCst);
                 let connection = AnyConnection::Postgresql(remote.server.connect(remote.turn)?);
@@ -106,7 +116,12 @@ impl r2d2::ManageConnection for Manager {
 /// A pool of at most `size` connections, for one of which anybody waits as long as `wait`. Those to a server are made when
 /// they are needed, those to a file at once.
 pub fn build(manager: Manager, size: u32, wait: Duration) -> Pool {
-    let remote = matches!(manager, Manager::Postgresql(_));
+    let remote = match &manager {
+        #[cfg(feature = "sqlite")]
+        Manager::Sqlite { .. } => false,
+        #[cfg(feature = "postgres")]
+        Manager::Postgresql(_) => true,
+    };
     r2d2::Pool::builder()
         .max_size(size)
         .min_idle(remote.then_some(0))

@@ -8,7 +8,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection as _;
-use diesel::{Connection as _, PgConnection, SqliteConnection};
+#[cfg(feature = "postgres")]
+use diesel::PgConnection;
+// Without PostgreSQL none of them is made.
+#[cfg(not(feature = "postgres"))]
+use diesel::SqliteConnection as PgConnection;
+use diesel::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -69,6 +74,9 @@ impl TestDatabase {
                 connection.batch_execute("PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON").unwrap();
                 AnyConnection::Sqlite(connection)
             }
+            #[cfg(not(feature = "postgres"))]
+            Some(_) => unreachable!("the configuration refuses it"),
+            #[cfg(feature = "postgres")]
             Some(schema) => AnyConnection::Postgresql(PgConnection::establish(&schema.url()).unwrap()),
         }
     }
@@ -77,7 +85,9 @@ impl TestDatabase {
     pub fn hold_writers_up(&self, table: &str) -> AnyConnection {
         let mut connection = self.connect();
         let begin = match connection {
+            #[cfg(feature = "sqlite")]
             AnyConnection::Sqlite(_) => "BEGIN IMMEDIATE".to_owned(),
+            #[cfg(feature = "postgres")]
             AnyConnection::Postgresql(_) => format!("BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE"),
         };
         connection.batch_execute(&begin).unwrap();

@@ -84,16 +84,24 @@ pub fn access_keys(config: &Config, files: &KeyFiles) -> Result<Option<Chosen<Ke
         let retired = tokens.access_secrets_previous.iter().map(Key::from_secret).collect::<Result<_, _>>()?;
         return Ok(Some(Chosen::configured(Key::from_secret(secret)?, retired)));
     }
-    let Some(algorithm) = asymmetric(config) else {
-        let key = |(file, secret)| Key::from_secret(&secret).map(|key| (file, key));
-        let keys = files.access_secrets()?.into_iter().map(key).collect::<Result<Vec<_>, _>>()?;
-        let newest = keys.len().checked_sub(1);
-        return Ok(Chosen::generated(keys, newest));
-    };
-    // The newest of the algorithm signs; those of earlier algorithms still verify.
-    let keys = files.access_keys()?;
+    // The newest of the algorithm signs; those of other algorithms still verify.
+    let (algorithm, keys) = (asymmetric(config), generated_access_keys(files)?);
     let newest = keys.iter().rposition(|(_, made_for, _)| *made_for == algorithm);
     Ok(Chosen::generated(keys.into_iter().map(|(file, _, key)| (file, key)).collect(), newest))
+}
+
+/// Every access key that was generated, of any algorithm. None: HS256.
+///
+/// # Errors
+///
+/// [`NoKeys`].
+pub fn generated_access_keys(files: &KeyFiles) -> Result<Vec<(PathBuf, Option<Asymmetric>, Key)>, NoKeys> {
+    let mut keys: Vec<_> =
+        files.access_keys()?.into_iter().map(|(file, made_for, key)| (file, Some(made_for), key)).collect();
+    for (file, secret) in files.access_secrets()? {
+        keys.push((file, None, Key::from_secret(&secret)?));
+    }
+    Ok(keys)
 }
 
 /// What issues and verifies refresh tokens. A key that had to be made sets `made`.

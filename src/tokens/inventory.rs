@@ -37,6 +37,10 @@ pub fn list(config: &Config, files: &KeyFiles) -> Result<Vec<Entry>, NoKeys> {
     if let Some(chosen) = configured::access_keys(config, files)? {
         entries.push(entry(Kind::Access, true, chosen.active));
         entries.extend(chosen.retired.into_iter().map(|key| entry(Kind::Access, false, key)));
+    } else {
+        // The one that will sign is still to be made; those of other algorithms verify.
+        let others = configured::generated_access_keys(files)?.into_iter();
+        entries.extend(others.map(|(file, _, key)| entry(Kind::Access, false, (Some(file), key))));
     }
     if let Some(chosen) = configured::refresh_secrets(config, files)? {
         let (file, secret) = chosen.active;

@@ -234,14 +234,14 @@ impl KeyFiles {
     ///
     /// If the file cannot be written.
     pub fn remember_issuer(&self, issuer: &str) -> Result<(), KeyFileError> {
-        let mut used = files::lines(&self.issuers_file())?;
-        if used.last().is_some_and(|last| last == issuer) {
+        if files::lines(&self.issuers_file())?.last().is_some_and(|last| last == issuer) {
             return Ok(());
         }
+        let _lock = self.lock()?;
+        let mut used = files::lines(&self.issuers_file())?;
         used.retain(|other| other != issuer);
         used.push(issuer.to_owned());
         used.drain(..used.len().saturating_sub(ISSUERS));
-        create_private_folder(&self.folder)?;
         Ok(files::replace(&self.issuers_file(), &used.join("\n"))?)
     }
 
@@ -265,7 +265,7 @@ impl KeyFiles {
         if self.databases()? == names {
             return Ok(());
         }
-        create_private_folder(&self.folder)?;
+        let _lock = self.lock()?;
         Ok(files::replace(&self.databases_file(), &names.join("\n"))?)
     }
 

@@ -73,7 +73,7 @@ mod embedded {
         let server = home.serve(&[]);
         let pair = server.register(ADA);
         let listed = entries(&home, &[]);
-        assert_eq!(members(&listed[0]), ["algorithm", "created_at", "kid", "source", "state", "use"]);
+        assert_eq!(members(&listed[0]), ["algorithm", "created_at", "kid", "needed_until", "source", "state", "use"]);
         let (access, refresh) = ("data/keys/access-0001-es256.pem", "data/keys/refresh-0001.key");
         assert_eq!(
             listed.iter().map(summary).collect::<Vec<_>>(),
@@ -96,6 +96,16 @@ mod embedded {
                 ["access", "ES256", "verify_only", access],
                 ["refresh", "HS256", "active", refresh],
             ]
+        );
+        // And the secret that a third one is made of stands beside them.
+        let secret = [("COUNTERSIGN__TOKENS__ALGORITHM", "HS256")];
+        let server = home.serve(&secret);
+        let (status, body) = get(&server, "/v1/users/me", text(&pair, "access_token"));
+        assert_eq!(status, 200, "{body}");
+        server.stop();
+        assert_eq!(
+            entries(&home, &secret).iter().map(|entry| summary(entry)[1..3].join(" ")).collect::<Vec<_>>(),
+            ["HS256 active", "ES256 verify_only", "EdDSA verify_only", "HS256 active"]
         );
         let told = list(&home, &other, &[]) + &list(&home, &other, &["--json"]);
         assert!(told.contains("verifies only"), "{told}");

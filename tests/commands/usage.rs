@@ -74,6 +74,9 @@ fn wrong_usage_exits_with_2_and_does_nothing() {
         &["session", "revoke", "--all", "--since", "yesterday"],
         &["session", "revoke", "--all", "--since"],
         &["keys", "list", "more"],
+        &["keys", "forget"],
+        &["keys", "forget", "a-kid", "another"],
+        &["keys", "forget", "a-kid", "--all"],
     ] {
         let told = run_with(&home, arguments, process::PASSWORD).misused();
         assert!(told.contains("Usage:") || told.contains("--help"), "{arguments:?}: {told}");
@@ -84,9 +87,15 @@ fn wrong_usage_exits_with_2_and_does_nothing() {
 #[test]
 fn every_command_has_a_help_text() {
     let home = Home::new();
-    for arguments in
-        [&["user"][..], &["session"], &["keys"], &["user", "create"], &["session", "revoke"], &["keys", "list"]]
-    {
+    for arguments in [
+        &["user"][..],
+        &["session"],
+        &["keys"],
+        &["user", "create"],
+        &["session", "revoke"],
+        &["keys", "list"],
+        &["keys", "forget"],
+    ] {
         let arguments: Vec<&str> = arguments.iter().copied().chain(["--help"]).collect();
         let told = run(&home, &arguments).done();
         assert!(told.contains("Usage: countersign") && told.contains("--config"), "{told}");
@@ -160,6 +169,7 @@ mod embedded {
     fn the_configuration_can_be_named_before_and_behind_the_command() {
         let home = Home::new();
         home.write("other.toml", "[database]\nurl = \"sqlite:elsewhere/other.db\"\n[passwords]\nmin_length = 20\n");
+        fs::create_dir(home.path("elsewhere")).unwrap();
         run(&home, &["migrate", "--config", "other.toml"]).done();
         let told = run_with(&home, &["--config", "other.toml", "user", "create", ADA], "nineteen characters").refused();
         assert!(told.contains("at least 20 characters"), "{told}");

@@ -12,8 +12,12 @@ const MIGRATIONS: &str = "__diesel_schema_migrations";
 type Tables = BTreeMap<String, (Vec<String>, Vec<String>)>;
 
 pub fn both_folders_of_migrations_make_the_same_schema() {
+    if !cfg!(feature = "sqlite") {
+        eprintln!("skipped: there is one folder only, since SQLite is not built in");
+        return;
+    }
     let home = Home::new();
-    let file = format!("sqlite:{}", home.path("data/embedded.db").display());
+    let file = format!("sqlite:{}", home.path("embedded.db").display());
     for url in [file.as_str(), home.database().url().as_str()] {
         let output = home.command(["migrate"], [("DATABASE_URL", url)]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -26,7 +30,7 @@ pub fn both_folders_of_migrations_make_the_same_schema() {
 
     let (embedded, postgres) = (of_sqlite(&mut embedded), of_postgres(&mut postgres));
     assert!(
-        ["users", "sessions", "attempts", "events"].iter().all(|name| embedded.contains_key(*name)),
+        ["users", "sessions", "attempts", "events", "signing_keys"].iter().all(|name| embedded.contains_key(*name)),
         "{embedded:#?}"
     );
     assert_eq!(embedded.keys().collect::<Vec<_>>(), postgres.keys().collect::<Vec<_>>());

@@ -222,7 +222,7 @@ fn h9_the_refresh_key_is_replaced_and_the_retry_comes_much_later() {
 fn h9_a_token_whose_key_was_pruned_altogether_is_malformed_and_ends_nothing() {
     let world = World::with(ONLY_A);
     let first = world.somebody();
-    let world = world.restart(ONLY_B);
+    let world = world.restart_without_keys(ONLY_B);
     world.refresh(&first.refresh).expect_refused("malformed");
     let world = world.restart(B_AFTER_A);
     let second = world.rotate(&first.refresh);
@@ -235,7 +235,7 @@ fn h9_where_only_the_successors_key_was_pruned_another_successor_takes_its_place
     let first = world.somebody();
     let world = world.restart(B_AFTER_A);
     let lost = world.rotate(&first.refresh);
-    let world = world.restart(ONLY_A);
+    let world = world.restart_without_keys(ONLY_A);
     world.pass(secs(2));
     let again = world.rotate(&first.refresh);
     assert_ne!(again.refresh, lost.refresh);

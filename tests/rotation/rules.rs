@@ -424,7 +424,7 @@ fn without_recovery_an_answer_that_cannot_be_repeated_conflicts_and_ends_nothing
     let first = world.somebody();
     let world = world.restart(&keys(SECRET_B, SECRET_A));
     let second = world.rotate(&first.refresh);
-    let world = world.restart(&keys(SECRET_A, SECRET_C));
+    let world = world.restart_without_keys(&keys(SECRET_A, SECRET_C));
     world.refresh(&first.refresh).expect_error(409, "refresh_conflict");
     let world = world.restart(&keys(SECRET_B, SECRET_A));
     world.goes_on(&second);

@@ -12,7 +12,7 @@ use countersign::config::RawConfig;
 use serde_json::Value;
 
 use crate::harness::database::Connection;
-use crate::harness::{Home, Pair, TestApp, clock, config};
+use crate::harness::{Home, KEYS_FORGOTTEN, Pair, TestApp, clock, config};
 
 pub const SECRET_A: &str = "the-first-refresh-secret-of-this-server-0123";
 pub const SECRET_B: &str = "the-second-refresh-secret-of-this-server-4567";
@@ -70,6 +70,13 @@ impl World {
         let clock = app.clock.clone();
         drop(app);
         Self { app: TestApp::start_with(configured(&home, settings), clock), home }
+    }
+
+    /// The server stopped, and started again with other settings, where the keys that they lack have been given up while
+    /// their sessions live on: as on another node, or with a key that was pruned too soon.
+    pub fn restart_without_keys(self, settings: &[(&str, &str)]) -> Self {
+        self.database().execute(KEYS_FORGOTTEN);
+        self.restart(settings)
     }
 
     /// Copies the database as it is now: the URL of the copy.

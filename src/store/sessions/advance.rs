@@ -5,11 +5,14 @@
 //! is sent anywhere, they are one each, in one transaction.
 
 use diesel::backend::Backend;
+#[cfg(feature = "postgres")]
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
-use diesel::sql_types::{Array, BigInt, Binary, Nullable, Text};
+#[cfg(feature = "postgres")]
+use diesel::sql_types::Array;
+use diesel::sql_types::{BigInt, Binary, Nullable, Text};
 
 use super::rows::{Handover, Rotation};
 use crate::ids::SessionId;
@@ -19,7 +22,9 @@ use crate::tokens::refresh::TokenDigest;
 /// Rotates. `None`: what was presented is not the current token of a live session.
 pub fn advance(conn: &mut AnyConnection, rotation: &Rotation) -> QueryResult<Option<Handover>> {
     match conn {
+        #[cfg(feature = "sqlite")]
         AnyConnection::Sqlite(sqlite) => Advance::of(rotation).get_result(sqlite).optional(),
+        #[cfg(feature = "postgres")]
         AnyConnection::Postgresql(postgresql) => Advance::of(rotation).get_result(postgresql).optional(),
     }
 }
@@ -119,7 +124,9 @@ pub fn advance_all(conn: &mut AnyConnection, rotations: &[&Rotation]) -> QueryRe
     match (conn, rotations) {
         (_, []) => Ok(Vec::new()),
         (conn, [one]) => Ok(advance(conn, one)?.map(|handover| (one.id, handover)).into_iter().collect()),
+        #[cfg(feature = "postgres")]
         (AnyConnection::Postgresql(postgresql), many) => AdvanceAll::of(many).load(postgresql),
+        #[cfg(feature = "sqlite")]
         (AnyConnection::Sqlite(_), many) => {
             Err(diesel::result::Error::QueryBuilderError(format!("{} rotations in one statement", many.len()).into()))
         }
@@ -127,6 +134,7 @@ pub fn advance_all(conn: &mut AnyConnection, rotations: &[&Rotation]) -> QueryRe
 }
 
 /// One array a column, of equal length.
+#[cfg(feature = "postgres")]
 #[derive(Default)]
 struct AdvanceAll<'a> {
     ids: Vec<SessionId>,
@@ -143,6 +151,7 @@ struct AdvanceAll<'a> {
     ip_addresses: Vec<Option<&'a str>>,
 }
 
+#[cfg(feature = "postgres")]
 impl<'a> AdvanceAll<'a> {
     fn of(rotations: &[&'a Rotation]) -> Self {
         // In one order everywhere, so that statements of several nodes seldom wait for each other.
@@ -168,6 +177,7 @@ impl<'a> AdvanceAll<'a> {
     }
 }
 
+#[cfg(feature = "postgres")]
 impl QueryFragment<Pg> for AdvanceAll<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
@@ -212,14 +222,17 @@ impl QueryFragment<Pg> for AdvanceAll<'_> {
     }
 }
 
+#[cfg(feature = "postgres")]
 impl QueryId for AdvanceAll<'_> {
     type QueryId = AdvanceAll<'static>;
     // The text is the same for any number of them, so it is prepared once.
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
+#[cfg(feature = "postgres")]
 impl Query for AdvanceAll<'_> {
     type SqlType = (Binary, (Text, Text));
 }
 
+#[cfg(feature = "postgres")]
 impl RunQueryDsl<diesel::PgConnection> for AdvanceAll<'_> {}

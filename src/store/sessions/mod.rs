@@ -155,5 +155,6 @@ pub fn is_live(conn: &mut AnyConnection, id: SessionId) -> QueryResult<bool> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 #[path = "queries_tests.rs"]
 mod tests;

@@ -25,6 +25,9 @@ use self::database::{Connection, TestDatabase};
 /// A password that every test may use.
 pub const PASSWORD: &str = "correct horse battery";
 
+/// As if `keys forget` had been run: a server starts without the keys that it has signed with.
+pub const KEYS_FORGOTTEN: &str = "UPDATE signing_keys SET needed_until = 0";
+
 /// Where a test's clock starts.
 pub const START: i64 = 1_800_000_000;
 
@@ -58,6 +61,7 @@ impl Home {
     /// The database, ready for a server.
     pub fn database(&self) -> &Arc<TestDatabase> {
         self.database.get_or_init(|| {
+            std::fs::create_dir(self.path().join("data")).unwrap();
             let database = TestDatabase::new(self.path().join("data/countersign.db"));
             database.migrate();
             Arc::new(database)
