@@ -119,7 +119,8 @@ fn connections_that_the_system_has_no_files_for_are_served_and_idle_ones_make_wa
 }
 
 /// A fifth of the connections that there may be. Kept ones may hold as much each as leaves all of them below 300 MB;
-/// those of clients that ask without end and take no answer, little more than the buffers of one request.
+/// those of clients that ask without end and take no answer, one request and the 32 KiB of its answer that the HTTP stack
+/// writes ahead.
 #[test]
 fn kept_connections_and_slow_readers_hold_little_memory_each() {
     const MANY: usize = 2000;
@@ -133,7 +134,7 @@ fn kept_connections_and_slow_readers_hold_little_memory_each() {
     let large = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let padded = format!("GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Padding: {}\r\n\r\n", "x".repeat(3000));
     for (what, request, reads, most) in
-        [("kept", padded, true, 25_000), ("slow readers", large.repeat(20), false, 50_000)]
+        [("kept", padded, true, 25_000), ("slow readers", large.repeat(20), false, 64_000)]
     {
         let before = memory();
         let mut clients = Vec::new();
