@@ -22,6 +22,7 @@ async fn sales(admin: Role<Admin>) -> impl Responder {
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::load()?;
+    tracing_subscriber::fmt().with_env_filter(&config.log.level).init();
     let countersign = Countersign::open(&config)?;
     let app = move || {
         App::new()

@@ -20,12 +20,14 @@
 //! ```text
 //! F8 main.rs              hand over, exit code
 //!    cli/                 serve, migrate, check-config, user, session, keys, healthcheck, openapi
+//!    testing.rs           tokens for the tests of an application of one's own (feature `testing`)
 //! F7 app.rs               Countersign::open, App::build, App::run: keys, services, socket, drain
 //!    telemetry/           the log: form, filter, what is never recorded
 //! F6 http/mod.rs          the route table
 //!    http/envelope.rs     request id, security headers, error bodies, panics, the access line
 //!    http/error.rs        From<each service error> for Problem
 //!    http/tokens.rs       register, login, refresh, confirm, logout
+//!    http/credentials.rs  which of the tokens in a request count
 //!    http/account.rs      me, password, sessions
 //!    http/events.rs       what has happened to the account, by pages
 //!    http/machines.rs     jwks, live, ready
@@ -34,17 +36,24 @@
 //!    http/docs.rs         the page that shows it
 //!    http/head.rs  http/body.rs  http/client.rs  http/cookies.rs
 //!                         bounds of the head; JSON members; the client's address; the two cookies
+//!    http/cross_origin.rs which pages elsewhere may read answers
 //!    http/server.rs  http/connections.rs  http/connection.rs
 //!                         the socket; which connections make way; how long and how much one may keep us busy
+//!    http/wire.rs  http/http10.rs
+//!                         what the parser refuses by itself; requests of HTTP/1.0 without a body
 //! F5 startup/             the database and the keys that belong to it, found or made; what would sign people out is refused
 //!    guard/mod.rs         Principal, CurrentUser, Role: who may
 //!    guard/verified.rs    the access tokens that a worker has verified lately
-//!    guard/credentials.rs where the access token is looked for
+//!    guard/credentials.rs where tokens are looked for: the header, the cookies
+//!    guard/caller.rs      Caller: somebody, or a request without credentials
 //!    guard/cross_site.rs  whether another site may have sent a request
+//!    admin/mod.rs  admin/users.rs  admin/sessions.rs
+//!                         accounts and sessions in the hands of a program that uses this library
 //! F4 sessions/mod.rs      start, confirm, list, revoke
 //!    sessions/administration.rs
 //!                         anybody's sessions, listed and ended by an operator
 //!    sessions/refresh.rs  one refresh
+//!    sessions/inspect.rs  which of several refresh tokens counts
 //!    sessions/rotation.rs what a presented token means: a pure function
 //!    sessions/outcome.rs  what a refresh came to, and what is told of it
 //!    sessions/revocations.rs
@@ -93,17 +102,20 @@
 //!    passwords/queue.rs   the queue before those threads
 //! F1 config/              every key, its source, its bounds: RawConfig -> Config
 //!    events.rs            security events
-//! F0 problem.rs           the table from code to status, and the error body
+//! F0 problem.rs  problem/  the table from code to status, the error body, and challenges
+//!    device.rs            what a device may be called
 //!    ids.rs  secret.rs  clock.rs
 //!    files.rs             private files and folders, and what is said when the system refuses
-//!    network.rs           what counts as one place on the network
+//!    network.rs           what counts as one place on the network; which are our own proxies
 //! ```
 
+pub mod admin;
 mod app;
 #[doc(hidden)]
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod device;
 mod events;
 mod files;
 pub mod guard;
@@ -119,6 +131,8 @@ mod signing_keys;
 mod startup;
 mod store;
 mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tokens;
 mod users;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// A crate or function, and the files that may mention it, as beginnings of their paths.
 const AT_HOME: &[(&str, &[&str])] = &[
-    ("actix_web", &["problem.rs", "guard/", "http/", "app.rs", "cli/"]),
+    ("actix_web", &["problem.rs", "problem/", "guard/", "http/", "app.rs", "cli/"]),
     ("actix_http", &["http/server.rs"]),
     ("actix_service", &["http/server.rs"]),
     ("diesel", &["store/"]),

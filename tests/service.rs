@@ -81,6 +81,138 @@ fn a_database_url_that_cannot_be_read_is_refused_and_not_shown() {
 }
 
 #[test]
+fn a_name_that_is_nearly_ours_is_refused_in_every_place() {
+    for (name, meant) in [
+        ("COUNTERSIGN_SERVER_PORT", "COUNTERSIGN__SERVER__PORT"),
+        ("COUNTERSIGN_LOG_LEVEL", "COUNTERSIGN__LOG__LEVEL"),
+        ("COUNTERSIGN_WHATEVER", "check-config"),
+        ("ACCESS_TOKEN_EXPIRES", "ACCESS_TOKEN_EXPIRY"),
+        ("ACCESS_TOKEN_SECRETS", "ACCESS_TOKEN_SECRET"),
+        ("REFRESH_TOKEN_SECRET_PREVIUS", "REFRESH_TOKEN_SECRET_PREVIOUS"),
+        ("PASSWORDS_PEPPER", "PASSWORD_PEPPER"),
+    ] {
+        let told = refused(&Home::new(), &[(name, "hunter2")]);
+        assert_tells(&told, &[&format!("{name} (environment variable {name}): "), meant]);
+        let home = Home::new();
+        home.write(".env", &format!("{name}=hunter2\n"));
+        let in_file = refused(&home, &[]);
+        assert_tells(&in_file, &[&format!("{name} (.env): "), meant]);
+        assert!(!told.contains("hunter2") && !in_file.contains("hunter2"), "{told}{in_file}");
+    }
+    for (name, meant) in [
+        ("access_token_secrets", "ACCESS_TOKEN_SECRET"),
+        ("REFRESH_TOKEN_SECRETS", "REFRESH_TOKEN_SECRET"),
+        ("tokens.acess_secret", "tokens.access_secret"),
+        ("COUNTERSIGN__LOG__LEVEL", "log.level"),
+    ] {
+        let home = Home::new();
+        home.write(&format!("credentials/{name}"), "hunter2\n");
+        let folder = home.path("credentials");
+        let told = refused(&home, &[("CREDENTIALS_DIRECTORY", folder.to_str().unwrap())]);
+        assert_tells(&told, &[&format!("{name} (credential {name}): "), meant]);
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+}
+
+#[test]
+fn names_of_others_are_passed_over_and_one_near_that_of_the_database_is_a_warning() {
+    let foreign = [
+        ("COUNTERSIGN_SERVICE_HOST", "10.0.0.1"),
+        ("COUNTERSIGN_SERVICE_PORT", "80"),
+        ("COUNTERSIGN_PORT", "tcp://10.0.0.1:80"),
+        ("COUNTERSIGN_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("COUNTERSIGN_TRANSFER_TO", "postgres://db/app"),
+        ("TEST_DATABASE_URL", "postgres://db/app"),
+        ("ACCESS_TOKEN_EXPIRES_IN", "1h"),
+        ("PORT", "0"),
+    ];
+    assert_eq!(warnings(Home::new().command(["check-config"], foreign)), "");
+    let odd = warnings(Home::new().command(["check-config"], [("DATABASE_URI", "sqlite:x.db"), ("PORT", "0")]));
+    assert_tells(&odd, &["warning: DATABASE_URI (environment variable DATABASE_URI): ", "DATABASE_URL?"]);
+}
+
+#[test]
+fn a_credential_is_taken_in_either_case() {
+    let home = Home::new();
+    home.write("credentials/access_token_secret", SECRET);
+    home.write("credentials/TOKENS.ISSUER", "https://id.example.com\n");
+    let folder = home.path("credentials");
+    let environment = [("CREDENTIALS_DIRECTORY", folder.to_str().unwrap())];
+    let of = |key| setting(&home, &["check-config", "--json"], &environment, key);
+    assert_eq!(of("tokens.access_secret"), ("(secret, 32 bytes)".into(), "credential access_token_secret".into()));
+    assert_eq!(of("tokens.issuer"), ("https://id.example.com".into(), "credential TOKENS.ISSUER".into()));
+}
+
+#[test]
+fn the_database_of_another_program_is_not_taken_where_ours_is_named() {
+    let (ours, theirs) = ("sqlite:ours/ours.db", "postgres://theirs/db");
+    let environment = [("DATABASE_URL", theirs), ("COUNTERSIGN_DATABASE_URL", ours)];
+    let home = Home::new();
+    let of = |environment: &[(&str, &str)]| setting(&home, &["check-config", "--json"], environment, "database.url");
+    let named = (ours.to_owned(), "environment variable COUNTERSIGN_DATABASE_URL".to_owned());
+    assert_eq!(of(&environment), named);
+    home.write(".env", &format!("DATABASE_URL={theirs}\nCOUNTERSIGN_DATABASE_URL={ours}\n"));
+    let (url, source) = of(&[("DATABASE_URL", "")]);
+    assert_eq!((url.as_str(), source.as_str()), (ours, ".env"));
+}
+
+#[test]
+fn a_level_that_would_log_nothing_is_refused() {
+    for (level, told) in [
+        ("verbose", "error, warn, info, debug or trace"),
+        ("warning", "did you mean warn?"),
+        ("info,countersign=loud", "begins at character 6 "),
+        ("info,dbug", "did you mean debug?"),
+    ] {
+        let refusal = refused(&Home::new(), &[("COUNTERSIGN__LOG__LEVEL", level)]);
+        assert_tells(&refusal, &["log.level (environment variable COUNTERSIGN__LOG__LEVEL): ", level, told]);
+    }
+    for level in ["debug", "INFO", "info,countersign=debug", "warn, countersign::sessions=trace"] {
+        run(Home::new().command(["check-config"], [("COUNTERSIGN__LOG__LEVEL", level), ("PORT", "0")]), 0);
+    }
+}
+
+#[test]
+fn a_parameter_that_postgresql_does_not_know_is_refused_by_its_name() {
+    for (parameters, told) in [
+        ("ssl_mode=require", "sslmode"),
+        ("sslmode=verify_full", "sslmode"),
+        ("connect_timeout=5s", "connect_timeout"),
+        ("schema=public", "schema"),
+    ] {
+        let url = format!("postgres://app:hunter2@db/app?{parameters}");
+        let refusal = refused(&Home::new(), &[("DATABASE_URL", &url)]);
+        assert_tells(&refusal, &["database.url (environment variable DATABASE_URL): ", told]);
+        assert!(!refusal.contains("hunter2"), "{refusal}");
+    }
+}
+
+#[test]
+fn a_dollar_that_cuts_a_value_short_is_told() {
+    let home = Home::new();
+    home.write(".env", "COUNTERSIGN_DATABASE_URL=sqlite:data/a$b.db\nCOUNTERSIGN__TOKENS__CLIENT_ID=\"c${d}\"\n");
+    let told = warnings(home.command(["check-config"], [("PORT", "0")]));
+    for name in ["COUNTERSIGN_DATABASE_URL", "COUNTERSIGN__TOKENS__CLIENT_ID"] {
+        assert_tells(&told, &[&format!("warning: .env: the $ in {name} "), "single quotes"]);
+    }
+}
+
+#[test]
+fn that_the_address_of_metrics_has_no_effect_is_told_at_the_start_and_beside_the_value() {
+    let told = "has no effect";
+    for (value, level) in [("127.0.0.1:9464", "WARN"), ("", "")] {
+        let log = Home::new().serve(&[("COUNTERSIGN__METRICS__BIND", value)]).stop();
+        let line = log.lines().find(|line| line.contains("metrics.bind"));
+        assert_eq!(line.is_some(), !value.is_empty(), "{log}");
+        assert!(line.is_none_or(|line| line.contains(told) && line.contains(level)), "{log}");
+    }
+    let shown = |environment: [(&str, &str); 1]| run(Home::new().command(["check-config"], environment), 0);
+    let of = |output: &str| output.lines().find(|line| line.starts_with("metrics.bind")).unwrap().to_owned();
+    assert!(of(&shown([("PORT", "0")])).contains(told));
+    assert!(!of(&shown([("COUNTERSIGN__METRICS__BIND", "")])).contains(told));
+}
+
+#[test]
 fn a_port_that_is_taken_is_refused_and_nothing_is_made() {
     let home = Home::new();
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -127,6 +259,67 @@ fn check_config_prints_every_mistake_and_fails() {
     let told = run(Home::new().command(["check-config"], [("PORT", "many"), ("ACCESS_TOKEN_SECRET", "hunter2")]), 1);
     assert_tells(&told, &["server.port (environment variable PORT)", "tokens.access_secret"]);
     assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn check_config_prints_json_whether_there_are_mistakes_or_not() {
+    for (environment, expected) in [
+        (vec![("PORT", "many"), ("ACCESS_TOKEN_SECRET", "hunter2")], vec!["server.port", "tokens.access_secret"]),
+        (vec![("COUNTERSIGN_SERVER_PORT", "80")], vec!["COUNTERSIGN_SERVER_PORT"]),
+        (vec![("HOST", "no-such-host.invalid")], vec!["server.host"]),
+    ] {
+        let output = Home::new().command(["check-config", "--json"], environment).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let keys: Vec<&str> =
+            told["mistakes"].as_array().unwrap().iter().map(|mistake| mistake["key"].as_str().unwrap()).collect();
+        assert_eq!(keys, expected);
+        for mistake in told["mistakes"].as_array().unwrap() {
+            assert!(mistake["source"].is_string() && mistake["problem"].is_string(), "{told}");
+        }
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert!(line.starts_with("countersign: ") && line.lines().count() == 1, "{line}");
+        assert!(!told.to_string().contains("hunter2"), "{told}");
+    }
+}
+
+/// With an empty database, and every value right by itself.
+#[test]
+fn check_config_refuses_what_serve_refuses() {
+    let postgres = ("DATABASE_URL", "postgres://127.0.0.1:9/app");
+    let issuer = ("COUNTERSIGN__TOKENS__ISSUER", "https://id.example.com");
+    let (access, refresh) = (("ACCESS_TOKEN_SECRET", SECRET), ("REFRESH_TOKEN_SECRET", OTHER_SECRET));
+    for (environment, named) in [
+        (vec![postgres, issuer, access], "tokens.refresh_secret (built-in default): REFRESH_TOKEN_SECRET is not set"),
+        (vec![postgres, issuer, refresh], "tokens.access_secret (built-in default): ACCESS_TOKEN_SECRET is not set"),
+        (vec![postgres, access, refresh], "tokens.issuer"),
+        (vec![("HOST", "no-such-host.invalid")], "server.host (environment variable HOST): "),
+        (vec![("HOST", "192.0.2.1")], "server.host (environment variable HOST): "),
+    ] {
+        assert_tells(&run(Home::new().command(["check-config"], environment.clone()), 1), &[named]);
+        let of_serve = refused(&Home::new(), &environment);
+        assert!(!of_serve.contains("listening"), "{of_serve}");
+    }
+    let all = [postgres, issuer, access, refresh, ("PORT", "0")];
+    run(Home::new().command(["check-config"], all), 0);
+}
+
+#[test]
+fn check_config_beside_a_server_that_runs_finds_no_mistake_in_its_address() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let port = server.address.port().to_string();
+    let told = warnings(home.command(["check-config"], [("PORT", port.as_str())]));
+    assert_tells(&told, &["warning: server.port: ", "in use"]);
+    assert_eq!(server.post("/v1/auth/refresh", &json!({ "refresh_token": "x" })).status, 400, "it was not disturbed");
+}
+
+#[test]
+fn migrate_needs_nothing_configured_but_the_database() {
+    let environment = [("DATABASE_URL", "postgres://127.0.0.1:9/app"), ("ACCESS_TOKEN_SECRET", "short")];
+    let told = run(Home::new().command(["migrate"], environment), 1);
+    assert!(!told.contains("tokens."), "{told}");
+    assert_tells(&told, &["127.0.0.1"]);
 }
 
 #[test]
@@ -647,6 +840,46 @@ fn a_security_event_is_one_line_of_json_that_says_when_who_from_where_and_what()
     }
 }
 
+/// Every other answer has a line of its own; what the parser refuses must not be the exception nobody finds.
+#[test]
+fn a_request_that_cannot_be_read_is_in_the_log() {
+    let server = Home::new().serve(&[]);
+    let ask = |request: &str| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let id_of = |answer: &str| {
+        let (_, rest) = answer.split_once("x-request-id: ").unwrap_or_else(|| panic!("{answer}"));
+        rest.split('\r').next().unwrap().to_owned()
+    };
+    let many = "X-A: a\r\n".repeat(100);
+    let unreadable = [
+        (ask("POST /v1/auth/logout HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400),
+        (ask("GET /health/live HTTP/1.1\r\n\r\n"), 400),
+        (ask("hello\r\n\r\n"), 400),
+        (ask(&format!("GET /health/live HTTP/1.1\r\nHost: x\r\n{many}\r\n")), 431),
+    ];
+    let readable = ask("POST /v1/auth/logout HTTP/1.0\r\n\r\n");
+    let log = server.stop();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let line_of = |answer: &str| {
+        let id = id_of(answer);
+        let mut found = lines.iter().filter(|line| line["span"]["id"] == id);
+        let line = found.next().unwrap_or_else(|| panic!("no line of {answer}in {log}"));
+        assert!(found.next().is_none(), "one line: {log}");
+        assert_eq!((&line["target"], &line["ip_address"]), (&json!("countersign::access"), &json!("127.0.0.1")));
+        (line["method"].clone(), line["status"].clone())
+    };
+    for (answer, status) in &unreadable {
+        assert_eq!(line_of(answer), (json!("(unreadable)"), json!(status)), "{answer}");
+    }
+    assert_eq!(line_of(&readable), (json!("POST"), json!(401)), "{readable}");
+}
+
 /// OPS-02. With secrets in credential files, no other user of the machine can see them in the process.
 #[test]
 fn secrets_in_credentials_are_in_no_argument_no_environment_and_no_log() {
@@ -796,6 +1029,14 @@ fn run(mut command: Command, code: i32) -> String {
     assert_eq!(status.code(), Some(code), "{stdout}{stderr}");
     assert!(!stderr.contains("panicked"), "{stderr}");
     if code == 0 { stdout } else { stderr }
+}
+
+/// Runs a command that succeeds, and returns what it warns of.
+#[track_caller]
+fn warnings(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    String::from_utf8(output.stderr).unwrap()
 }
 
 /// What `serve` says when it refuses to.

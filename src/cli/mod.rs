@@ -2,7 +2,8 @@
 //!
 //! | file | commands |
 //! |---|---|
-//! | this one | `migrate`, `check-config`, `openapi` |
+//! | this one | `migrate`, `openapi` |
+//! | `check.rs` | `check-config`: what is in force, or whatever `serve` would refuse |
 //! | `serve.rs`, `health.rs` | `serve`; `healthcheck` |
 //! | `users.rs`, `sessions.rs`, `keys.rs` | `user …`; `session …`; `keys …` |
 //! | `services.rs` | what `user` and `session` work with: the database, beside a running server or not |
@@ -10,6 +11,7 @@
 //! | `portraits.rs` | what is printed of accounts and their events |
 //! | `password.rs` | a new password, from a prompt or from standard input |
 
+mod check;
 mod health;
 mod keys;
 mod listing;
@@ -83,8 +85,8 @@ pub fn run() -> ExitCode {
     let raw = RawConfig::load(arguments.config.as_deref());
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => resolve(raw).and_then(|config| serve::run(&config)),
-        Command::Migrate => resolve(raw).and_then(|config| migrate(&config)),
-        Command::CheckConfig { json } => check_config(raw, json),
+        Command::Migrate => migrate(raw),
+        Command::CheckConfig { json } => check::run(raw, json),
         Command::User(command) => resolve(raw).and_then(|config| users::run(&config, command)),
         Command::Session(command) => resolve(raw).and_then(|config| sessions::run(&config, command)),
         Command::Keys(command) => resolve(raw).and_then(|config| keys::run(&config, &command)),
@@ -117,8 +119,8 @@ fn warn(line: std::fmt::Arguments<'_>) {
     let _unread = writeln!(std::io::stderr(), "{line}");
 }
 
-fn migrate(config: &Config) -> Result<(), Failure> {
-    let done = startup::migrate(config)?;
+fn migrate(raw: RawConfig) -> Result<(), Failure> {
+    let done = startup::migrate(&raw.resolve_database()?)?;
     if let Some(file) = &done.database {
         say(format_args!("made a new database, {}", file.display()))?;
     }
@@ -129,25 +131,6 @@ fn migrate(config: &Config) -> Result<(), Failure> {
         say(format_args!("migrated {name}"))?;
     }
     Ok(())
-}
-
-fn check_config(raw: RawConfig, json: bool) -> Result<(), Failure> {
-    let shown = raw.describe();
-    let config = raw.resolve()?;
-    if json {
-        say(format_args!("{}", serde_json::to_string_pretty(&shown)?))?;
-    } else {
-        for entry in &shown {
-            say(format_args!("{entry}"))?;
-        }
-    }
-    for warning in &config.warnings {
-        warn(format_args!("warning: {warning}"));
-    }
-    match startup::check(&config) {
-        problems if problems.is_empty() => Ok(()),
-        problems => Err(Failure(format!("`serve` would be refused: {}", problems.join("\n")))),
-    }
 }
 
 fn print_document() -> Result<(), Failure> {

@@ -17,6 +17,9 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    for note in &config.notes {
+        tracing::info!("{note}");
+    }
     rt::System::new().block_on(async {
         // Before anything else, so that a signal during a slow start is heard.
         outlive_signals()?;

@@ -1,4 +1,5 @@
-//! Credentials as systemd hands them over: one file each, in a folder of the service's own.
+//! Credentials as systemd hands them over: one file each, in a folder of the service's own, named like a short name or
+//! like a key, in either case.
 
 use std::ffi::OsString;
 use std::fs;
@@ -6,38 +7,40 @@ use std::io;
 use std::path::Path;
 
 use super::layer::{Layer, Value, read};
-use super::lookup;
 use super::mistake::{Mistake, Source};
+use super::{lookup, names};
 
-/// systemd credentials: files in `folder` named like a short name or like a key.
+/// systemd credentials: the files in `folder`.
 pub(super) fn credentials(folder: &Path) -> Layer {
     let whole = Source::Environment("CREDENTIALS_DIRECTORY".to_owned());
     let names: io::Result<Vec<OsString>> =
         fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
-    let mut names = match names {
-        Ok(names) => names,
+    let mut found = match names {
+        Ok(found) => found,
         Err(error) => {
-            let problem = format!("{} cannot be read: {error}", folder.display());
+            let problem = format!("{} cannot be read: {error}; it is systemd that makes it", folder.display());
             return Layer::broken(Mistake::whole(whole, problem));
         }
     };
-    names.sort();
+    found.sort();
     let mut layer = Layer::default();
-    for name in names.iter().filter_map(|name| name.to_str()) {
+    for name in found.iter().filter_map(|name| name.to_str()) {
+        let source = Source::Credential(name.to_owned());
         let Some(key) = lookup::by_credential(name) else {
+            layer.stray(name, source, names::credential(name));
             continue;
         };
-        let source = Source::Credential(name.to_owned());
         match read(&folder.join(name), &source) {
             Ok(Some(text)) => {
                 let line = text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n'));
                 let value = Value::text(line.unwrap_or(&text));
-                layer.found.push((key, value, source));
+                layer.take(key, name, value, source);
             }
             Ok(None) => {}
             Err(mistake) => layer.mistakes.push(mistake),
         }
     }
+    layer.settle();
     layer
 }
 
@@ -54,7 +57,7 @@ mod tests {
             ("PASSWORD_PEPPER", "three\r\n"),
             ("DATABASE_URL", "sqlite:a"),
             ("tls.key", "no"),
-            ("COUNTERSIGN__LOG__LEVEL", "no"),
+            ("server.crt", "no"),
         ] {
             fs::write(folder.path().join(name), text).unwrap();
         }
@@ -73,11 +76,29 @@ mod tests {
             found,
             [
                 ("tokens.access_secret", "one", credential("ACCESS_TOKEN_SECRET")),
-                ("database.url", "sqlite:a", credential("DATABASE_URL")),
                 ("passwords.pepper", "three", credential("PASSWORD_PEPPER")),
                 ("tokens.refresh_secret", "two\n", credential("tokens.refresh_secret")),
+                ("database.url", "sqlite:a", credential("DATABASE_URL")),
             ]
         );
+    }
+
+    #[test]
+    fn names_are_taken_in_either_case_and_those_that_are_nearly_right_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str| fs::write(folder.path().join(name), "0123456789abcdefghijklmnopqrstuv\n").unwrap();
+        ["access_token_secret", "TOKENS.ISSUER", "Refresh_Token_Secret", "database_url"].into_iter().for_each(write);
+        let layer = credentials(folder.path());
+        assert!(layer.mistakes.is_empty() && layer.warnings.is_empty(), "{:?}", layer.mistakes);
+        let mut found: Vec<&str> = layer.found.iter().map(|(key, _, _)| key.name).collect();
+        found.sort_unstable();
+        assert_eq!(found, ["database.url", "tokens.access_secret", "tokens.issuer", "tokens.refresh_secret"]);
+
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("refresh_token_secrets"), "hunter2").unwrap();
+        let told = credentials(folder.path()).mistakes[0].to_string();
+        assert!(told.starts_with("refresh_token_secrets (credential refresh_token_secrets): "), "{told}");
+        assert!(told.contains("REFRESH_TOKEN_SECRET") && !told.contains("hunter2"), "{told}");
     }
 
     #[test]
@@ -89,7 +110,7 @@ mod tests {
         assert_eq!(mistakes.len(), 2);
         let told = mistakes[0].to_string();
         assert!(told.starts_with("credential PASSWORD_PEPPER: cannot be read: "), "{told}");
-        assert_eq!(mistakes[1].to_string(), "credential tokens.issuer: line 1: not UTF-8");
+        assert_eq!(mistakes[1].to_string(), "credential tokens.issuer: line 1: not UTF-8, save it as such");
     }
 
     #[test]

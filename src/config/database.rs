@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::parameters;
 use crate::secret::Secret;
 
 /// The database to use.
@@ -82,6 +83,7 @@ fn postgres(text: &str) -> Result<Database, String> {
                 .to_owned(),
         );
     }
+    parameters::check(Parts::of(text).parameters)?;
     Ok(Database::Postgres(Postgres {
         url: Secret::new(text),
         pool_size: 10,

@@ -15,7 +15,7 @@ pub(super) fn toml_file(path: &Path, shown: &Path, required: bool) -> Layer {
     let text = match read(path, &source) {
         Ok(Some(text)) => text,
         Ok(None) if required => {
-            return Layer::broken(Mistake::whole(source, "does not exist"));
+            return Layer::broken(Mistake::whole(source, "does not exist: name another with --config"));
         }
         Ok(None) => return Layer::default(),
         Err(mistake) => return Layer::broken(mistake),
@@ -143,11 +143,11 @@ mod tests {
         );
         for expected in [
             "port (file.toml): is not a key; did you mean server.port?",
-            "smtp (file.toml): is not a key",
+            "smtp (file.toml): is not a key: `countersign check-config` lists them all",
             "token.access_ttl (file.toml): is not a key; did you mean tokens.access_ttl?",
             "tokens.acess_ttl (file.toml): is not a key; did you mean tokens.access_ttl?",
-            "other (file.toml): is not a key",
-            "server (file.toml): is not a key",
+            "other (file.toml): is not a key: `countersign check-config` lists them all",
+            "server (file.toml): is not a key: `countersign check-config` lists them all",
         ] {
             assert!(mistakes.iter().any(|mistake| mistake == expected), "{expected}: {mistakes:#?}");
         }
@@ -206,7 +206,7 @@ mod tests {
     fn a_file_must_exist_only_if_it_was_asked_for() {
         let none = Path::new("/nonexistent/file.toml");
         let layer = toml_file(none, none, true);
-        assert_eq!(layer.mistakes[0].to_string(), "/nonexistent/file.toml: does not exist");
+        assert_eq!(layer.mistakes[0].to_string(), "/nonexistent/file.toml: does not exist: name another with --config");
         assert!(toml_file(none, none, false).mistakes.is_empty());
     }
 
@@ -254,8 +254,12 @@ mod tests {
             .iter()
             .filter(|(key, _, _)| !key.secret)
             .fold(RawConfig::default(), |raw, (key, value, _)| raw.with(key.name, value.parts().join(",")));
+        let mut turned_on = raw.resolve().unwrap();
         let defaults = RawConfig::default().resolve().unwrap();
-        assert_eq!(format!("{:?}", raw.resolve().unwrap()), format!("{defaults:?}"));
+        // What has no effect is told as a warning only where it was set.
+        assert_eq!(std::mem::take(&mut turned_on.warnings).len(), 1);
+        turned_on.notes.clone_from(&defaults.notes);
+        assert_eq!(format!("{turned_on:?}"), format!("{defaults:?}"));
     }
 
     proptest! {

@@ -5,8 +5,8 @@
 pub struct Key {
     /// Section and name, as in `tokens.access_ttl`.
     pub name: &'static str,
-    /// The short name it also has in the environment, in `.env` and as a credential.
-    pub short: Option<&'static str>,
+    /// The short names it also has in the environment, in `.env` and as a credential.
+    pub short: &'static [&'static str],
     /// Whether its value must never be shown.
     pub secret: bool,
     /// Whether it holds any number of values: an array in TOML, separated by commas elsewhere.
@@ -29,8 +29,8 @@ impl Key {
         self.name == "metrics.bind" || (self.default.is_empty() && !self.secret)
     }
 
-    const fn short(mut self, short: &'static str) -> Self {
-        self.short = Some(short);
+    const fn short(mut self, short: &'static [&'static str]) -> Self {
+        self.short = short;
         self
     }
 
@@ -48,25 +48,28 @@ impl Key {
 /// What every long environment name begins with.
 pub(super) const PREFIX: &str = "COUNTERSIGN__";
 
+/// A name that other programs use too, for databases of theirs: beside any other name of the same key it does not count.
+pub(super) const SHARED_NAME: &str = "DATABASE_URL";
+
 const fn key(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
-    Key { name, short: None, secret: false, list: false, default, meaning }
+    Key { name, short: &[], secret: false, list: false, default, meaning }
 }
 
 /// Every key there is, in the order in which they are shown.
 #[rustfmt::skip] // a table: one entry is one line and its meaning
 pub static KEYS: &[Key] = &[
     key("server.host", "127.0.0.1",
-        "IP address or host name to listen on").short("HOST"),
+        "IP address or host name to listen on").short(&["HOST"]),
     key("server.port", "8080",
-        "TCP port to listen on; 0 takes any free one").short("PORT"),
+        "TCP port to listen on; 0 takes any free one").short(&["PORT"]),
     key("server.trusted_proxies", "",
-        "addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed").list(),
+        "addresses or networks whose X-Forwarded-For, -Proto and -Host are believed").list(),
     key("server.public_urls", "",
         "further http(s) URLs that clients know this server by, beside tokens.issuer").list(),
     key("server.keep_alive", "75s",
         "how long an idle connection stays open: a duration from 1s to 1h"),
     key("database.url", "sqlite:data/countersign.db",
-        "sqlite:PATH, or postgres://… for several nodes; under systemd the default is in $STATE_DIRECTORY").short("DATABASE_URL"),
+        "sqlite:PATH, or postgres://… for several nodes; under systemd the default is in $STATE_DIRECTORY").short(&["COUNTERSIGN_DATABASE_URL", SHARED_NAME]),
     key("database.pool_size", "10",
         "connections of this node to PostgreSQL: a number from 5 to 1000"),
     key("database.pool_wait", "2s",
@@ -84,9 +87,9 @@ pub static KEYS: &[Key] = &[
     key("tokens.client_id", "countersign",
         "client_id of access tokens"),
     key("tokens.access_ttl", "15m",
-        "life of an access token: a duration from 1s to 24h").short("ACCESS_TOKEN_EXPIRY"),
+        "life of an access token: a duration from 1s to 24h").short(&["ACCESS_TOKEN_EXPIRY"]),
     key("tokens.refresh_idle_ttl", "30d",
-        "a session ends when it was not refreshed for this long: a duration of 1s or more").short("REFRESH_TOKEN_EXPIRY"),
+        "a session ends when it was not refreshed for this long: a duration of 1s or more").short(&["REFRESH_TOKEN_EXPIRY"]),
     key("tokens.refresh_absolute_ttl", "90d",
         "a session ends this long after log-in, however busy: a duration not below tokens.refresh_idle_ttl"),
     key("tokens.refresh_short_ttl", "12h",
@@ -94,13 +97,13 @@ pub static KEYS: &[Key] = &[
     key("tokens.algorithm", "",
         "HS256, ES256, EdDSA or RS256 for access tokens; default: HS256 with tokens.access_secret, else ES256"),
     key("tokens.access_secret", "",
-        "HS256 key of access tokens, at least 32 bytes").short("ACCESS_TOKEN_SECRET").secret(),
+        "HS256 key of access tokens, at least 32 bytes").short(&["ACCESS_TOKEN_SECRET"]).secret(),
     key("tokens.access_secret_previous", "",
-        "access token keys that still verify and no longer sign").short("ACCESS_TOKEN_SECRET_PREVIOUS").secret().list(),
+        "access token keys that still verify and no longer sign").short(&["ACCESS_TOKEN_SECRET_PREVIOUS"]).secret().list(),
     key("tokens.refresh_secret", "",
-        "key of refresh tokens, at least 32 bytes").short("REFRESH_TOKEN_SECRET").secret(),
+        "key of refresh tokens, at least 32 bytes").short(&["REFRESH_TOKEN_SECRET"]).secret(),
     key("tokens.refresh_secret_previous", "",
-        "refresh token keys that still verify and no longer sign").short("REFRESH_TOKEN_SECRET_PREVIOUS").secret().list(),
+        "refresh token keys that still verify and no longer sign").short(&["REFRESH_TOKEN_SECRET_PREVIOUS"]).secret().list(),
     key("rotation.overlap", "30s",
         "a repeated refresh within this time gets the same answer: a duration shorter than tokens.access_ttl, 0 is off"),
     key("rotation.recovery", "7d",
@@ -116,9 +119,9 @@ pub static KEYS: &[Key] = &[
     key("passwords.min_length", "8",
         "shortest password allowed, 8 to 64 characters"),
     key("passwords.pepper", "",
-        "key of the password pre-hash, at least 32 bytes").short("PASSWORD_PEPPER").secret(),
+        "key of the password pre-hash, at least 32 bytes").short(&["PASSWORD_PEPPER"]).secret(),
     key("passwords.pepper_previous", "",
-        "peppers that still verify").short("PASSWORD_PEPPER_PREVIOUS").secret().list(),
+        "peppers that still verify").short(&["PASSWORD_PEPPER_PREVIOUS"]).secret().list(),
     key("cookies.access_name", "accessToken",
         "name of the access token cookie"),
     key("cookies.refresh_name", "refreshToken",
@@ -184,7 +187,7 @@ mod tests {
         let mut seen = HashSet::new();
         for key in KEYS {
             assert!(seen.insert(key.variable()), "{} is there twice", key.name);
-            assert!(key.short.is_none_or(|short| seen.insert(short.to_owned())));
+            assert!(key.short.iter().all(|short| seen.insert((*short).to_owned())));
             assert_eq!(key.name.matches('.').count(), 1);
             assert!(!key.meaning.is_empty());
             assert!(!key.secret || key.default.is_empty());
@@ -210,7 +213,7 @@ mod tests {
             };
             assert_eq!(value, text, "the default of {}", key.name);
             // A duration says its unit.
-            assert!(!key.meaning.contains("duration") || key.default.ends_with(['s', 'm', 'd']), "{}", key.name);
+            assert!(!key.meaning.contains("duration") || key.default.ends_with(['s', 'm', 'h', 'd']), "{}", key.name);
         }
     }
 
@@ -218,7 +221,7 @@ mod tests {
     fn the_example_file_names_for_every_key_what_it_is_called_in_the_environment() {
         for key in KEYS {
             let (block, _) = lines_about(key);
-            let short = key.short.map(|short| format!("{short} or ")).unwrap_or_default();
+            let short: String = key.short.iter().map(|short| format!("{short} or ")).collect();
             let expected = format!("# Environment: {short}{}", key.variable());
             let named: Vec<&str> = block.lines().filter(|line| line.contains("Environment")).collect();
             assert_eq!(named, [expected], "{}", key.name);

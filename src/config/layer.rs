@@ -7,8 +7,9 @@ use std::path::Path;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::database;
-use super::keys::Key;
+use super::keys::{Key, SHARED_NAME};
 use super::mistake::{Mistake, Source};
+use super::names::{Stray, not_a_key};
 
 /// A value as it was written, wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,6 +40,12 @@ impl Value {
 #[derive(Default)]
 pub(super) struct Layer {
     pub(super) found: Vec<(&'static Key, Value, Source)>,
+    /// By a name that other programs use too.
+    shared: Vec<(&'static Key, Value, Source)>,
+    /// Whether what was found by such a name counts.
+    pub(super) by_shared_name: bool,
+    /// Whether the database was found by another.
+    pub(super) names_database: bool,
     pub(super) mistakes: Vec<Mistake>,
     pub(super) warnings: Vec<String>,
 }
@@ -49,9 +56,33 @@ impl Layer {
     }
 
     pub(super) fn unknown(&mut self, name: &str, source: Source, suggestion: Option<String>) {
-        let hint = suggestion.map_or_else(String::new, |name| format!("; did you mean {name}?"));
-        let problem = format!("is not a key{hint}");
-        self.mistakes.push(Mistake::new(name, source, problem));
+        self.mistakes.push(Mistake::new(name, source, not_a_key(suggestion)));
+    }
+
+    /// What is called `name` and sets `key`.
+    pub(super) fn take(&mut self, key: &'static Key, name: &str, value: Value, source: Source) {
+        let is_shared = name.eq_ignore_ascii_case(SHARED_NAME);
+        self.names_database |= key.name == "database.url" && !is_shared;
+        let to = if is_shared { &mut self.shared } else { &mut self.found };
+        to.push((key, value, source));
+    }
+
+    /// To be called when all was taken: a shared name counts where nothing else sets its key.
+    pub(super) fn settle(&mut self) {
+        let shared = std::mem::take(&mut self.shared).into_iter();
+        let found: Vec<_> = self.found.iter().map(|(key, _, _)| key.name).collect();
+        let counting: Vec<_> = shared.filter(|(key, _, _)| !found.contains(&key.name)).collect();
+        self.by_shared_name = !counting.is_empty();
+        self.found.extend(counting);
+    }
+
+    /// What is to be said of a name that is not ours.
+    pub(super) fn stray(&mut self, name: &str, source: Source, stray: Stray) {
+        match stray {
+            Stray::Foreign => {}
+            Stray::Wrong(problem) => self.mistakes.push(Mistake::new(name, source, problem)),
+            Stray::Odd(problem) => self.warnings.push(Mistake::new(name, source, problem).to_string()),
+        }
     }
 }
 
@@ -61,7 +92,7 @@ pub(super) fn read(path: &Path, source: &Source) -> Result<Option<Zeroizing<Stri
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
-            let problem = format!("cannot be read: {error}");
+            let problem = format!("cannot be read: {error}; give it to the user that this runs as, or take it away");
             return Err(Mistake::whole(source.clone(), problem));
         }
     };
@@ -70,7 +101,7 @@ pub(super) fn read(path: &Path, source: &Source) -> Result<Option<Zeroizing<Stri
         let mut bytes = error.into_bytes();
         let line = 1 + bytes.iter().take(good).filter(|byte| **byte == b'\n').count();
         bytes.zeroize();
-        Mistake::whole(source.clone(), format!("line {line}: not UTF-8"))
+        Mistake::whole(source.clone(), format!("line {line}: not UTF-8, save it as such"))
     })
 }
 
@@ -126,6 +157,6 @@ mod tests {
         let path = folder.path().join("a");
         fs::write(&path, b"good\nhunter2 \xff\n").unwrap();
         let mistake = read(&path, &Source::DotEnv).unwrap_err();
-        assert_eq!(mistake.to_string(), ".env: line 2: not UTF-8");
+        assert_eq!(mistake.to_string(), ".env: line 2: not UTF-8, save it as such");
     }
 }

@@ -1,6 +1,10 @@
 //! From a name somebody wrote to a key, or to the key that was probably meant.
 
-use super::keys::{KEYS, Key, PREFIX};
+use super::keys::{KEYS, Key};
+
+/// What long names begin with, and what everything that is meant for this program does, in lower case.
+const LONG: &str = "countersign__";
+const START: &str = "countersign_";
 
 /// The key called `name` in a TOML file.
 pub(super) fn by_name(name: &str) -> Option<&'static Key> {
@@ -14,19 +18,28 @@ pub(super) fn is_section(section: &str) -> bool {
 
 /// The key called `name`, short or long, in the environment or in `.env`.
 pub(super) fn by_variable(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.short == Some(name) || key.variable() == name)
+    KEYS.iter().find(|key| key.short.contains(&name) || key.variable() == name)
 }
 
-/// The key of a credential called `name`: a short name or the key's own.
+/// The key of a credential called `name`: a short name or the key's own, in either case.
 pub(super) fn by_credential(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.short == Some(name) || key.name == name)
+    let is = |other: &&str| other.eq_ignore_ascii_case(name);
+    KEYS.iter().find(|key| key.short.iter().any(is) || is(&key.name))
 }
 
 /// The key that was probably meant by the unknown `name`: one with the same last part (a key in the
 /// wrong section), else the nearest in spelling.
 pub(super) fn nearest(name: &str) -> Option<&'static Key> {
-    let name = name.strip_prefix(PREFIX).unwrap_or(name);
-    let wanted = name.to_lowercase().replace("__", ".");
+    let lower = name.to_lowercase();
+    // One underscore behind our name and between section and key is the usual mistake.
+    let (wanted, single) = match (lower.strip_prefix(LONG), lower.strip_prefix(START)) {
+        (Some(rest), _) => (rest.replace("__", "."), false),
+        (None, Some(rest)) => (rest.replace("__", "_"), true),
+        (None, None) => (lower.replace("__", "."), false),
+    };
+    if single && let Some(key) = KEYS.iter().find(|key| key.name.replace('.', "_") == wanted) {
+        return Some(key);
+    }
     let last = |text: &str| text.rsplit('.').next().map(str::to_owned);
     let mut same_last = KEYS.iter().filter(|key| last(key.name) == last(&wanted));
     if let (Some(key), None) = (same_last.next(), same_last.next()) {
@@ -34,9 +47,8 @@ pub(super) fn nearest(name: &str) -> Option<&'static Key> {
     }
     KEYS.iter()
         .map(|key| {
-            let short = key.short.map(str::to_lowercase);
-            let by_short = short.map_or(usize::MAX, |short| distance(&wanted, &short));
-            (distance(&wanted, key.name).min(by_short), key)
+            let short = key.short.iter().map(|short| distance(&wanted, &short.to_lowercase()));
+            (short.min().unwrap_or(usize::MAX).min(distance(&wanted, key.name)), key)
         })
         .min_by_key(|(distance, _)| *distance)
         .filter(|(distance, _)| *distance <= (wanted.len() / 4).max(2))
@@ -44,7 +56,7 @@ pub(super) fn nearest(name: &str) -> Option<&'static Key> {
 }
 
 /// How many letters must be put in, taken out or replaced to get from `a` to `b` (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
     for (i, x) in a.chars().enumerate() {
         let mut left = i + 1;
@@ -83,6 +95,29 @@ mod tests {
     fn a_key_without_its_section_is_recognised_if_only_one_fits() {
         assert_eq!(meant("port"), Some("server.port"));
         assert_eq!(meant("enabled"), None, "limits or registration");
+    }
+
+    #[test]
+    fn one_underscore_in_place_of_two_is_recognised() {
+        for (name, key) in [
+            ("COUNTERSIGN_SERVER_PORT", "server.port"),
+            ("COUNTERSIGN_SERVER__PORT", "server.port"),
+            ("COUNTERSIGN__SERVER_PORT", "server.port"),
+            ("COUNTERSIGN_PASSWORDS_BCRYPT_COST", "passwords.bcrypt_cost"),
+            ("COUNTERSIGN_ACCESS_TOKEN_SECRET", "tokens.access_secret"),
+            ("COUNTERSIGN_DATABASE_URI", "database.url"),
+            ("countersign_log_level", "log.level"),
+            ("COUNTERSIGN_HOST", "server.host"),
+        ] {
+            assert_eq!(meant(name), Some(key), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_credential_is_found_in_either_case() {
+        for name in ["ACCESS_TOKEN_SECRET", "access_token_secret", "tokens.access_secret", "TOKENS.ACCESS_SECRET"] {
+            assert_eq!(by_credential(name).map(|key| key.name), Some("tokens.access_secret"), "{name}");
+        }
     }
 
     #[test]

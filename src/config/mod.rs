@@ -7,13 +7,13 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `keys.rs`, `lookup.rs` | the table of keys; from a name to a key |
+//! | `keys.rs`, `lookup.rs`, `names.rs` | the table of keys; from a name to a key; names that nearly are one |
 //! | `layer.rs` | what one place says; then one file for each kind of place: `file.rs` (TOML), |
-//! | | `variables.rs` (`.env` and environment), `credentials.rs` (systemd) |
+//! | | `variables.rs` (`.env` and environment), `credentials.rs` (systemd); `substitution.rs`: `$` in `.env` |
 //! | `raw.rs` | the layers put together, and shown by `check-config` |
 //! | `resolve.rs`, `reader.rs` | from text to `Config`, section by section |
 //! | `tokens.rs`, `secrets.rs`, `cookies.rs`, `warnings.rs` | rules about more than one value |
-//! | `parse.rs`, `address.rs`, `database.rs` | rules about one value |
+//! | `parse.rs`, `address.rs`, `database.rs`, `parameters.rs`, `log.rs` | rules about one value |
 //! | `mistake.rs` | where a value came from, what is wrong with it |
 
 use std::net::{Ipv6Addr, SocketAddr};
@@ -29,13 +29,17 @@ mod database;
 mod file;
 mod keys;
 mod layer;
+mod log;
 mod lookup;
 mod mistake;
+mod names;
+mod parameters;
 mod parse;
 mod raw;
 mod reader;
 mod resolve;
 mod secrets;
+mod substitution;
 mod tokens;
 mod variables;
 mod warnings;
@@ -56,7 +60,7 @@ pub use crate::secret::Secret;
 pub struct Config {
     /// Where to listen, and whom to believe about clients.
     pub server: Server,
-    /// Which database: `database.url`, `DATABASE_URL`. Default: `sqlite:data/countersign.db`, under
+    /// Which database: `database.url`, `COUNTERSIGN_DATABASE_URL`, else `DATABASE_URL`. Default: `sqlite:data/countersign.db`, under
     /// systemd `$STATE_DIRECTORY/countersign.db`. PostgreSQL is for more than one node.
     pub database: Database,
     /// Where generated keys live, so that they are backed up with what they sign: the folder of the
@@ -88,6 +92,8 @@ pub struct Config {
     pub log: Log,
     /// What does not stop the start but should be read: one sentence each, for the log.
     pub warnings: Vec<String>,
+    /// What is good to know, and no reason to change anything: one sentence each, for the log.
+    pub notes: Vec<String>,
 }
 
 impl Config {
@@ -111,8 +117,8 @@ pub struct Server {
     pub host: String,
     /// TCP port; 0 takes any free one, for tests. Default 8080. `server.port`, `PORT`.
     pub port: u16,
-    /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; a plain address is a network of one. Default none,
-    /// since whoever is believed chooses the address that failed log-ins are counted under.
+    /// Peers whose `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host` are believed; a plain address is a network of
+    /// one. Default none, since whoever is believed chooses the address that failed log-ins are counted under.
     /// `server.trusted_proxies`.
     pub trusted_proxies: Vec<IpNet>,
     /// Further http(s) URLs that clients know this server by, without a slash at the end: their origins count as this
@@ -327,8 +333,8 @@ pub struct Docs {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Address and port of `GET /metrics`, a listener of its own; none is off (an empty value).
-    /// Default `127.0.0.1:9464`. `metrics.bind`.
+    /// Address and port of `GET /metrics`, a listener of its own; none is off (an empty value). This version has no
+    /// metrics, so it has no effect yet. Default `127.0.0.1:9464`. `metrics.bind`.
     pub bind: Option<SocketAddr>,
 }
 
@@ -338,7 +344,8 @@ pub struct Metrics {
 pub struct Log {
     /// What lines look like. Default `auto`. `log.format`.
     pub format: LogFormat,
-    /// `error`, `warn`, `info`, `debug`, `trace` or a tracing filter. Default `info`. `log.level`.
+    /// `error`, `warn`, `info`, `debug`, `trace` or a tracing filter; another single word is refused. Default `info`.
+    /// `log.level`.
     pub level: String,
 }
 

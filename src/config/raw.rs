@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::keys::{KEYS, Key};
 use super::layer::{Layer, Value};
 use super::mistake::{Mistake, Source};
-use super::{credentials, database, file, lookup, reader, variables};
+use super::{credentials, database, file, lookup, reader, variables, warnings};
 
 /// Where the configuration file is looked for, seen from the working directory.
 const FILE: &str = "config/countersign.toml";
@@ -43,6 +43,8 @@ pub struct RawConfig {
     pub(super) mistakes: Vec<Mistake>,
     pub(super) warnings: Vec<String>,
     pub(super) state_directory: Option<PathBuf>,
+    /// Whether a variable or credential that no other program reads names the database.
+    names_database: bool,
 }
 
 /// The value that won for one key.
@@ -62,12 +64,16 @@ pub struct Shown {
     pub value: Option<String>,
     /// Where the value came from.
     pub source: Source,
+    /// What must be known of it besides: that it has no effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<&'static str>,
 }
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.value.as_deref().unwrap_or("(not set)");
-        write!(f, "{} = {value} ({})", self.key, self.source)
+        write!(f, "{} = {value} ({})", self.key, self.source)?;
+        self.note.map_or(Ok(()), |note| write!(f, "; {note}"))
     }
 }
 
@@ -79,6 +85,7 @@ impl Default for RawConfig {
             mistakes: Vec::new(),
             warnings: Vec::new(),
             state_directory: None,
+            names_database: false,
         }
     }
 }
@@ -154,7 +161,9 @@ impl RawConfig {
         fitted.fit_defaults();
         let shown = |key: &'static Key| {
             let entry = fitted.entry(key.name)?;
-            Some(Shown { key: key.name, value: shown(key, &entry.value), source: entry.source.clone() })
+            let value = shown(key, &entry.value);
+            let note = value.as_ref().and_then(|_| warnings::without_effect(key.name));
+            Some(Shown { key: key.name, value, source: entry.source.clone(), note })
         };
         KEYS.iter().filter_map(shown).collect()
     }
@@ -184,6 +193,14 @@ impl RawConfig {
     /// Puts `layer` above what is there. Within one layer a key may be set twice (by its short and
     /// its long name) only if both say the same: which one was meant cannot be known.
     fn apply(&mut self, layer: Layer) {
+        if layer.by_shared_name && self.names_database {
+            self.warnings.push(
+                "DATABASE_URL of a later place wins over COUNTERSIGN_DATABASE_URL: if it names another program's database, set \
+                 COUNTERSIGN_DATABASE_URL in the same place too"
+                    .to_owned(),
+            );
+        }
+        self.names_database |= layer.names_database;
         let mut placed: BTreeMap<&str, (Value, Source)> = BTreeMap::new();
         for (key, value, source) in layer.found {
             if let Some((other, first)) = placed.get(key.name)
@@ -306,7 +323,7 @@ mod tests {
         let config = place.load(Some("other.toml")).resolve().unwrap();
         assert_eq!((config.server.port, config.server.host.as_str()), (2, "127.0.0.1"));
         let refusal = place.load(Some("none.toml")).resolve().unwrap_err();
-        assert_eq!(refusal.to_string(), "none.toml: does not exist");
+        assert_eq!(refusal.to_string(), "none.toml: does not exist: name another with --config");
     }
 
     #[test]

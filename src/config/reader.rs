@@ -3,7 +3,11 @@
 use super::layer::Value;
 use super::lookup;
 use super::mistake::{Mistake, Source};
-use super::raw::RawConfig;
+use super::raw::{Entry, RawConfig};
+
+/// What is said of a key that only the code knows.
+const NOT_IN_THE_TABLE: &str =
+    "is read, and is not in the table of keys: a fault of Countersign itself, please report it";
 
 /// Takes values out of a [`RawConfig`]; `None` always means that a mistake was written down.
 pub(super) struct Reader<'a> {
@@ -41,7 +45,7 @@ impl<'a> Reader<'a> {
 
     /// The text of `key` as it stands.
     pub(super) fn text(&mut self, key: &str) -> Option<&'a str> {
-        match &self.raw.entry(key)?.value {
+        match &self.entry(key)?.value {
             Value::Text(text) => Some(text.as_str()),
             Value::List(_) => {
                 self.refuse(key, "is a list: write one value");
@@ -51,9 +55,18 @@ impl<'a> Reader<'a> {
     }
 
     /// The parts of the list `key`.
-    pub(super) fn parts(&self, key: &str) -> Vec<&'a str> {
+    pub(super) fn parts(&mut self, key: &str) -> Vec<&'a str> {
+        self.entry(key).map_or_else(Vec::new, |entry| entry.value.parts())
+    }
+
+    /// What there is of `key`. A key that is not in the table is a slip in this program, and told as any other mistake: else
+    /// the start would be refused without a word.
+    fn entry(&mut self, key: &str) -> Option<&'a Entry> {
         let entry = self.raw.entry(key);
-        entry.map_or_else(Vec::new, |entry| entry.value.parts())
+        if entry.is_none() {
+            self.refuse(key, NOT_IN_THE_TABLE);
+        }
+        entry
     }
 
     /// Where the value of `key` came from.
@@ -118,6 +131,23 @@ mod tests {
         let refusal = resolved(&keys).unwrap_err();
         assert!(refusal.contains("could hold a password"), "{refusal}");
         assert!(!refusal.contains("hunter2"), "{refusal}");
+    }
+
+    #[test]
+    fn a_key_that_is_not_in_the_table_is_a_mistake_that_says_so_however_it_is_read() {
+        let raw = RawConfig::default();
+        let reads: [fn(&mut Reader) -> bool; 4] = [
+            |reader| reader.read("server.prot", |text| Ok(text.to_owned())).is_none(),
+            |reader| reader.optional("server.prot", |text| Ok(text.to_owned())).is_none(),
+            |reader| reader.list("server.prot", |text| Ok(text.to_owned())).is_none_or(|list| list.is_empty()),
+            |reader| reader.text("server.prot").is_none(),
+        ];
+        for read in reads {
+            let mut reader = Reader::new(&raw);
+            assert!(read(&mut reader));
+            let told: Vec<String> = reader.mistakes.iter().map(ToString::to_string).collect();
+            assert_eq!(told, [format!("server.prot (built-in default): {NOT_IN_THE_TABLE}")]);
+        }
     }
 
     #[test]

@@ -3,16 +3,19 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::keys::KEYS;
 use super::layer::Value;
 use super::mistake::{Mistakes, Source};
-use super::parse::{duration, lifetime, number, switch, words};
+use super::parse::{duration, lifetime, number, switch};
 use super::raw::RawConfig;
 use super::reader::Reader;
 use super::secrets::{Pair, Secrets, secrets};
 use super::{
     Config, Cors, Database, Docs, Limits, Log, LogFormat, Metrics, Passwords, Postgres, Registration, Rotation, Server,
-    Sessions, address, cookies, tokens, warnings,
+    Sessions, address, cookies, log, tokens, warnings,
 };
+
+const METRICS: &str = "metrics.bind";
 
 impl RawConfig {
     /// Checks everything and gives what it means.
@@ -28,6 +31,24 @@ impl RawConfig {
             Some(config) if reader.mistakes.is_empty() => Ok(config),
             _ => Err(Mistakes(reader.mistakes)),
         }
+    }
+
+    /// Checks which database is meant, and where its keys are: all that is needed to bring it up to date. Everything else
+    /// is as by default, whatever is configured.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake in that, in names that are no keys, and in files that could not be read.
+    pub(crate) fn resolve_database(mut self) -> Result<Config, Mistakes> {
+        let defaults = Self::default();
+        for key in KEYS.iter().filter(|key| !key.name.starts_with("database.")) {
+            if let Some(entry) = defaults.entry(key.name) {
+                self.set(key.name, entry.value.clone(), Source::Default);
+            }
+        }
+        // Never used, and demanded with PostgreSQL.
+        self.set("tokens.issuer", Value::text("http://localhost"), Source::Default);
+        self.resolve()
     }
 
     /// A default gives way where it contradicts a key that somebody set: they set one thing, and
@@ -89,8 +110,8 @@ fn config(reader: &mut Reader, raw: &RawConfig) -> Option<Config> {
     let registration = registration(reader);
     let sessions = reader.read("sessions.max_per_user", number(0..=u32::MAX));
     let docs = reader.read("docs.enabled", switch);
-    let metrics = reader.optional("metrics.bind", address::socket);
-    let log = log(reader);
+    let metrics = reader.optional(METRICS, address::socket);
+    let log = log_section(reader);
     let database = database?;
     let data_dir = database.data_dir(raw.state_directory.as_deref());
     let mut config = Config {
@@ -110,9 +131,15 @@ fn config(reader: &mut Reader, raw: &RawConfig) -> Option<Config> {
         metrics: Metrics { bind: metrics? },
         log: log?,
         warnings: std::mem::take(&mut reader.warnings),
+        notes: Vec::new(),
     };
     let more = warnings::about(&config);
     config.warnings.extend(more);
+    if config.metrics.bind.is_some() {
+        let (source, told) = (reader.source(METRICS), warnings::without_effect(METRICS).unwrap_or_default());
+        let list = if source == Source::Default { &mut config.notes } else { &mut config.warnings };
+        list.push(format!("{METRICS} ({source}) {told}"));
+    }
     Some(config)
 }
 
@@ -212,14 +239,14 @@ fn limits(reader: &mut Reader) -> Option<Limits> {
     Some(Limits { enabled: enabled?, login_failures: login_failures?, login_window: login_window? })
 }
 
-fn log(reader: &mut Reader) -> Option<Log> {
+fn log_section(reader: &mut Reader) -> Option<Log> {
     let format = reader.read("log.format", |text| match text {
         "auto" => Ok(LogFormat::Auto),
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         _ => Err("is none of auto, text and json".to_owned()),
     });
-    let level = reader.read("log.level", words);
+    let level = reader.read("log.level", log::level);
     Some(Log { format: format?, level: level? })
 }
 
@@ -279,6 +306,36 @@ mod tests {
         assert_eq!(config.metrics.bind, "127.0.0.1:9464".parse().ok());
         assert_eq!(config.log.format, LogFormat::Auto);
         assert_eq!(config.log.level, "info");
+    }
+
+    #[test]
+    fn that_metrics_have_no_effect_yet_is_a_warning_where_they_were_asked_for_and_else_a_note() {
+        let told = |keys: &[(&str, &str)]| {
+            let config = resolve(keys).unwrap();
+            let count = |list: &[String]| list.iter().filter(|text| text.contains("metrics.bind")).count();
+            (count(&config.warnings), count(&config.notes))
+        };
+        assert_eq!(told(&[]), (0, 1));
+        assert_eq!(told(&[(METRICS, "127.0.0.1:9464")]), (1, 0));
+        assert_eq!(told(&[(METRICS, "")]), (0, 0));
+    }
+
+    #[test]
+    fn for_the_database_alone_nothing_else_must_be_right() {
+        let set =
+            |keys: &[(&str, &str)]| keys.iter().fold(RawConfig::default(), |raw, (key, value)| raw.with(key, *value));
+        let wrong = [POSTGRES, ("tokens.access_secret", "short"), ("server.port", "many")];
+        let config = set(&wrong).resolve_database().unwrap();
+        assert!(matches!(config.database, Database::Postgres(_)));
+        assert_eq!(config.data_dir.as_os_str(), "data");
+        for (wrong, named) in [
+            (vec![("database.url", "mysql://db")], "database.url"),
+            (vec![POSTGRES, ("database.pool_size", "1")], "database.pool_size"),
+            (vec![("tokens.isuer", "https://auth.example.com")], "tokens.isuer"),
+        ] {
+            let told = set(&wrong).resolve_database().unwrap_err().to_string();
+            assert!(told.contains(named), "{told}");
+        }
     }
 
     #[test]

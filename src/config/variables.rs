@@ -5,10 +5,9 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::keys::{Key, PREFIX};
 use super::layer::{Layer, Value, read, warn_if_others_can_read};
-use super::lookup;
 use super::mistake::{Mistake, Source};
+use super::{lookup, names, substitution};
 
 /// `.env`: only names that are ours count, and nothing is put into the process's environment.
 pub(super) fn dotenv(path: &Path) -> Layer {
@@ -25,7 +24,9 @@ pub(super) fn dotenv(path: &Path) -> Layer {
         match item {
             Ok((name, value)) => {
                 rest = rest.split_once(&name).map_or(rest, |(_, after)| after);
-                warn_if_expanded(&mut layer, &body, &name, &value);
+                if lookup::by_variable(&name).is_some() && substitution::is_likely_a_mistake(&body, &name) {
+                    layer.warnings.push(substitution::warning(&name));
+                }
                 variable(&mut layer, &name, value, Source::DotEnv);
             }
             Err(dotenvy::Error::LineParse(content, _)) => {
@@ -44,26 +45,9 @@ pub(super) fn dotenv(path: &Path) -> Layer {
             }
         }
     }
+    layer.settle();
     warn_if_others_can_read(&mut layer, path, Path::new(".env"));
     layer
-}
-
-/// `$` begins a variable in `.env`, which quietly shortens a secret that merely contains one.
-fn warn_if_expanded(layer: &mut Layer, body: &str, name: &str, value: &str) {
-    if !lookup::by_variable(name).is_some_and(|key| key.secret) || value.contains('$') {
-        return;
-    }
-    let written = body.lines().any(|line| {
-        let line = line.trim_start();
-        let line = line.strip_prefix("export ").unwrap_or(line).trim_start();
-        line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('=') && rest.contains('$'))
-    });
-    if written {
-        layer.warnings.push(format!(
-            ".env: the $ in {name} was taken as the start of a variable; if it is part of the \
-             secret, put the value between single quotes"
-        ));
-    }
 }
 
 /// The environment, as pairs of name and value.
@@ -74,27 +58,25 @@ pub(super) fn environment(variables: Vec<(OsString, OsString)>) -> Layer {
         let source = Source::Environment(name.to_owned());
         match value.into_string() {
             Ok(value) => variable(&mut layer, name, value, source),
-            Err(_) if lookup::by_variable(name).is_none() && !name.starts_with(PREFIX) => {}
-            Err(_) => layer.mistakes.push(Mistake::whole(source, "is not UTF-8")),
+            Err(_) if lookup::by_variable(name).is_some() => {
+                layer.mistakes.push(Mistake::whole(source, "is not UTF-8: set it to text, or unset it"));
+            }
+            Err(value) => layer.stray(name, source, names::variable(name, &value.to_string_lossy())),
         }
     }
+    layer.settle();
     layer
 }
 
 /// One variable of the environment or of `.env`; what is not ours is passed over.
 fn variable(layer: &mut Layer, name: &str, value: String, source: Source) {
-    let value = Value::text(value);
     match lookup::by_variable(name) {
-        Some(key) => {
-            let empty = value == Value::text("");
-            if !empty || key.name == "metrics.bind" {
-                layer.found.push((key, value, source));
-            }
+        Some(key) if !value.is_empty() || key.name == "metrics.bind" => {
+            layer.take(key, name, Value::text(value), source);
         }
-        None if name.starts_with(PREFIX) => {
-            layer.unknown(name, source, lookup::nearest(name).map(Key::variable));
-        }
-        None => {}
+        // Empty is unset.
+        _ if value.is_empty() => {}
+        _ => layer.stray(name, source, names::variable(name, &Zeroizing::new(value))),
     }
 }
 
@@ -165,7 +147,10 @@ mod tests {
         let layer =
             environment(vec![("HOST".into(), bad.clone()), ("LS_COLORS".into(), bad.clone()), (bad.clone(), bad)]);
         assert_eq!(layer.mistakes.len(), 1);
-        assert_eq!(layer.mistakes[0].to_string(), "environment variable HOST: is not UTF-8");
+        assert_eq!(
+            layer.mistakes[0].to_string(),
+            "environment variable HOST: is not UTF-8: set it to text, or unset it"
+        );
     }
 
     #[test]
@@ -176,7 +161,7 @@ mod tests {
         );
         assert!(layer.mistakes.is_empty());
         let values: Vec<String> = found(&layer).into_iter().map(|(_, value)| value).collect();
-        assert_eq!(values, ["1", "::1", "sqlite:a #$b", "warn"]);
+        assert_eq!(values, ["1", "::1", "warn", "sqlite:a #$b"]);
         assert!(layer.found.iter().all(|(_, _, source)| *source == Source::DotEnv));
     }
 
@@ -205,17 +190,58 @@ mod tests {
     }
 
     #[test]
-    fn a_dollar_that_cuts_a_secret_short_brings_a_warning() {
+    fn a_dollar_that_cuts_a_value_short_brings_a_warning_for_every_key() {
         let warned = |text: &str| {
             let mut warnings = env_file(text).warnings;
             warnings.retain(|warning| warning.contains('$'));
             assert!(warnings.iter().all(|warning| !warning.contains("abc")));
             warnings.join("")
         };
-        assert!(warned("ACCESS_TOKEN_SECRET=abc$def\n").contains("ACCESS_TOKEN_SECRET"));
-        assert!(warned("export PASSWORD_PEPPER = \"abc${def}\"\n").contains("PASSWORD_PEPPER"));
-        assert_eq!(warned("ACCESS_TOKEN_SECRET='abc$def'\n"), "");
-        assert_eq!(warned("OTHER=abc$def\nACCESS_TOKEN_SECRET=abc\n"), "");
+        for (text, name) in [
+            ("ACCESS_TOKEN_SECRET=abc$def\n", "ACCESS_TOKEN_SECRET"),
+            ("export PASSWORD_PEPPER = \"abc${def}\"\n", "PASSWORD_PEPPER"),
+            ("DATABASE_URL=postgres://u:abc$def@h/d\n", "DATABASE_URL"),
+            ("COUNTERSIGN_DATABASE_URL=postgres://u:abc$@h/d\n", "COUNTERSIGN_DATABASE_URL"),
+            ("COUNTERSIGN__TOKENS__ISSUER=https://abc$x.example\n", "COUNTERSIGN__TOKENS__ISSUER"),
+            ("HOST=$abc\n", "HOST"),
+            ("ACCESS_TOKEN_SECRET='abc'$def\n", "ACCESS_TOKEN_SECRET"),
+        ] {
+            assert!(warned(text).contains(&format!("the $ in {name} ")), "{text}");
+        }
+        for fine in [
+            "ACCESS_TOKEN_SECRET='abc$def'\n",
+            "ACCESS_TOKEN_SECRET=abc\\$def\n",
+            "ACCESS_TOKEN_SECRET=\"abc\\$def\"\n",
+            "ACCESS_TOKEN_SECRET=abc # $def\n",
+            "OTHER=abc$def\nACCESS_TOKEN_SECRET=abc\n",
+            "SECOND=abc\nDATABASE_URL=postgres://u:${SECOND}@h/d\n",
+        ] {
+            assert_eq!(warned(fine), "", "{fine}");
+        }
+    }
+
+    #[test]
+    fn the_name_that_other_programs_use_counts_only_where_no_other_is_set() {
+        let ours = ("COUNTERSIGN_DATABASE_URL", "sqlite:ours");
+        let theirs = ("DATABASE_URL", "postgres://theirs");
+        let long = ("COUNTERSIGN__DATABASE__URL", "sqlite:ours");
+        for (set, counts) in [
+            (vec![theirs], "postgres://theirs"),
+            (vec![ours, theirs], "sqlite:ours"),
+            (vec![theirs, ours], "sqlite:ours"),
+            (vec![theirs, long], "sqlite:ours"),
+            (vec![theirs, ("COUNTERSIGN_DATABASE_URL", "")], "postgres://theirs"),
+        ] {
+            assert_eq!(found(&environment(pairs(&set))), [("database.url", counts.to_owned())], "{set:?}");
+            let text: String = set.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+            assert_eq!(found(&env_file(&text)), [("database.url", counts.to_owned())], "{text}");
+        }
+    }
+
+    #[test]
+    fn an_empty_value_of_a_name_that_is_nearly_ours_is_unset_as_well() {
+        let layer = environment(pairs(&[("COUNTERSIGN_SERVER_PORT", ""), ("ACCESS_TOKEN_EXPIRES", "")]));
+        assert!(layer.mistakes.is_empty() && found(&layer).is_empty());
     }
 
     #[cfg(unix)]

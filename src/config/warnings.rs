@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Config, Database, address, database};
+use super::{Config, Database, address, database, log};
 
 /// Below this, bcrypt is faster than it should be for what is at stake.
 const LOWEST_COST: u32 = 10;
@@ -12,6 +12,11 @@ const HIGHEST_COST: u32 = 16;
 
 /// Above this, an access token lives longer than RFC 6750 section 5.3 advises.
 const LONG_ACCESS: Duration = Duration::from_secs(3_600);
+
+/// What is to be said beside the value of a key that does nothing in this version.
+pub(super) fn without_effect(key: &str) -> Option<&'static str> {
+    (key == "metrics.bind").then_some("has no effect: this version has no metrics yet")
+}
 
 /// Every warning about `config`, a sentence each.
 pub(super) fn about(config: &Config) -> Vec<String> {
@@ -34,6 +39,12 @@ pub(super) fn about(config: &Config) -> Vec<String> {
             "tokens.access_ttl is {} seconds: above an hour, a stolen access token is worth a long time to services that \
              verify tokens by themselves (RFC 6750 section 5.3); clients refresh by themselves, so 15m is enough",
             config.tokens.access_ttl.as_secs()
+        ));
+    }
+    if log::is_silent(&config.log.level) {
+        warnings.push(format!(
+            "log.level is {}, which lets nothing of this server's through: add a level, as in info,{0}",
+            config.log.level
         ));
     }
     let host = &config.server.host;
@@ -88,6 +99,12 @@ mod tests {
     #[test]
     fn the_defaults_bring_no_warning() {
         assert!(warnings(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_filter_that_keeps_the_log_empty_brings_a_warning() {
+        assert!(warnings(&[("log.level", "info,actix_server=debug")]).is_empty());
+        assert_eq!(warnings(&[("log.level", "actix_server=debug")]).len(), 1);
     }
 
     #[test]

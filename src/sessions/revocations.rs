@@ -104,6 +104,15 @@ impl Revocations {
         self.state.read().unwrap_or_else(PoisonError::into_inner).learnt.is_some()
     }
 
+    /// Learns at once of what has ended, rather than at the next poll. On this thread.
+    ///
+    /// # Errors
+    ///
+    /// If the database cannot be asked.
+    pub fn catch_up(&self, store: &Store, clock: &Clock) -> Result<(), StoreError> {
+        learn(&self.state, store, clock)
+    }
+
     /// Remembers sessions that this process has just ended.
     pub fn add(&self, ended: &[Ended]) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);

@@ -114,6 +114,11 @@ pub fn find_by_email(conn: &mut AnyConnection, email_key: &str) -> QueryResult<O
     theirs.select((USER_COLUMNS, users::last_login_at)).first(conn).optional()
 }
 
+/// The account with this id.
+pub fn find_by_id(conn: &mut AnyConnection, id: UserId) -> QueryResult<Option<AccountRow>> {
+    users::table.filter(users::id.eq(id)).select((USER_COLUMNS, users::last_login_at)).first(conn).optional()
+}
+
 /// At most `limit` accounts in the order in which they were made, from the one after `after` on.
 pub fn page(conn: &mut AnyConnection, after: Option<UserId>, limit: i64) -> QueryResult<Vec<AccountRow>> {
     let ordered = users::table.select((USER_COLUMNS, users::last_login_at)).order(users::id).limit(limit);

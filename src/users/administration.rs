@@ -48,6 +48,15 @@ impl Users {
         self.store.read(move |conn| users::find_by_email(conn, &key)).await
     }
 
+    /// The account with this id.
+    ///
+    /// # Errors
+    ///
+    /// If the database gave no answer.
+    pub async fn find_by_id(&self, id: UserId) -> Result<Option<AccountRow>, StoreError> {
+        self.store.read(move |conn| users::find_by_id(conn, id)).await
+    }
+
     /// The same with its live sessions counted, and at most `events` of its events.
     ///
     /// # Errors

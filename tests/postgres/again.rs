@@ -14,7 +14,7 @@ struct Suite {
     includes: fn(&str) -> bool,
 }
 
-const SUITES: [Suite; 8] = [
+const SUITES: [Suite; 9] = [
     Suite {
         name: "unit",
         target: "countersign",
@@ -24,13 +24,18 @@ const SUITES: [Suite; 8] = [
     Suite {
         name: "api",
         target: "api",
-        includes: |name| !within(name, &["connections", "docs", "framing", "headers", "jwt_attacks", "patience"]),
+        includes: |name| {
+            let same =
+                ["bodies", "connections", "cross_origin", "docs", "framing", "headers", "jwt_attacks", "patience"];
+            !within(name, &same)
+        },
     },
     Suite { name: "rotation", target: "rotation", includes: |_| true },
     Suite { name: "model", target: "model", includes: |_| true },
     Suite { name: "crash", target: "crash", includes: |_| true },
     Suite { name: "commands", target: "commands", includes: |_| true },
     Suite { name: "service", target: "service", includes: |_| true },
+    Suite { name: "library", target: "library", includes: |_| true },
     Suite { name: "hardening", target: "hardening", includes: |name| name.starts_with("connections_") },
 ];
 
