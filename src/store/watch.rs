@@ -189,6 +189,10 @@ fn check(
     let length = fs::metadata(path).map_or(0, |file| file.len());
     if length <= CHECKED_AT_ONCE {
         report(examine(&mut connection, thoroughly), condition);
+        if condition.is_damaged(true) {
+            // As long as it is open, no other connection is the last, which would work the log off when it is closed.
+            std::mem::forget(connection);
+        }
         return Ok(());
     }
     let condition = Arc::clone(condition);
