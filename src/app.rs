@@ -21,6 +21,7 @@ use crate::http::connection::Bounds;
 use crate::http::cookies::Cookies;
 use crate::http::{self, Api, Draining};
 use crate::janitor::Janitor;
+use crate::network::TrustedNetworks;
 use crate::passwords::Hasher;
 use crate::sessions::administration::Administration;
 use crate::sessions::offenders::Offenders;
@@ -142,6 +143,7 @@ pub struct Countersign {
     api: web::Data<Api>,
     gate: web::Data<Gate>,
     allowed_origins: Arc<[String]>,
+    docs: bool,
     issuer: String,
     draining: Draining,
     first_start: FirstStart,
@@ -182,6 +184,7 @@ impl Countersign {
             .enabled
             .then_some(Limits { failures: config.limits.login_failures, window: config.limits.login_window });
         let budget = Budget::new(store.clone(), clock.clone(), limits);
+        let urgent = hasher.urgent();
         let users = Users::new(store.clone(), clock.clone(), hasher, budget, config.passwords.min_length);
         let lifetimes =
             Lifetimes { idle: config.tokens.refresh_idle_ttl, absolute: config.tokens.refresh_absolute_ttl };
@@ -206,7 +209,9 @@ impl Countersign {
         let known = revocations.clone();
         let janitor = Janitor::start(store.clone(), clock.clone(), remembrance(config), move || known.has_begun())
             .map_err(BuildError::Threads)?;
-        let origins = Origins::new(config.cors.allowed_origins.clone());
+        let proxies = TrustedNetworks::new(config.server.trusted_proxies.clone());
+        let urls = config.server.public_urls.iter().chain([&issuer]).map(String::as_str);
+        let origins = Origins::new(config.cors.allowed_origins.clone(), urls, proxies.clone());
         let draining = Draining::default();
         let gate = Gate {
             access: Arc::clone(&access),
@@ -218,15 +223,15 @@ impl Countersign {
         };
         let api = Api {
             users,
-            sessions,
             access,
             store,
-            clock,
-            cookies: Cookies::new(config.cookies.clone()),
+            cookies: Cookies::new(config.cookies.clone(), sessions.clone()),
+            sessions,
             origins,
-            proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
+            proxies: TrustedProxies::new(proxies),
             registration: config.registration.enabled,
             draining: draining.clone(),
+            urgent,
             _janitor: janitor,
             _recorder: recorder,
         };
@@ -234,6 +239,7 @@ impl Countersign {
             api: web::Data::new(api),
             gate: web::Data::new(gate),
             allowed_origins: config.cors.allowed_origins.clone().into(),
+            docs: config.docs.enabled,
             issuer,
             draining,
             first_start: made.into(),
@@ -243,13 +249,13 @@ impl Countersign {
     /// Mounts `/openapi.json`, `/docs` and the routes below `/v1`, `/.well-known` and `/health`, and makes the guards work
     /// everywhere in the application: `App::new().configure(|config| countersign.configure(config))`.
     ///
-    /// Takes the paths `/v1`, `/.well-known`, `/health` and `/docs` whole: routes of the application's own below them are
-    /// not found. How long and how many clients may keep the server busy is bounded in [`App`], not here: that is the
-    /// business of whoever owns the socket.
+    /// Takes the paths `/v1`, `/.well-known`, `/health` and, unless `docs.enabled` is false, `/docs` whole: routes of the
+    /// application's own below them are not found. `/` is left to the application. How long and how many clients may keep
+    /// the server busy is bounded in [`App`], not here: that is the business of whoever owns the socket.
     pub fn configure(&self, config: &mut ServiceConfig) {
         // Called once a worker: what that worker has verified is its own.
         config.app_data(self.api.clone()).app_data(self.gate.clone()).app_data(Verified::default());
-        http::mount(config, &self.allowed_origins);
+        http::mount(config, &self.allowed_origins, self.docs);
     }
 
     /// Brings the database up to date, as `countersign migrate` does, and returns the names of the migrations that were
@@ -270,12 +276,12 @@ impl Countersign {
 
     /// Live sessions: listed and ended.
     pub fn sessions(&self) -> admin::Sessions {
-        let sessions = Administration::new(self.api.store.clone(), self.api.clock.clone());
+        let sessions = Administration::new(self.api.store.clone(), self.gate.clock.clone());
         admin::Sessions { sessions, felt: self.felt() }
     }
 
     fn felt(&self) -> admin::Felt {
-        let (store, clock) = (self.api.store.clone(), self.api.clock.clone());
+        let (store, clock) = (self.api.store.clone(), self.gate.clock.clone());
         admin::Felt { revocations: self.gate.revocations.clone(), store, clock }
     }
 
@@ -362,7 +368,7 @@ impl App {
         let countersign = self.countersign.clone();
         let routes = move |config: &mut ServiceConfig| {
             countersign.configure(config);
-            http::mount_default(config);
+            http::mount_default(config, &countersign.allowed_origins, countersign.docs);
         };
         let proxies = self.countersign.api.proxies.clone();
         let is_proxy = Box::new(move |peer| proxies.trusts(peer));

@@ -37,6 +37,7 @@
 //!    http/envelope.rs     request id, security headers, error bodies, panics, the access line
 //!    http/error.rs        From<each service error> for Problem
 //!    http/tokens.rs       register, login, refresh, confirm, logout
+//!    http/credentials.rs  which of the tokens in a request count
 //!    http/account.rs      me, password, sessions
 //!    http/events.rs       what has happened to the account, by pages
 //!    http/machines.rs     jwks, live, ready
@@ -45,12 +46,15 @@
 //!    http/docs.rs         the page that shows it
 //!    http/head.rs  http/body.rs  http/client.rs  http/cookies.rs
 //!                         bounds of the head; JSON members; the client's address; the two cookies
+//!    http/cross_origin.rs which pages elsewhere may read answers
 //!    http/server.rs  http/connections.rs  http/connection.rs
 //!                         the socket; which connections make way; how long and how much one may keep us busy
-//! F5 startup.rs          the database and the keys that belong to it, found or made; what would sign people out is refused
+//!    http/wire.rs  http/http10.rs
+//!                         what the parser refuses by itself; requests of HTTP/1.0 without a body
+//! F5 startup/             the database and the keys that belong to it, found or made; what would sign people out is refused
 //!    guard/mod.rs         Principal, CurrentUser, Role: who may
 //!    guard/verified.rs    the access tokens that a worker has verified lately
-//!    guard/credentials.rs where the access token is looked for
+//!    guard/credentials.rs where tokens are looked for: the header, the cookies
 //!    guard/caller.rs      Caller: somebody, or a request without credentials
 //!    guard/cross_site.rs  whether another site may have sent a request
 //!    admin/mod.rs  admin/users.rs  admin/sessions.rs
@@ -59,6 +63,7 @@
 //!    sessions/administration.rs
 //!                         anybody's sessions, listed and ended by an operator
 //!    sessions/refresh.rs  one refresh
+//!    sessions/inspect.rs  which of several refresh tokens counts
 //!    sessions/rotation.rs what a presented token means: a pure function
 //!    sessions/outcome.rs  what a refresh came to, and what is told of it
 //!    sessions/revocations.rs
@@ -104,13 +109,16 @@
 //!    tokens/keys.rs  tokens/key_files.rs  tokens/configured.rs  tokens/inventory.rs
 //!                         the key ring; keys that the first start makes; which are used; what may be told of them
 //!    passwords/mod.rs     what is acceptable, hashing on threads of its own
-//!    passwords/queue.rs   the queue before those threads
+//!    passwords/queue.rs  passwords/rounds.rs
+//!                         the queue before those threads; bcrypt that gives way to what is urgent
 //! F1 config/              every key, its source, its bounds: RawConfig -> Config
 //!    events.rs            security events
-//! F0 problem.rs           the table from code to status, and the error body
+//! F0 problem.rs  problem/  the table from code to status, the error body, and challenges
+//!    device.rs            what a device may be called
 //!    ids.rs  secret.rs  clock.rs
+//!    urgent.rs            what work that takes long gives way to
 //!    files.rs             private files and folders, and what is said when the system refuses
-//!    network.rs           what counts as one place on the network
+//!    network.rs           what counts as one place on the network; which are our own proxies
 //! ```
 
 #![cfg_attr(
@@ -127,6 +135,7 @@ mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod device;
 mod events;
 mod files;
 pub mod guard;
@@ -145,6 +154,7 @@ mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tokens;
+mod urgent;
 mod users;
 
 pub use app::{App, BuildError, Countersign, FirstStart};

@@ -1,6 +1,25 @@
-//! What counts as one place on the network.
+//! Places on the network: what counts as one, and which are our own proxies.
 
 use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+/// The networks of the proxies in front of the server, whose headers are believed; `server.trusted_proxies`.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedNetworks(Vec<IpNet>);
+
+impl TrustedNetworks {
+    /// These networks.
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// Whether an address is in one of them.
+    pub fn contain(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
 
 /// What a client's address is counted under: itself, or, of IPv6, its /64, which is what one customer is given
 /// (RFC 6177) and can choose freely within.

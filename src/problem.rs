@@ -4,6 +4,8 @@
 //! the cause is written for the log and never leaves the process. Handlers and guards return a
 //! `Problem`; services have error types of their own, turned into one in `http::error`.
 
+mod challenge;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -12,8 +14,9 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use actix_web_httpauth::headers::www_authenticate::WwwAuthenticate;
-use actix_web_httpauth::headers::www_authenticate::bearer::{Bearer, Error as BearerError};
 use serde::Serialize;
+
+use self::challenge::Challenge;
 
 /// The realm named in every Bearer challenge.
 const REALM: &str = "countersign";
@@ -56,7 +59,7 @@ pub enum Code {
     ValidationFailed,
     /// Too many attempts.
     RateLimited,
-    /// More than 8.5 KiB in a field of the head, or 32 KiB of head.
+    /// More than 16 KiB in a field of the head, or 48 KiB of head.
     HeadersTooLarge,
     /// A fault of the server.
     Internal,
@@ -189,6 +192,8 @@ struct More {
     detail: Option<String>,
     reason: Option<&'static str>,
     errors: Vec<FieldError>,
+    /// Members whose names are the client's own.
+    unknown: Vec<String>,
     retry_after: Option<u64>,
     allow: Option<String>,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
@@ -204,10 +209,16 @@ struct Body<'a> {
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [FieldError],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldLine<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct FieldLine<'a> {
+    field: &'a str,
+    message: &'a str,
 }
 
 impl Problem {
@@ -243,6 +254,13 @@ impl Problem {
     #[must_use]
     pub fn errors(mut self, errors: Vec<FieldError>) -> Self {
         self.more().errors = errors;
+        self
+    }
+
+    /// Adds to `errors` members of the request that cannot be changed, by the names that the client gave them.
+    #[must_use]
+    pub(crate) fn unchangeable(mut self, members: Vec<String>) -> Self {
+        self.more().unknown = members;
         self
     }
 
@@ -294,6 +312,8 @@ impl Problem {
         let (code, status, sentence) = self.code.row();
         let nothing = More::default();
         let more = self.more.as_deref().unwrap_or(&nothing);
+        let known = more.errors.iter().map(|error| FieldLine { field: error.field, message: &error.message });
+        let unknown = more.unknown.iter().map(|field| FieldLine { field, message: "cannot be changed here" });
         let body = Body {
             r#type: format!("urn:countersign:problem:{code}"),
             title: status.canonical_reason().unwrap_or("Error"),
@@ -301,7 +321,7 @@ impl Problem {
             detail: more.detail.as_deref().unwrap_or(sentence),
             code,
             reason: more.reason,
-            errors: &more.errors,
+            errors: known.chain(unknown).collect(),
             request_id,
         };
         let mut response = HttpResponseBuilder::new(status);
@@ -320,12 +340,12 @@ impl Problem {
     }
 
     /// The challenge of RFC 6750 section 3: without `error` where no token was presented.
-    fn challenge(&self) -> Option<Bearer> {
-        let bare = Bearer::build().realm(REALM);
+    fn challenge(&self) -> Option<Challenge> {
+        let bare = Challenge::new("Bearer").with("realm", REALM);
         match self.code {
-            Code::MissingToken | Code::InvalidCredentials => Some(bare.finish()),
-            Code::InvalidToken => Some(bare.error(BearerError::InvalidToken).finish()),
-            Code::InsufficientRole => Some(bare.error(BearerError::InsufficientScope).finish()),
+            Code::MissingToken | Code::InvalidCredentials => Some(bare),
+            Code::InvalidToken => Some(bare.with("error", "invalid_token")),
+            Code::InsufficientRole => Some(bare.with("error", "insufficient_scope")),
             _ => None,
         }
     }

@@ -1,8 +1,11 @@
-//! The page at `/docs`, in a real Chromium: read it, sign in, try a guarded call. Where there is no Chromium these
-//! tests are reported as ignored; with `CI` in the environment they fail instead.
+//! In a real Chromium: the page at `/docs`, to read, sign in and try a guarded call; and cookies, as a browser keeps and
+//! sends them. Where there is no Chromium these tests are reported as ignored; with `CI` in the environment they fail
+//! instead.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail anywhere")]
 
+#[path = "browser/cookies.rs"]
+mod cookies;
 #[path = "api/harness/mod.rs"]
 #[expect(dead_code, reason = "each test program uses some of it")]
 mod harness;
@@ -28,7 +31,7 @@ const KNOWN: [&str; 3] = ["data:", "chrome:", "chrome-untrusted:"];
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 7] = [
+const TESTS: [Test; 12] = [
     ("every_call_is_on_the_page", every_call_is_on_the_page),
     ("signing_in_on_the_page_opens_a_guarded_call", signing_in_on_the_page_opens_a_guarded_call),
     ("registering_and_signing_out_on_the_page", registering_and_signing_out_on_the_page),
@@ -36,6 +39,11 @@ const TESTS: [Test; 7] = [
     ("signing_in_by_cookie_on_the_page", signing_in_by_cookie_on_the_page),
     ("tokens_are_forgotten_with_the_page", tokens_are_forgotten_with_the_page),
     ("the_page_fits_a_telephone_in_the_dark", the_page_fits_a_telephone_in_the_dark),
+    ("a_changed_cookie_domain_signs_nobody_out", cookies::a_changed_cookie_domain_signs_nobody_out),
+    ("cookies_of_other_scopes_are_in_nobodys_way", cookies::cookies_of_other_scopes_are_in_nobodys_way),
+    ("a_log_in_by_body_takes_the_cookies_back", cookies::a_log_in_by_body_takes_the_cookies_back),
+    ("a_log_in_by_cookie_ends_the_session_before_it", cookies::a_log_in_by_cookie_ends_the_session_before_it),
+    ("cookies_that_are_not_remembered_end_with_the_browser", cookies::cookies_not_remembered_end_with_the_browser),
 ];
 
 fn main() -> ExitCode {

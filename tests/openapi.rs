@@ -289,6 +289,8 @@ fn real_answers_are_as_described() {
     for path in ["/.well-known/jwks.json", "/health/live", "/health/ready", "/openapi.json", "/docs"] {
         send("GET", path, "", None, None).expect(200);
     }
+    let client = reqwest::blocking::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    document.describes("GET", "/", Answer::to(client.get(app.url("/")))).expect(303);
     let unknown = Answer::to(app.get("/v1/nowhere")).expect_error(404, "not_found");
     document.matches(&json!({ "$ref": "#/components/responses/Problem" }), &unknown);
 }

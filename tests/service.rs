@@ -844,6 +844,46 @@ fn a_security_event_is_one_line_of_json_that_says_when_who_from_where_and_what()
     }
 }
 
+/// Every other answer has a line of its own; what the parser refuses must not be the exception nobody finds.
+#[test]
+fn a_request_that_cannot_be_read_is_in_the_log() {
+    let server = Home::new().serve(&[]);
+    let ask = |request: &str| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let id_of = |answer: &str| {
+        let (_, rest) = answer.split_once("x-request-id: ").unwrap_or_else(|| panic!("{answer}"));
+        rest.split('\r').next().unwrap().to_owned()
+    };
+    let many = "X-A: a\r\n".repeat(100);
+    let unreadable = [
+        (ask("POST /v1/auth/logout HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400),
+        (ask("GET /health/live HTTP/1.1\r\n\r\n"), 400),
+        (ask("hello\r\n\r\n"), 400),
+        (ask(&format!("GET /health/live HTTP/1.1\r\nHost: x\r\n{many}\r\n")), 431),
+    ];
+    let readable = ask("POST /v1/auth/logout HTTP/1.0\r\n\r\n");
+    let log = server.stop();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let line_of = |answer: &str| {
+        let id = id_of(answer);
+        let mut found = lines.iter().filter(|line| line["span"]["id"] == id);
+        let line = found.next().unwrap_or_else(|| panic!("no line of {answer}in {log}"));
+        assert!(found.next().is_none(), "one line: {log}");
+        assert_eq!((&line["target"], &line["ip_address"]), (&json!("countersign::access"), &json!("127.0.0.1")));
+        (line["method"].clone(), line["status"].clone())
+    };
+    for (answer, status) in &unreadable {
+        assert_eq!(line_of(answer), (json!("(unreadable)"), json!(status)), "{answer}");
+    }
+    assert_eq!(line_of(&readable), (json!("POST"), json!(401)), "{readable}");
+}
+
 /// OPS-02. With secrets in credential files, no other user of the machine can see them in the process.
 #[test]
 fn secrets_in_credentials_are_in_no_argument_no_environment_and_no_log() {

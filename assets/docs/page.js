@@ -48,7 +48,7 @@
       const schema = ui.specSelectors.specJson().getIn(["components", "securitySchemes", BEARER]).toJS();
       ui.authActions.authorize({ [BEARER]: { name: BEARER, schema, value: last.token } });
     } else {
-      // A token in the header that is not the one in the cookie would be refused.
+      // With a token in the header the cookie would not be looked at.
       dropToken(ui);
       saySomebody([" by cookie, which the browser sends by itself."]);
     }

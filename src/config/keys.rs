@@ -63,7 +63,7 @@ pub static KEYS: &[Key] = &[
     key("server.port", "8080",
         "TCP port to listen on; 0 takes any free one").short(&["PORT"]),
     key("server.trusted_proxies", "",
-        "addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed").list(),
+        "addresses or networks whose X-Forwarded-For, -Proto and -Host are believed").list(),
     key("server.public_urls", "",
         "further http(s) URLs that clients know this server by, beside tokens.issuer").list(),
     key("server.keep_alive", "75s",

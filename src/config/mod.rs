@@ -118,8 +118,8 @@ pub struct Server {
     pub host: String,
     /// TCP port; 0 takes any free one, for tests. Default 8080. `server.port`, `PORT`.
     pub port: u16,
-    /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; a plain address is a network of one. Default none,
-    /// since whoever is believed chooses the address that failed log-ins are counted under.
+    /// Peers whose `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host` are believed; a plain address is a network of
+    /// one. Default none, since whoever is believed chooses the address that failed log-ins are counted under.
     /// `server.trusted_proxies`.
     pub trusted_proxies: Vec<IpNet>,
     /// Further http(s) URLs that clients know this server by, without a slash at the end: their origins count as this

@@ -1,4 +1,6 @@
-//! Where an access token is looked for: the `Authorization` header or the cookie, never the query string.
+//! Where tokens are looked for: the `Authorization` header and cookies, never the query string.
+//!
+//! Headers are bytes: what somebody else has put into them must not hide what is ours.
 
 use std::borrow::Cow;
 
@@ -7,56 +9,63 @@ use actix_web::http::header::{AUTHORIZATION, COOKIE};
 
 use crate::problem::{Code, Problem};
 
-/// A token that a request carries; nothing about it has been checked.
-pub(crate) struct Presented<'r> {
-    /// As it came; never trimmed.
-    pub(crate) token: Cow<'r, str>,
-    /// The browser added it by itself: another site may have made it do so.
-    pub(crate) by_cookie: bool,
+/// How a token in the `Authorization` header is said to be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// RFC 6750 section 2.1.
+    Bearer,
+    /// RFC 9449 section 7.1.
+    Dpop,
 }
 
-/// The access token of a request, if it has one (RFC 6750 section 2.1, the scheme in any case).
+/// A token in the `Authorization` header, as it came and never trimmed; nothing about it has been checked.
+pub(crate) struct Authorization<'r> {
+    pub(crate) scheme: Scheme,
+    pub(crate) token: Cow<'r, str>,
+}
+
+/// The token in the `Authorization` header, if there is one. A scheme with nothing behind it is none.
 ///
 /// # Errors
 ///
-/// 400 for two `Authorization` headers, or for a header and a cookie that differ.
-pub(crate) fn access_token<'r>(req: &'r HttpRequest, cookie_name: &str) -> Result<Option<Presented<'r>>, Problem> {
-    let header = bearer(req)?;
-    let cookie = cookie(req, cookie_name);
-    match (header, cookie) {
-        (Some(header), Some(cookie)) if header != cookie => {
-            Err(Problem::new(Code::InvalidRequest).detail("The Authorization header and the cookie differ."))
-        }
-        (Some(token), _) => Ok(Some(Presented { token, by_cookie: false })),
-        (None, Some(token)) => Ok(Some(Presented { token: token.into(), by_cookie: true })),
-        (None, None) => Ok(None),
-    }
-}
-
-fn bearer(req: &HttpRequest) -> Result<Option<Cow<'_, str>>, Problem> {
-    let mut headers = req.headers().get_all(AUTHORIZATION);
-    let Some(header) = headers.next() else { return Ok(None) };
-    if headers.next().is_some() {
+/// 400 for two `Authorization` headers.
+pub(crate) fn authorization(req: &HttpRequest) -> Result<Option<Authorization<'_>>, Problem> {
+    if req.headers().get_all(AUTHORIZATION).nth(1).is_some() {
         return Err(Problem::new(Code::InvalidRequest).detail("There is more than one Authorization header."));
     }
-    let bytes = header.as_bytes();
-    let scheme_end = bytes.iter().position(|byte| *byte == b' ').unwrap_or(bytes.len());
-    let (scheme, rest) = bytes.split_at(scheme_end);
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
-        return Ok(None);
-    }
-    let token_at = rest.iter().position(|byte| *byte != b' ').unwrap_or(rest.len());
-    let token = rest.split_at(token_at).1;
-    Ok(Some(str::from_utf8(token).map_or_else(|_not_text| String::from_utf8_lossy(token), Cow::Borrowed)))
+    Ok(authorizations(req).next())
 }
 
-/// The first cookie of that name (RFC 6265 section 5.4 puts the most specific first). Other cookies may
-/// be as malformed as they like: they are not ours, and must not hide ours.
-pub(crate) fn cookie<'r>(req: &'r HttpRequest, name: &str) -> Option<&'r str> {
-    req.headers()
-        .get_all(COOKIE)
-        .filter_map(|header| header.to_str().ok())
-        .flat_map(|header| header.split(';'))
-        .filter_map(|pair| pair.trim_start_matches(' ').split_once('='))
-        .find_map(|(key, value)| (key == name && !value.is_empty()).then_some(value))
+/// The tokens of every `Authorization` header, where all of them are wanted.
+pub(crate) fn authorizations(req: &HttpRequest) -> impl Iterator<Item = Authorization<'_>> {
+    req.headers().get_all(AUTHORIZATION).filter_map(|header| read(header.as_bytes()))
+}
+
+/// A scheme, in any case, and what follows it (RFC 9110 section 11.4).
+fn read(header: &[u8]) -> Option<Authorization<'_>> {
+    let end = header.iter().position(|byte| *byte == b' ')?;
+    let (name, rest) = header.split_at(end);
+    let scheme = match name {
+        name if name.eq_ignore_ascii_case(b"bearer") => Scheme::Bearer,
+        name if name.eq_ignore_ascii_case(b"dpop") => Scheme::Dpop,
+        _ => return None,
+    };
+    let start = rest.iter().position(|byte| *byte != b' ')?;
+    Some(Authorization { scheme, token: text(rest.split_at(start).1) })
+}
+
+/// The values of every cookie of that name, in the order in which they came; empty ones are none. The browser does not
+/// say which host and path each was set for.
+pub(crate) fn cookies<'r>(req: &'r HttpRequest, name: &'r str) -> impl Iterator<Item = Cow<'r, str>> {
+    let headers = req.headers().get_all(COOKIE);
+    let pairs = headers.flat_map(|header| header.as_bytes().split(|byte| *byte == b';'));
+    pairs.filter_map(move |pair| {
+        let value = pair.trim_ascii_start().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        (!value.is_empty()).then(|| text(value))
+    })
+}
+
+/// What is no UTF-8 is no token of ours, but it was presented.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
 }

@@ -38,6 +38,7 @@ mod credentials;
 pub(crate) mod cross_site;
 mod verified;
 
+use std::borrow::Cow;
 use std::future::{Ready, ready};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -47,7 +48,8 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
 use futures_util::future::{Either, LocalBoxFuture};
 
 pub use self::caller::Caller;
-pub(crate) use self::credentials::{access_token, cookie};
+use self::credentials::{Scheme, authorization};
+pub(crate) use self::credentials::{authorizations, cookies};
 use self::cross_site::Origins;
 pub(crate) use self::verified::Verified;
 use crate::clock::Clock;
@@ -78,8 +80,11 @@ pub(crate) struct Identity {
 /// Somebody signed in: the access token is genuine and in time, and its session has not ended.
 ///
 /// Decided from the token and memory alone, without a query. Rejects with 401 `missing_token` or
-/// `invalid_token`, 403 `cross_site` (by cookie, from elsewhere), 400 (two different tokens), and with 503
+/// `invalid_token`, 403 `cross_site` (by cookie, from elsewhere), 400 (two `Authorization` headers), and with 503
 /// where it cannot be known whether the session has ended.
+///
+/// With a token in the `Authorization` header cookies are not looked at. Of several cookies of the name the first good
+/// one counts.
 #[derive(Clone, Debug)]
 pub struct Principal {
     bearer: Bearer,
@@ -118,27 +123,28 @@ impl FromRequest for Principal {
     fn from_request(req: &HttpRequest, _payload: &mut Payload) -> Self::Future {
         match authenticate(req) {
             Ok(Authenticated::Yes(bearer)) => Either::Left(ready(Ok(Self { bearer }))),
-            Ok(Authenticated::Perhaps(store, bearer)) => Either::Right(Box::pin(ask(store, bearer))),
+            Ok(Authenticated::Perhaps(store, bearers)) => Either::Right(Box::pin(ask(store, bearers))),
             Err(problem) => Either::Left(ready(Err(problem))),
         }
     }
 }
 
 /// What memory cannot tell, the database must.
-async fn ask(store: Store, bearer: Bearer) -> Result<Principal, Problem> {
-    let session = bearer.session_id;
-    if store.read(move |conn| sessions::is_live(conn, session)).await? {
-        Ok(Principal { bearer })
-    } else {
-        Err(Code::InvalidToken.into())
+async fn ask(store: Store, bearers: Vec<Bearer>) -> Result<Principal, Problem> {
+    for bearer in bearers {
+        let session = bearer.session_id;
+        if store.read(move |conn| sessions::is_live(conn, session)).await? {
+            return Ok(Principal { bearer });
+        }
     }
+    Err(Code::InvalidToken.into())
 }
 
 /// The credentials are good, and the session, as far as memory knows.
 enum Authenticated {
     Yes(Bearer),
-    /// Memory is out of date: the database knows.
-    Perhaps(Store, Bearer),
+    /// Memory is out of date: the database knows which of them, if any.
+    Perhaps(Store, Vec<Bearer>),
 }
 
 /// Decides about the credentials themselves: synchronously, so that it comes before everything else.
@@ -149,22 +155,45 @@ fn authenticate(req: &HttpRequest) -> Result<Authenticated, Problem> {
     if !gate.revocations.has_begun() {
         return Err(Code::Unavailable.into());
     }
-    let presented = access_token(req, &gate.access_cookie)?.ok_or(Code::MissingToken)?;
-    if presented.by_cookie {
-        gate.origins.check(req)?;
+    if let Some(authorization) = authorization(req)? {
+        return match authorization.scheme {
+            Scheme::Bearer => first_good(req, gate, verified, std::iter::once(authorization.token)),
+            // No token of ours is bound to a key.
+            Scheme::Dpop => Err(Code::InvalidToken.into()),
+        };
     }
-    let Ok(bearer) = verified.verify(&gate.access, &presented.token, gate.clock.now()) else {
-        return Err(Code::InvalidToken.into());
-    };
-    req.extensions_mut().insert(Identity { user_id: bearer.user_id, session_id: bearer.session_id });
-    match gate.revocations.standing(bearer.session_id) {
-        Standing::Live => Ok(Authenticated::Yes(bearer)),
-        Standing::Ended => {
-            verified.forget(&presented.token);
-            Err(Code::InvalidToken.into())
+    let mut cookies = cookies(req, &gate.access_cookie).peekable();
+    if cookies.peek().is_none() {
+        return Err(Code::MissingToken.into());
+    }
+    gate.origins.check(req)?;
+    first_good(req, gate, verified, cookies)
+}
+
+/// The first of `tokens` that is genuine and in time, and whose session has not ended.
+fn first_good<'r>(
+    req: &HttpRequest,
+    gate: &Gate,
+    verified: &Verified,
+    tokens: impl Iterator<Item = Cow<'r, str>>,
+) -> Result<Authenticated, Problem> {
+    let now = gate.clock.now();
+    let mut unknown = Vec::new();
+    for token in tokens {
+        let Ok(bearer) = verified.verify(&gate.access, &token, now) else { continue };
+        if unknown.is_empty() {
+            req.extensions_mut().insert(Identity { user_id: bearer.user_id, session_id: bearer.session_id });
         }
-        Standing::Unknown => Ok(Authenticated::Perhaps(gate.store.clone(), bearer)),
+        match gate.revocations.standing(bearer.session_id) {
+            Standing::Live if unknown.is_empty() => return Ok(Authenticated::Yes(bearer)),
+            Standing::Live | Standing::Unknown => unknown.push(bearer),
+            Standing::Ended => verified.forget(&token),
+        }
     }
+    if unknown.is_empty() {
+        return Err(Code::InvalidToken.into());
+    }
+    Ok(Authenticated::Perhaps(gate.store.clone(), unknown))
 }
 
 #[derive(Debug, thiserror::Error)]

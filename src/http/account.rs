@@ -90,6 +90,7 @@ pub(crate) async fn change(
     api: web::Data<Api>,
     mut body: Members,
 ) -> Result<HttpResponse, Problem> {
+    body.only(&["name"])?;
     // A member that is absent stays as it is; null takes it away.
     if !body.has("name") {
         return Ok(HttpResponse::Ok().json(UserView::from(user.row())));

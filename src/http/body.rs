@@ -8,7 +8,7 @@ use std::{fmt, io};
 
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::error::PayloadError;
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
@@ -24,7 +24,12 @@ use crate::problem::{Code, FieldError, Problem};
 /// The largest body, in bytes.
 pub(crate) const MAX_BODY: usize = 64 * 1024;
 
-/// The members of a request. A request without a body has none; unknown ones are ignored.
+/// As many unknown members are named in an answer, each cut to this many characters.
+const MOST_NAMED: usize = 100;
+const LONGEST_NAMED: usize = 100;
+
+/// The members of a request. A request without a body has none, whatever its head says of one; unknown ones are
+/// ignored.
 pub(crate) struct Members(Map<String, Value>);
 
 impl Members {
@@ -46,6 +51,36 @@ impl Members {
         }
     }
 
+    /// A member that may be absent or null.
+    pub(crate) fn optional_bool(&mut self, name: &'static str) -> Result<Option<bool>, Problem> {
+        match self.0.remove(name) {
+            Some(Value::Bool(value)) => Ok(Some(value)),
+            Some(Value::Null) | None => Ok(None),
+            Some(_) => Err(bad_member(name, "must be true or false")),
+        }
+    }
+
+    /// A member where it is a text; whatever else it is goes unsaid.
+    pub(crate) fn text(&mut self, name: &str) -> Option<String> {
+        match self.0.remove(name) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Fails if there is a member of another name than these: for requests to change something, where one that is
+    /// ignored would look like one that is carried out.
+    ///
+    /// # Errors
+    ///
+    /// 422 `validation_failed`, naming each.
+    pub(crate) fn only(&self, known: &[&str]) -> Result<(), Problem> {
+        let unknown = self.0.keys().filter(|name| !known.contains(&name.as_str()));
+        let named: Vec<String> =
+            unknown.take(MOST_NAMED).map(|name| name.chars().take(LONGEST_NAMED).collect()).collect();
+        if named.is_empty() { Ok(()) } else { Err(Problem::new(Code::ValidationFailed).unchangeable(named)) }
+    }
+
     /// Whether a member is there, be it null.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
@@ -64,12 +99,11 @@ impl FromRequest for Members {
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let media_type = req.headers().get(CONTENT_TYPE).map(|value| is_json(value.to_str().unwrap_or_default()));
+        let json = req.headers().get(CONTENT_TYPE).is_some_and(|value| is_json(value.as_bytes()));
+        let encoded = req.headers().get_all(CONTENT_ENCODING).any(|value| !is_identity(value.as_bytes()));
+        let supported = json && !encoded;
         let mut payload = payload.take();
         Box::pin(async move {
-            if media_type == Some(false) {
-                return Err(Code::UnsupportedMediaType.into());
-            }
             let mut body = web::BytesMut::new();
             while let Some(chunk) = payload.next().await {
                 let chunk = chunk.map_err(cut_off)?;
@@ -77,14 +111,19 @@ impl FromRequest for Members {
                     return Err(Code::PayloadTooLarge.into());
                 }
                 body.extend_from_slice(&chunk);
+                // What is no body, whatever follows it, need not be waited for.
+                if !supported && !may_become_nothing(&body) {
+                    return Err(Code::UnsupportedMediaType.into());
+                }
             }
-            if body.is_empty() {
+            let body = without_margin(&body);
+            if body.is_empty() || body == NULL {
                 return Ok(Self(Map::new()));
             }
-            if media_type.is_none() {
+            if !supported {
                 return Err(Code::UnsupportedMediaType.into());
             }
-            serde_json::from_slice(&body).map(|Distinct(members)| Self(members)).map_err(|_parser| unreadable(&body))
+            serde_json::from_slice(body).map(|Distinct(members)| Self(members)).map_err(|_parser| unreadable(body))
         })
     }
 }
@@ -188,7 +227,29 @@ impl Drop for Timely {
     }
 }
 
+const NULL: &[u8] = b"null";
+/// In UTF-8. Some clients put it in front of every text (RFC 8259 section 8.1 lets readers ignore it).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A body without the byte order mark and the white space around it.
+fn without_margin(body: &[u8]) -> &[u8] {
+    let body = body.trim_ascii();
+    body.strip_prefix(BYTE_ORDER_MARK).map_or(body, <[u8]>::trim_ascii)
+}
+
+/// Whether a body that begins like this may still turn out to be none.
+fn may_become_nothing(beginning: &[u8]) -> bool {
+    let beginning = beginning.trim_ascii();
+    BYTE_ORDER_MARK.starts_with(beginning) || NULL.starts_with(without_margin(beginning))
+}
+
 /// `application/json`, with whatever parameters, in whatever case.
-fn is_json(content_type: &str) -> bool {
-    content_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+fn is_json(content_type: &[u8]) -> bool {
+    let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    kind.trim_ascii().eq_ignore_ascii_case(b"application/json")
+}
+
+/// A content coding that is none (RFC 9110 section 8.4.1).
+fn is_identity(coding: &[u8]) -> bool {
+    coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
 }

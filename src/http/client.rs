@@ -4,11 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::network::TrustedNetworks;
+use crate::store::sessions::Device;
 use actix_web::http::header::{HeaderName, USER_AGENT};
 use actix_web::{HttpMessage as _, HttpRequest};
-use ipnet::IpNet;
-
-use crate::store::sessions::Device;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -21,18 +20,18 @@ struct Seen(Option<IpAddr>);
 /// The proxies in front of us; `server.trusted_proxies`. Clones share what has been said about others.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TrustedProxies {
-    networks: Vec<IpNet>,
+    networks: TrustedNetworks,
     warned: Arc<AtomicBool>,
 }
 
 impl TrustedProxies {
-    pub(crate) fn new(networks: Vec<IpNet>) -> Self {
+    pub(crate) fn new(networks: TrustedNetworks) -> Self {
         Self { networks, warned: Arc::default() }
     }
 
     /// Whether a peer is one of them.
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
-        self.networks.iter().any(|network| network.contains(&address))
+        self.networks.contain(address)
     }
 
     /// A proxy on this machine or its network that nobody told us of hides who its clients are, and they all share one
@@ -91,8 +90,10 @@ impl TrustedProxies {
     /// Whether the client spoke TLS, to us or to a trusted proxy.
     pub(crate) fn is_tls(&self, req: &HttpRequest) -> bool {
         let by_proxy = req.peer_addr().is_some_and(|peer| self.trusts(peer.ip().to_canonical()));
-        let proto = req.headers().get(FORWARDED_PROTO).and_then(|value| value.to_str().ok());
-        req.app_config().secure() || (by_proxy && proto.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https")))
+        let proto = req.headers().get(FORWARDED_PROTO);
+        // Where each proxy adds what it was asked by, the first in the line is the client's.
+        let proto = proto.and_then(|value| value.as_bytes().split(|byte| *byte == b',').next());
+        req.app_config().secure() || (by_proxy && proto.is_some_and(|p| p.trim_ascii().eq_ignore_ascii_case(b"https")))
     }
 
     /// What a session remembers of its client.

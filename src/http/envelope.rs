@@ -20,6 +20,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::connection::Turn;
+use super::cross_origin::Readers;
 use super::{Api, body, head};
 use crate::events::Kind;
 use crate::guard::Identity;
@@ -46,6 +47,12 @@ pub(crate) async fn envelope<B: MessageBody + 'static>(
     draining.count();
     let turn = Turn::of(req.request());
     let _serving = turn.clone().map(Turn::begin);
+    let readers = match &api {
+        Some(api) if api.origins.any_allowed() => {
+            api.origins.reader(req.headers()).map_or(Readers::None, |origin| Readers::Origin(origin.clone()))
+        }
+        _ => Readers::Unconfigured,
+    };
     let api_begun = api.as_ref().is_none_or(|api| api.sessions.has_begun());
     let (address, tls) =
         api.map_or((None, false), |api| (api.proxies.client_address(req.request()), api.proxies.is_tls(req.request())));
@@ -58,6 +65,7 @@ pub(crate) async fn envelope<B: MessageBody + 'static>(
     let checked = if begun { head::check(&req) } else { Err(Code::Unavailable.into()) };
     if let Err(problem) = checked {
         let mut response = problem.respond(Some(&id));
+        readers.say(&mut response);
         decorate(&mut response, &id, tls, is_last());
         let response = req.into_response(response);
         span.in_scope(|| log(&response, address, began));
@@ -71,6 +79,7 @@ pub(crate) async fn envelope<B: MessageBody + 'static>(
     let error = match outcome {
         Ok(Ok(response)) => {
             let mut response = finish(response, &id, options);
+            readers.say(response.response_mut());
             decorate(response.response_mut(), &id, tls, is_last());
             log(&response, address, began);
             return Ok(response);
@@ -82,6 +91,7 @@ pub(crate) async fn envelope<B: MessageBody + 'static>(
     let problem = problem_of(Some(&error), error.as_response_error().status_code());
     problem.report();
     let mut response = problem.respond(Some(&id));
+    readers.say(&mut response);
     decorate(&mut response, &id, tls, is_last());
     tracing::info!(target: "countersign::access", status = response.status().as_u16(), "request");
     Err(InternalError::from_response(problem, response).into())
@@ -143,7 +153,7 @@ fn problem_of(raised: Option<&actix_web::Error>, status: StatusCode) -> Problem 
     Problem::new(code)
 }
 
-fn decorate(response: &mut HttpResponse, id: &str, tls: bool, last: bool) {
+pub(super) fn decorate(response: &mut HttpResponse, id: &str, tls: bool, last: bool) {
     if last {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }

@@ -6,19 +6,20 @@ use actix_web::http::header::{CONTENT_LENGTH, HOST};
 use super::body::MAX_BODY;
 use crate::problem::{Code, Problem};
 
-/// The largest header field, and the largest target, in bytes: an access token of 8 KiB with room for its scheme.
-const MAX_FIELD: usize = 8 * 1024 + 512;
-/// The largest head, in bytes: browsers send along the cookies of everything else on the site.
-const MAX_HEAD: usize = 32 * 1024;
+/// The largest value of a header field, and the largest target, in bytes: browsers send along the cookies of everything
+/// else on the site, and what they may add up to on one host is in no hand of ours.
+const MAX_FIELD: usize = 16 * 1024;
+/// The largest head, in bytes.
+const MAX_HEAD: usize = 48 * 1024;
 
 /// Refuses a request by its head alone, before anybody has looked at what it asks for.
 pub(super) fn check(req: &ServiceRequest) -> Result<(), Problem> {
     let target = req.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    let fields = req.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
     let (mut whole, mut largest) = (target, target);
-    for field in fields {
-        whole += field;
-        largest = largest.max(field);
+    for (name, value) in req.headers() {
+        // With the colon, the space and the end of the line.
+        whole += name.as_str().len() + value.len() + 4;
+        largest = largest.max(value.len());
     }
     if largest > MAX_FIELD || whole > MAX_HEAD {
         return Err(Code::HeadersTooLarge.into());

@@ -6,29 +6,32 @@ pub(crate) mod client;
 pub(crate) mod connection;
 mod connections;
 pub(crate) mod cookies;
+mod credentials;
+mod cross_origin;
 mod docs;
 mod envelope;
 mod error;
 pub(crate) mod events;
 mod head;
+mod http10;
 mod machines;
 pub(crate) mod openapi;
 pub(crate) mod server;
 mod tokens;
+mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use actix_cors::Cors;
 use actix_web::http::Method;
-use actix_web::http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
-use actix_web::middleware::{Condition, from_fn};
+use actix_web::http::header::{ALLOW, LOCATION};
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
 use self::client::TrustedProxies;
 use self::cookies::Cookies;
-use crate::clock::Clock;
+use self::cross_origin::cors;
 use crate::guard::cross_site::Origins;
 use crate::janitor::Janitor;
 use crate::problem::{Code, Problem};
@@ -36,6 +39,7 @@ use crate::sessions::Sessions;
 use crate::signing_keys::Recorder;
 use crate::store::Store;
 use crate::tokens::access::AccessTokens;
+use crate::urgent::Urgent;
 use crate::users::Users;
 
 /// Everything a handler composes its answer from.
@@ -44,12 +48,13 @@ pub(crate) struct Api {
     pub(crate) sessions: Sessions,
     pub(crate) access: Arc<AccessTokens>,
     pub(crate) store: Store,
-    pub(crate) clock: Clock,
     pub(crate) cookies: Cookies,
     pub(crate) origins: Origins,
     pub(crate) proxies: TrustedProxies,
     pub(crate) registration: bool,
     pub(crate) draining: Draining,
+    /// What the hashing of passwords gives way to.
+    pub(crate) urgent: Urgent,
     /// At work for as long as there is somebody to answer.
     pub(crate) _janitor: Janitor,
     /// The same.
@@ -107,24 +112,28 @@ impl Draining {
 }
 
 /// The paths we answer, below which no route of a foreign application may stand.
-const PREFIXES: [&str; 4] = ["/v1", "/.well-known", "/health", "/docs"];
+const PREFIXES: [&str; 4] = ["/v1", "/.well-known", "/health", DOCS];
+const DOCS: &str = "/docs";
 
 /// Mounts every route. Paths outside our own are left to whatever else the application mounts.
-pub(crate) fn mount(config: &mut ServiceConfig, allowed_origins: &[String]) {
-    for prefix in PREFIXES {
+pub(crate) fn mount(config: &mut ServiceConfig, allowed_origins: &[String], docs: bool) {
+    for prefix in PREFIXES.into_iter().filter(|prefix| docs || *prefix != DOCS) {
         let scope = web::scope(prefix).configure(|scope| routes(prefix, scope)).default_service(web::to(nothing_here));
-        let cross_origin = Condition::new(!allowed_origins.is_empty(), cors(allowed_origins));
-        config.service(scope.wrap(cross_origin).wrap(from_fn(envelope::envelope)));
+        config.service(scope.wrap(cors(allowed_origins)).wrap(from_fn(envelope::envelope)));
     }
     let description =
         web::resource("/openapi.json").route(web::get().to(openapi::show)).route(web::head().to(openapi::show));
-    let cross_origin = Condition::new(!allowed_origins.is_empty(), cors(allowed_origins));
-    config.service(description.wrap(cross_origin).wrap(from_fn(envelope::envelope)));
+    config.service(description.wrap(cors(allowed_origins)).wrap(from_fn(envelope::envelope)));
 }
 
-/// An answer in the same form for paths that nobody has; for an application that is ours alone.
-pub(crate) fn mount_default(config: &mut ServiceConfig) {
-    config.default_service(web::to(nothing_here).wrap(from_fn(envelope::envelope)));
+/// The first page, and an answer in the same form for paths without one; for an application that is ours alone.
+pub(crate) fn mount_default(config: &mut ServiceConfig, allowed_origins: &[String], docs: bool) {
+    if docs {
+        let first = web::resource("/").route(web::get().to(first_page)).route(web::head().to(first_page));
+        config.service(first.wrap(cors(allowed_origins)).wrap(from_fn(envelope::envelope)));
+    }
+    let nothing = web::to(nothing_here).wrap(cors(allowed_origins)).wrap(from_fn(envelope::envelope));
+    config.default_service(nothing);
 }
 
 /// The table. A resource answers other methods with 405 and `Allow` by itself, which `App::route` does not.
@@ -159,7 +168,7 @@ fn routes(prefix: &str, scope: &mut ServiceConfig) {
         "/.well-known" => scope.service(
             web::resource("/jwks.json").route(web::get().to(machines::jwks)).route(web::head().to(machines::jwks)),
         ),
-        "/docs" => scope
+        DOCS => scope
             .configure(docs::mount_files)
             .service(web::resource("").route(web::get().to(docs::show)).route(web::head().to(docs::show))),
         _ => scope
@@ -170,6 +179,11 @@ fn routes(prefix: &str, scope: &mut ServiceConfig) {
     };
 }
 
+/// Whoever types the address alone is led to where everything is explained.
+async fn first_page() -> HttpResponse {
+    HttpResponse::SeeOther().insert_header((LOCATION, DOCS)).finish()
+}
+
 async fn nothing_here(req: HttpRequest) -> Result<HttpResponse, Problem> {
     // `OPTIONS *` asks about the server, not about a path (RFC 9110 section 9.3.7).
     if *req.method() == Method::OPTIONS && req.path() == "*" {
@@ -178,16 +192,4 @@ async fn nothing_here(req: HttpRequest) -> Result<HttpResponse, Problem> {
             .finish());
     }
     Err(Code::NotFound.into())
-}
-
-/// Exactly the configured origins, with credentials, and never `*`.
-fn cors(allowed_origins: &[String]) -> Cors {
-    let exposed = [HeaderName::from_static("x-request-id"), RETRY_AFTER, WWW_AUTHENTICATE];
-    let cors = Cors::default()
-        .allowed_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
-        .allowed_headers([AUTHORIZATION, CONTENT_TYPE, HeaderName::from_static("x-request-id")])
-        .expose_headers(exposed)
-        .supports_credentials()
-        .max_age(600);
-    allowed_origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use super::Draining;
 use super::connection::{Bounds, Paced};
 use super::connections::{Connections, IsProxy};
+use super::wire::Wire;
 
 /// How long what a client still sends is read behind an answer that did not wait for it. Closed at once, the connection
 /// would be reset, and the answer could be lost with it (RFC 9112 section 9.6).
@@ -29,7 +30,8 @@ const FILES_OF_A_WORKER: usize = 8;
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// Starts answering on `listener`. Like `actix_web::HttpServer`, which is these parts put together, but with
-/// [`Paced`] between HTTP and the socket, and [`Connections`] that make way where the server would accept no more.
+/// [`Paced`] and [`Wire`] between HTTP and the socket, and [`Connections`] that make way where the server would accept no
+/// more.
 ///
 /// # Errors
 ///
@@ -67,15 +69,18 @@ pub(crate) fn start(
                 let stopping = stopping.clone();
                 async move { stopping.notified().await }
             })
-            .on_connect_ext(move |socket: &Paced, data: &mut actix_http::Extensions| {
-                data.insert(socket.turn().clone());
+            .on_connect_ext(move |wire: &Wire, data: &mut actix_http::Extensions| {
+                data.insert(wire.connection().turn().clone());
                 data.insert(draining.connected());
             })
             .h1(map_config(app, |()| AppConfig::default()));
         fn_service(move |socket: TcpStream| {
             let peer = socket.peer_addr().ok();
             let open = connections.enter(peer.map(|peer| peer.ip()));
-            async move { Ok((Paced::new(socket, bounds, open), peer)) }
+            async move {
+                let wire = Wire::new(Paced::new(socket, bounds, open), peer.map(|peer| peer.ip().to_canonical()));
+                Ok((wire, peer))
+            }
         })
         .and_then(http)
     };

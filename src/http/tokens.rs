@@ -1,18 +1,23 @@
 //! Register, log in, refresh, confirm, log out.
 
-use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
+use std::collections::BTreeMap;
+
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use serde::Serialize;
 
-use super::Api;
 use super::account::UserView;
 use super::body::Members;
 use super::envelope::RequestId;
-use crate::guard::{Identity, Principal, access_token};
+use super::{Api, credentials};
+use crate::device;
+use crate::guard::{Identity, Principal};
+use crate::ids::{SessionId, UserId};
 use crate::passwords::Password;
 use crate::problem::{Code, FieldError, Problem};
 use crate::sessions::{Admission, SignIn, StartError, TokenPair};
+use crate::store::StoreError;
 use crate::store::sessions::{Scope, Transport};
-use crate::users::{Registration, check_name};
+use crate::users::Registration;
 
 /// How often a log-in whose account changes under it starts over.
 const ROUNDS: usize = 3;
@@ -47,8 +52,7 @@ pub(crate) async fn register(
     let new = api.users.prepare(registration, api.proxies.client_address(&req)).await?;
     let user = UserView::from(&new);
     let pair = api.sessions.start(Admission::Newcomer(new), sign_in).await?;
-    identify(&req, &pair);
-    Ok(answer(&api, HttpResponse::Created(), &pair, Some(user)))
+    Ok(signed_in(&api, &req, HttpResponse::Created(), &pair, user).await)
 }
 
 pub(crate) async fn login(api: web::Data<Api>, req: HttpRequest, mut body: Members) -> Result<HttpResponse, Problem> {
@@ -60,32 +64,29 @@ pub(crate) async fn login(api: web::Data<Api>, req: HttpRequest, mut body: Membe
         match api.sessions.start(admission, sign_in.clone()).await {
             Err(StartError::Changed) => {}
             Err(error) => return Err(error.into()),
-            Ok(pair) => {
-                identify(&req, &pair);
-                return Ok(answer(&api, HttpResponse::Ok(), &pair, Some(UserView::from(&who.user))));
-            }
+            Ok(pair) => return Ok(signed_in(&api, &req, HttpResponse::Ok(), &pair, UserView::from(&who.user)).await),
         }
     }
     Err(StartError::Changed.into())
 }
 
 pub(crate) async fn refresh(api: web::Data<Api>, req: HttpRequest, mut body: Members) -> Result<HttpResponse, Problem> {
-    let (token, by_cookie) = presented_refresh_token(&api, &req, &mut body)?.ok_or_else(|| {
-        Problem::new(Code::InvalidRequest).detail("The member refresh_token is missing.").errors(vec![FieldError {
-            field: "refresh_token",
-            message: "is required, in the body or as a cookie".into(),
-        }])
-    })?;
-    if by_cookie {
-        api.origins.check(&req)?;
-    }
+    let _under_way = api.urgent.begin();
+    let (token, by_cookie) = match credentials::body_refresh_token(&mut body)? {
+        Some(token) => (token, false),
+        None => (credentials::cookie_refresh_token(&api, &req).await?, true),
+    };
     match api.sessions.refresh(&token, api.proxies.device(&req)).await {
         Ok(pair) => {
             identify(&req, &pair);
             if let Some(kind) = pair.untold {
                 req.extensions_mut().insert(kind);
             }
-            Ok(answer(&api, HttpResponse::Ok(), &pair, None))
+            let mut response = answer(HttpResponse::Ok(), &pair, None);
+            if pair.transport == Transport::Cookie {
+                api.cookies.set(&req, &mut response, &pair);
+            }
+            Ok(response)
         }
         Err(error) => {
             let problem = Problem::from(error);
@@ -102,72 +103,74 @@ pub(crate) async fn refresh(api: web::Data<Api>, req: HttpRequest, mut body: Mem
 }
 
 pub(crate) async fn confirm(caller: Principal, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    let _under_way = api.urgent.begin();
     api.sessions.confirm(caller.bearer()).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Whoever wants out gets out: each genuine token presented ends its session, and one that is expired,
-/// foreign or of a session already over changes nothing.
-pub(crate) async fn logout(api: web::Data<Api>, req: HttpRequest, mut body: Members) -> Result<HttpResponse, Problem> {
-    let access = access_token(&req, api.cookies.access_name())?;
-    let refresh = presented_refresh_token(&api, &req, &mut body)?;
-    if access.is_none() && refresh.is_none() {
-        return Err(Code::MissingToken.into());
+/// Each genuine token in the request ends its session; one that is foreign or of a session already over changes nothing.
+pub(crate) async fn logout(
+    api: web::Data<Api>,
+    req: HttpRequest,
+    body: Result<Members, Problem>,
+) -> Result<HttpResponse, Problem> {
+    let sessions = credentials::sessions_presented(&api, &req, body)?;
+    if let Some((session_id, user_id)) = sessions.last_key_value() {
+        req.extensions_mut().insert(Identity { user_id: *user_id, session_id: *session_id });
     }
-    let by_cookie = access.as_ref().is_some_and(|access| access.by_cookie) || refresh.as_ref().is_some_and(|(_, c)| *c);
-    if by_cookie {
-        api.origins.check(&req)?;
-    }
-    let by_access = access.and_then(|access| api.access.verify(&access.token, api.clock.now()).ok());
-    let by_access = by_access.map(|bearer| (bearer.user_id, bearer.session_id));
-    let by_refresh = refresh.and_then(|(token, _)| api.sessions.session_of(&token));
-    let mut whose = Vec::new();
-    for (user_id, session_id) in by_access.into_iter().chain(by_refresh.filter(|other| Some(*other) != by_access)) {
-        req.extensions_mut().insert(Identity { user_id, session_id });
-        whose.push((user_id, session_id));
-    }
-    if !whose.is_empty() {
-        // In one order everywhere, so that two never wait for each other.
-        whose.sort_by_key(|(_, session_id)| *session_id);
-        let whose = whose.into_iter().map(|(user_id, session_id)| (user_id, Scope::Only(session_id))).collect();
-        api.sessions.revoke_all(whose, "logout", api.proxies.address_text(&req)).await?;
-    }
+    end(&api, &req, sessions, "logout").await?;
     let mut response = HttpResponse::NoContent().finish();
-    api.cookies.clear(&req, &mut response);
+    api.cookies.clear_always(&req, &mut response);
     Ok(response)
 }
 
-/// The refresh token of a request, and whether it came by cookie. It may be spelt in two ways, and come
-/// twice, but not be two.
-fn presented_refresh_token(
+/// Ends sessions: all of them or, where one cannot be ended, none.
+async fn end(
     api: &Api,
     req: &HttpRequest,
-    body: &mut Members,
-) -> Result<Option<(String, bool)>, Problem> {
-    let spellings = [body.optional("refresh_token")?, body.optional("refreshToken")?];
-    let cookie = api.cookies.refresh_token(req).map(|token| (token.to_owned(), true));
-    let mut found: Option<(String, bool)> = None;
-    for candidate in spellings.into_iter().flatten().map(|token| (token, false)).chain(cookie) {
-        match &found {
-            None => found = Some(candidate),
-            Some((token, _)) if *token == candidate.0 => {}
-            Some(_) => {
-                return Err(
-                    Problem::new(Code::InvalidRequest).detail("The request names two different refresh tokens.")
-                );
-            }
+    sessions: BTreeMap<SessionId, UserId>,
+    reason: &'static str,
+) -> Result<(), StoreError> {
+    // In the order of their ids everywhere, so that two never wait for each other.
+    let whose: Vec<_> = sessions.into_iter().map(|(session_id, user_id)| (user_id, Scope::Only(session_id))).collect();
+    if !whose.is_empty() {
+        api.sessions.revoke_all(whose, reason, api.proxies.address_text(req)).await?;
+    }
+    Ok(())
+}
+
+/// The answer to a log-in. What the browser has of other sessions it is about to lose: they end, and a log-in whose tokens
+/// are in the body takes their cookies back. A page of another site brings none of this about.
+async fn signed_in(
+    api: &Api,
+    req: &HttpRequest,
+    status: HttpResponseBuilder,
+    pair: &TokenPair,
+    user: UserView,
+) -> HttpResponse {
+    identify(req, pair);
+    let came_with_cookies = api.cookies.tokens(req).next().is_some() && api.origins.check(req).is_ok();
+    if came_with_cookies {
+        let replaced = credentials::sessions_of_refresh_cookies(api, req);
+        if let Err(error) = end(api, req, replaced, "replaced").await {
+            // The new session is open, and its tokens would be lost with an error.
+            tracing::error!(error = error.chain(), "the session that a log-in has replaced could not be ended");
         }
     }
-    Ok(found)
+    let mut response = answer(status, pair, Some(user));
+    match pair.transport {
+        Transport::Cookie => api.cookies.set(req, &mut response, pair),
+        Transport::Body if came_with_cookies => api.cookies.clear(req, &mut response),
+        Transport::Body => {}
+    }
+    response
 }
 
 fn sign_in(api: &Api, req: &HttpRequest, body: &mut Members) -> Result<SignIn, Problem> {
-    let device_name = body.optional("device_name")?;
+    let device_name = body.optional("device_name")?.and_then(|name| device::name(&name));
     let transport = body.optional("transport")?;
+    let remember = body.optional_bool("remember")?.unwrap_or(true);
     let mut errors = Vec::new();
-    if let Err(message) = check_name(device_name.as_deref()) {
-        errors.push(FieldError { field: "device_name", message });
-    }
     let transport = match transport.as_deref() {
         None | Some("body") => Transport::Body,
         Some("cookie") => Transport::Cookie,
@@ -179,17 +182,13 @@ fn sign_in(api: &Api, req: &HttpRequest, body: &mut Members) -> Result<SignIn, P
     if !errors.is_empty() {
         return Err(Problem::new(Code::ValidationFailed).errors(errors));
     }
-    Ok(SignIn { device_name, transport, device: api.proxies.device(req) })
+    Ok(SignIn { device_name, transport, remember, device: api.proxies.device(req) })
 }
 
-fn answer(
-    api: &Api,
-    mut status: actix_web::HttpResponseBuilder,
-    pair: &TokenPair,
-    user: Option<UserView>,
-) -> HttpResponse {
+/// A pair, as far as it goes into the body.
+fn answer(mut status: HttpResponseBuilder, pair: &TokenPair, user: Option<UserView>) -> HttpResponse {
     let in_body = pair.transport == Transport::Body;
-    let mut response = status.json(TokenAnswer {
+    status.json(TokenAnswer {
         token_type: "Bearer",
         access_token: in_body.then_some(pair.access_token.as_str()),
         expires_in: pair.expires_in,
@@ -197,11 +196,7 @@ fn answer(
         refresh_expires_in: pair.refresh_expires_in,
         session_id: pair.session_id.to_string(),
         user,
-    });
-    if !in_body {
-        api.cookies.set(&mut response, pair);
-    }
-    response
+    })
 }
 
 fn identify(req: &HttpRequest, pair: &TokenPair) {

@@ -6,6 +6,7 @@
 //! verifies too. Passwords are taken exactly as received: no trimming, no normalisation (ASVS V6.2.8).
 
 mod queue;
+mod rounds;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,8 +23,10 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use self::queue::{self as places, Jobs, Queue};
+use self::rounds::Breaks;
 use crate::network::counted_as;
 use crate::secret::Secret;
+use crate::urgent::Urgent;
 
 /// The longest password, in characters. Longer ones are refused, never truncated.
 pub const MAX_CHARACTERS: usize = 256;
@@ -32,9 +35,9 @@ pub const MAX_CHARACTERS: usize = 256;
 const WAITING_PER_THREAD: usize = 32;
 /// About how long a hash of cost 4 takes; each step of cost doubles it.
 const AT_COST_4: Duration = Duration::from_millis(1);
-/// How much hashing gives way to everything else on the machine: enough for a refresh to come first, and little enough
-/// for a log-in to have two fifths of a core beside programs that leave none idle (each step is a tenth of the share, and
-/// at 15, a log-in beside two of them takes twenty times as long).
+/// How much hashing gives way to everything else on the machine: little enough for a log-in to have two fifths of a core
+/// beside programs that leave none idle. At 15, a log-in beside two of them takes more than ten times as long as alone.
+/// To refreshes it gives way by itself.
 const NICENESS: i32 = 2;
 /// What is hashed with where no pepper is configured: it separates this use of HMAC, and is no secret.
 const NO_PEPPER: &[u8] = b"countersign password v1";
@@ -143,6 +146,8 @@ impl Begun {
 }
 
 struct Recipe {
+    /// What hashing gives way to.
+    urgent: Urgent,
     cost: u32,
     pepper: Pepper,
     previous: HashMap<String, Pepper>,
@@ -177,7 +182,8 @@ impl Hasher {
         // Hashes from before there was a pepper verify still.
         let plain = Pepper::new(None);
         verifying.insert(plain.id.clone(), plain);
-        let recipe = Arc::new(Recipe { cost, pepper: Pepper::new(pepper), previous: verifying });
+        let recipe =
+            Arc::new(Recipe { urgent: Urgent::default(), cost, pepper: Pepper::new(pepper), previous: verifying });
         let threads = thread::available_parallelism()?.get();
         let about = AT_COST_4.saturating_mul(1 << cost.saturating_sub(4).min(30));
         let queue = Arc::new(Queue::new(WAITING_PER_THREAD.saturating_mul(threads), threads, about));
@@ -186,6 +192,11 @@ impl Hasher {
             thread::Builder::new().name(format!("hasher-{number}")).spawn(move || serve(&jobs))?;
         }
         Ok(Self { queue, recipe })
+    }
+
+    /// What hashing gives way to while it is under way.
+    pub fn urgent(&self) -> Urgent {
+        self.recipe.urgent.clone()
     }
 
     /// Looks whether a password from `address` would find a place in the queue: asked first, it saves a client that will
@@ -269,10 +280,8 @@ fn serve(jobs: &Jobs<Source, Job>) {
 impl Recipe {
     fn hash(&self, password: &Password) -> Result<String, HashError> {
         let digest = self.pepper.digest(password);
-        match bcrypt::hash(digest.as_str(), self.cost) {
-            Ok(hash) => Ok(format!("{TAG}{}:{hash}", self.pepper.id)),
-            Err(_) => Err(HashError::Failed),
-        }
+        let hash = rounds::hash(digest.as_bytes(), self.cost, &mut self.breaks()).ok_or(HashError::Failed)?;
+        Ok(format!("{TAG}{}:{hash}", self.pepper.id))
     }
 
     fn compare(&self, password: &Password, stored: Option<&str>) -> Comparison {
@@ -284,13 +293,15 @@ impl Recipe {
             self.pretend(password);
             return Comparison::Different;
         };
-        match bcrypt::verify(input.as_slice(), hash) {
-            Ok(true) if pepper == Some(self.pepper.id.as_str()) && cost_of(hash) == Some(self.cost) => Comparison::Same,
+        match rounds::verify(&input, hash, &mut self.breaks()) {
+            Some(true) if pepper == Some(self.pepper.id.as_str()) && cost_of(hash) == Some(self.cost) => {
+                Comparison::Same
+            }
             // Plain bcrypt has read 72 bytes: made anew, a typing error behind those would become the password.
-            Ok(true) if pepper.is_none() && input.len() > BCRYPT_READS => Comparison::Same,
-            Ok(true) => Comparison::SameButOutdated,
-            Ok(false) => Comparison::Different,
-            Err(_) => {
+            Some(true) if pepper.is_none() && input.len() > BCRYPT_READS => Comparison::Same,
+            Some(true) => Comparison::SameButOutdated,
+            Some(false) => Comparison::Different,
+            None => {
                 tracing::error!("a stored password hash is damaged");
                 self.pretend(password);
                 Comparison::Different
@@ -314,7 +325,11 @@ impl Recipe {
     fn pretend(&self, password: &Password) {
         let decoy = format!("$2b${:02}$abcdefghijklmnopqrstuu5aJ5lDu4JfvtTWbXU3ZgvZRVRNzVBG6", self.cost);
         let digest = self.pepper.digest(password);
-        let _never = bcrypt::verify(digest.as_str(), &decoy);
+        let _never = rounds::verify(digest.as_bytes(), &decoy, &mut self.breaks());
+    }
+
+    fn breaks(&self) -> Breaks<'_> {
+        Breaks::new(&self.urgent)
     }
 }
 
@@ -362,6 +377,7 @@ mod tests {
         let secret = |byte: u8| Secret::new(vec![byte; 32]);
         let previous = previous.iter().map(|byte| Pepper::new(Some(&secret(*byte))));
         Recipe {
+            urgent: Urgent::default(),
             cost,
             pepper: Pepper::new(pepper.map(secret).as_ref()),
             previous: previous.chain([Pepper::new(None)]).map(|pepper| (pepper.id.clone(), pepper)).collect(),

@@ -2,6 +2,7 @@
 //! [`rotation`] decides, this module carries out, [`revocations`] tells the guard.
 
 pub mod administration;
+mod inspect;
 pub mod offenders;
 mod outcome;
 mod refresh;
@@ -70,6 +71,8 @@ pub struct TokenPair {
     pub user_id: UserId,
     /// How they are to be handed out.
     pub transport: Transport,
+    /// Whether a browser keeps them when it is closed.
+    pub remember: bool,
     /// What is still to be told: a plain rotation is not worth a line of its own.
     pub untold: Option<Kind>,
 }
@@ -104,6 +107,8 @@ pub struct SignIn {
     pub device_name: Option<String>,
     /// How it wants its tokens.
     pub transport: Transport,
+    /// Whether a browser is to keep them when it is closed.
+    pub remember: bool,
     /// What can be seen of it.
     pub device: Device,
 }
@@ -216,7 +221,8 @@ impl Sessions {
             roles: roles.into_names(),
             expires_at: access_expires_at,
         };
-        self.pair(&bearer, now, now, minted.token, idle_expires_at, sign_in.transport).map_err(StartError::from)
+        let pair = self.pair(&bearer, now, now, minted.token, idle_expires_at, sign_in.transport)?;
+        Ok(TokenPair { remember: sign_in.remember, ..pair })
     }
 
     /// Confirms that the client has stored the pair its access token belongs to: the refresh token before it is dead.
@@ -309,10 +315,13 @@ impl Sessions {
         Ok(all.iter().map(|(_, ended)| ended.len()).sum())
     }
 
-    /// The session that a refresh token belongs to, whatever has become of it. `None`: the token is not ours, or has expired.
-    pub fn session_of(&self, refresh_token: &str) -> Option<(UserId, SessionId)> {
-        let presented = self.0.refresh.verify(refresh_token, self.0.clock.now()).ok()?;
-        Some((presented.user_id(), presented.session_id()))
+    /// The session that a token of either kind belongs to, however old the token is and whatever has become of its
+    /// session. `None`: the token is not ours.
+    pub fn session_of(&self, token: &str) -> Option<(UserId, SessionId)> {
+        match self.0.refresh.verify(token, Timestamp::from_seconds(0)) {
+            Ok(presented) => Some((presented.user_id(), presented.session_id())),
+            Err(_) => self.0.access.session_of(token).ok(),
+        }
     }
 
     /// Makes the end of sessions felt at once, after the commit that ended them: `event` tells of each.
@@ -340,6 +349,7 @@ impl Sessions {
             session_id: bearer.session_id,
             user_id: bearer.user_id,
             transport,
+            remember: true,
             untold: None,
         })
     }

@@ -13,7 +13,7 @@ use crate::store::events;
 use crate::store::sessions::{self, Device, Ended, Handover, Rotation, SessionRow, Successor};
 use crate::store::{AnyConnection, QueryResult, Write, fault, outrun};
 use crate::tokens::access::Bearer;
-use crate::tokens::refresh::{Minted, Presented, RefreshTokens, fresh_salt};
+use crate::tokens::refresh::{Minted, Presented, RefreshTokens, Refused, fresh_salt};
 use crate::tokens::{Place, SignError};
 
 /// How often a refresh that lost a race against another looks again. In one process nothing races a
@@ -44,10 +44,7 @@ impl Sessions {
     pub async fn refresh(&self, token: &str, device: Device) -> Result<TokenPair, RefreshError> {
         let inner = &self.0;
         let now = inner.clock.now();
-        // An answer may have been lost shortly before the token's own end: it can still be fetched afterwards,
-        // for as long as lost answers can, and repeated. Nothing older costs a query.
-        let grace = inner.policy.recovery.saturating_add(inner.policy.overlap);
-        let presented = match inner.refresh.verify(token, now.minus(grace)) {
+        let presented = match self.presented(token, now) {
             Ok(presented) => presented,
             Err(refused) => {
                 let address = device.ip_address.as_deref().and_then(|address| address.parse().ok()).map(Offender::at);
@@ -87,6 +84,16 @@ impl Sessions {
             Outcome::Conflict => Err(RefreshError::Conflict),
             Outcome::Reused(..) => Err(RefreshError::Refused(RefusedBecause::Reused)),
         }
+    }
+
+    /// Reads a token that may still be good for something.
+    ///
+    /// An answer may have been lost shortly before the token's own end: it can still be fetched afterwards,
+    /// for as long as lost answers can, and repeated. Nothing older costs a query.
+    pub(super) fn presented(&self, token: &str, now: Timestamp) -> Result<Presented, Refused> {
+        let policy = &self.0.policy;
+        let grace = policy.recovery.saturating_add(policy.overlap);
+        self.0.refresh.verify(token, now.minus(grace))
     }
 
     /// Counts a refresh that was no rotation. `Some`: whoever sent it has had as many as there are.
@@ -162,6 +169,23 @@ impl Sessions {
     }
 }
 
+/// What a verdict on a presented token depends on besides the row.
+pub(super) fn claim<'a>(
+    presented: &'a Presented,
+    tokens: &RefreshTokens,
+    now: Timestamp,
+    ip_address: Option<&'a str>,
+) -> Claim<'a> {
+    Claim {
+        place: presented.place(),
+        digest: presented.digest(),
+        expired: presented.expires_at() <= now,
+        active_key: presented.kid() == tokens.active_kid(),
+        kid: presented.kid(),
+        ip_address,
+    }
+}
+
 impl Write<Outcome> for Attempt {
     fn rotation(&self) -> Option<&Rotation> {
         Some(&self.rotation)
@@ -206,7 +230,9 @@ impl Attempt {
                 // It was kept then.
                 return Ok(Outcome::Granted(grant));
             }
-            let mut verdict = rotation::judge(row.as_ref(), &self.claim(), self.now, &self.policy);
+            let address = self.rotation.next.device.ip_address.as_deref();
+            let claim = claim(&self.presented, &self.tokens, self.now, address);
+            let mut verdict = rotation::judge(row.as_ref(), &claim, self.now, &self.policy);
             let row = match (row, verdict) {
                 (_, Verdict::Refuse(refusal)) => return Ok(Outcome::Refused(refusal)),
                 (None, _) => return Ok(Outcome::Refused(Refusal::Revoked)),
@@ -282,17 +308,6 @@ impl Attempt {
             handover: row.into(),
             streak,
         }))
-    }
-
-    fn claim(&self) -> Claim<'_> {
-        Claim {
-            place: self.presented.place(),
-            digest: self.presented.digest(),
-            expired: self.presented.expires_at() <= self.now,
-            active_key: self.presented.kid() == self.tokens.active_kid(),
-            kid: self.presented.kid(),
-            ip_address: self.rotation.next.device.ip_address.as_deref(),
-        }
     }
 
     fn mint(&self, place: Place, issued_at: Timestamp, expires_at: Timestamp) -> QueryResult<Minted> {

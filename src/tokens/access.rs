@@ -175,27 +175,16 @@ impl AccessTokens {
         Ok((token, exp))
     }
 
-    /// Checks everything about a token that needs no query: RFC 9068 section 4, RFC 8725, and the
-    /// attack table in `tests/api/jwt_attacks.rs`.
-    ///
-    /// # Errors
-    ///
-    /// [`Rejected`], whatever was wrong.
-    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Bearer, Rejected> {
-        let genuine = self.read(token)?;
-        if genuine.is_in_time(now) { Ok(genuine.bearer) } else { Err(Rejected) }
-    }
-
-    /// The same but for the times, which are another question at each moment: [`Genuine::is_in_time`].
+    /// Checks everything about a token that needs no query: RFC 9068 section 4, RFC 8725, and the attack table in
+    /// `tests/api/jwt_attacks.rs`. Not its times, which are another question at each moment: [`Genuine::is_in_time`].
     ///
     /// # Errors
     ///
     /// [`Rejected`], whatever was wrong.
     pub fn read(&self, token: &str) -> Result<Genuine, Rejected> {
-        let claims = jws::verify::<ReadClaims>(Kind::Access, &self.ring, token)?.claims;
+        let claims = self.signed(token)?;
         let longest = i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX);
-        let ours = self.accepted.iter().any(|(iss, ours)| *iss == claims.iss && claims.aud.is_only(ours));
-        if !ours || claims.exp.saturating_sub(claims.iat) > longest || claims.cnf.is_some() {
+        if claims.exp.saturating_sub(claims.iat) > longest || claims.cnf.is_some() {
             return Err(Rejected);
         }
         let bearer = Bearer {
@@ -206,6 +195,23 @@ impl AccessTokens {
             expires_at: Timestamp::from_seconds(claims.exp),
         };
         Ok(Genuine { bearer, starts_at: claims.nbf.map_or(claims.iat, |nbf| nbf.max(claims.iat)) })
+    }
+
+    /// The user and the session that a token of ours was issued for, however old it is and whatever lifetime it was
+    /// given: enough to end that session, and for nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] if it is no token of ours.
+    pub fn session_of(&self, token: &str) -> Result<(UserId, SessionId), Rejected> {
+        self.signed(token).map(|claims| (claims.sub, claims.sid))
+    }
+
+    /// The claims of a token that one of our keys signed, for one of our issuers and its audience.
+    fn signed(&self, token: &str) -> Result<ReadClaims, Rejected> {
+        let claims = jws::verify::<ReadClaims>(Kind::Access, &self.ring, token)?.claims;
+        let ours = self.accepted.iter().any(|(iss, ours)| *iss == claims.iss && claims.aud.is_only(ours));
+        if ours { Ok(claims) } else { Err(Rejected) }
     }
 }
 

@@ -34,7 +34,7 @@ impl Users {
         address: Option<IpAddr>,
     ) -> Result<Authenticated, UserError> {
         // A full queue turns away before the database is troubled, a spent budget before a place is taken in it.
-        self.look_for_room(address)?;
+        self.look_for_room(address).await?;
         let key = comparable(email);
         let allowed = self.budget.look(&key, address).await?;
         let guess = allowed.count().await?;
@@ -108,7 +108,7 @@ impl Users {
         password: Password,
         address: Option<IpAddr>,
     ) -> Result<Authenticated, UserError> {
-        self.look_for_room(address)?;
+        self.look_for_room(address).await?;
         let found = self.store.read(move |conn| users::credentials_by_id(conn, id)).await?;
         let found = found.ok_or(UserError::Gone)?;
         let allowed = self.budget.look(&comparable(&found.user.email), address).await?;

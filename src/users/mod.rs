@@ -38,6 +38,8 @@ const AT_ONCE: i64 = 500;
 /// How often the rest of a deleted account's past may fail to go, and the rest between.
 const MOST_FAILURES: u32 = 10;
 const A_REST: Duration = Duration::from_secs(1);
+/// How long a client waits to hear that the queue is full: one that asks again at once then asks four times a second.
+const REFUSAL_DELAY: Duration = Duration::from_millis(250);
 /// Why sessions end.
 const ACCOUNT_DISABLED: &str = "account_disabled";
 const PASSWORD_CHANGED: &str = "password_changed";
@@ -114,10 +116,14 @@ impl Users {
     }
 
     /// Looks whether a password from `address` may be hashed, and would find a place in the queue: a flood of those that
-    /// may not or would not troubles no database.
-    fn look_for_room(&self, address: Option<IpAddr>) -> Result<(), UserError> {
+    /// may not or would not troubles no database, nor, as it is told so only after a moment, the cores that hash.
+    async fn look_for_room(&self, address: Option<IpAddr>) -> Result<(), UserError> {
         self.allowance.look(address).map_err(UserError::TooMany)?;
-        Ok(self.hasher.look(address)?)
+        if let Err(full) = self.hasher.look(address) {
+            tokio::time::sleep(REFUSAL_DELAY).await;
+            return Err(full.into());
+        }
+        Ok(())
     }
 
     /// A place in the queue for a password from `address`, to be asked for when everything else that the hash needs is
@@ -140,7 +146,7 @@ impl Users {
         if !errors.is_empty() {
             return Err(UserError::Invalid(errors));
         }
-        self.look_for_room(address)?;
+        self.look_for_room(address).await?;
         self.budget.registration(address).await?;
         self.hash(self.room(address)?, registration).await
     }

@@ -146,8 +146,210 @@ fn a_domain_and_plain_http_are_as_configured() {
     let settings = config(&home).with("cookies.secure", "false").with("cookies.domain", "example.com");
     let app = TestApp::start_with(settings, clock());
     let cookies = set_cookies(&sign_up(&app));
-    assert_eq!(cookies[0].2, "HttpOnly; SameSite=Lax; Path=/; Domain=example.com; Max-Age=900");
-    assert_eq!(cookies[1].2, "HttpOnly; SameSite=Strict; Path=/v1/auth; Domain=example.com; Max-Age=2592000");
+    let set: Vec<_> = cookies.iter().filter(|cookie| !cookie.1.is_empty()).collect();
+    assert_eq!(set[0].2, "HttpOnly; SameSite=Lax; Path=/; Domain=example.com; Max-Age=900");
+    assert_eq!(set[1].2, "HttpOnly; SameSite=Strict; Path=/v1/auth; Domain=example.com; Max-Age=2592000");
+}
+
+/// `SameSite` of the refresh cookie is configured, that of the access cookie is not.
+#[test]
+fn same_site_of_the_refresh_cookie_is_as_configured() {
+    for (configured, attribute) in [("strict", "Strict"), ("lax", "Lax"), ("none", "None")] {
+        let home = Home::new();
+        let settings = config(&home).with("cors.allowed_origins", FRIEND).with("cookies.same_site", configured);
+        let app = TestApp::start_with(settings, clock());
+        let signed_in = sign_up(&app);
+        let jar = Jar::of(&signed_in);
+        let cleared = Answer::to(with_cookie(&app, Method::POST, "/v1/auth/logout", &jar.header())).expect(204);
+        for (answer, age) in [(signed_in, ["900", "2592000"]), (cleared, ["0", "0"])] {
+            let cookies = set_cookies(&answer);
+            assert_eq!(cookies[0].2, format!("HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age={}", age[0]));
+            assert_eq!(
+                cookies[1].2,
+                format!("HttpOnly; SameSite={attribute}; Secure; Path=/v1/auth; Max-Age={}", age[1])
+            );
+        }
+    }
+}
+
+/// Without `Max-Age` a browser forgets its cookies when it is closed.
+#[test]
+fn cookies_of_a_log_in_that_is_not_remembered_have_no_max_age() {
+    let app = TestApp::start(&Home::new());
+    sign_up(&app);
+    let mut registered = 0;
+    for path in ["/v1/auth/login", "/v1/auth/register"] {
+        for (remember, kept) in
+            [(json!(true), true), (Value::Null, true), (json!("absent"), true), (json!(false), false)]
+        {
+            registered += 1;
+            let new = format!("user{registered}@example.com");
+            let email = if path.ends_with("register") { &new } else { ADA };
+            let mut body = json!({ "email": email, "password": PASSWORD, "transport": "cookie", "remember": remember });
+            if remember == "absent" {
+                body.as_object_mut().unwrap().remove("remember");
+            }
+            let cookies = set_cookies(&app.post(path, &body));
+            assert_eq!(cookies.len(), 2, "{path} {remember}");
+            for (_, value, attributes) in cookies {
+                assert!(!value.is_empty());
+                assert_eq!(attributes.contains("Max-Age="), kept, "{path} {remember}: {attributes}");
+                assert!(!attributes.contains("Expires="), "{path} {remember}: {attributes}");
+            }
+        }
+        for remember in [json!("false"), json!(0), json!(1), json!([]), json!({}), json!("")] {
+            let body = json!({ "email": ADA, "password": PASSWORD, "transport": "cookie", "remember": remember });
+            let refused = app.post(path, &body).expect_error(400, "invalid_request");
+            assert_eq!(refused.json()["errors"][0]["field"], "remember", "{path} {remember}");
+        }
+    }
+}
+
+/// A cookie as it is set: name, and domain or path where they are another than ours; `…` where it has a token.
+fn scopes(answer: &Answer) -> Vec<String> {
+    let scope = |(name, value, attributes): (String, String, String)| {
+        let attribute = |key: &str| {
+            let found = attributes.split("; ").find_map(|attribute| attribute.strip_prefix(key));
+            found.map(|value| format!(" {value}")).unwrap_or_default()
+        };
+        assert_eq!(value.is_empty(), attributes.contains("Max-Age=0"), "{name} {attributes}");
+        let token = if value.is_empty() { "" } else { "…" };
+        format!("{name}={token}{}{}", attribute("Path="), attribute("Domain="))
+    };
+    set_cookies(answer).into_iter().map(scope).collect()
+}
+
+/// Name, `cookies.domain`, `Host`, the cookies, how often each is of another scope, and what is cleared before the two
+/// that are set.
+type Scopes = (&'static str, &'static str, &'static str, fn(&Jar, &Jar) -> String, &'static [&'static str]);
+
+fn other_scopes() -> Vec<Scopes> {
+    const ALL: &[&str] = &[
+        "accessToken= / example.com",
+        "accessToken= / auth.example.com",
+        "refreshToken= /v1/auth example.com",
+        "refreshToken= /v1/auth auth.example.com",
+    ];
+    const OF_THE_HOST: &[&str] = &["accessToken= /", "refreshToken= /v1/auth"];
+    const WITH_A_DOMAIN: &[&str] = &[
+        "accessToken= /",
+        "accessToken= / auth.example.com",
+        "refreshToken= /v1/auth",
+        "refreshToken= /v1/auth auth.example.com",
+    ];
+    vec![
+        ("one of each", "", "auth.example.com", |jar, _| jar.header(), &[]),
+        ("two of each", "", "auth.example.com", |jar, old| format!("{}; {}", old.header(), jar.header()), ALL),
+        ("with a port", "", "auth.example.com:8443", |jar, old| format!("{}; {}", old.header(), jar.header()), ALL),
+        ("an address", "", "127.0.0.1", |jar, old| format!("{}; {}", old.header(), jar.header()), &[]),
+        (
+            "one that is another site's",
+            "",
+            "auth.example.com",
+            |jar, _| format!("accessToken=x; refreshToken=x; {}", jar.header()),
+            &[],
+        ),
+        (
+            "two refresh cookies",
+            "",
+            "example.com",
+            |jar, old| format!("{}; refreshToken={}", jar.header(), old.refresh),
+            &["refreshToken= /v1/auth example.com"],
+        ),
+        ("a domain, one of each", "example.com", "auth.example.com", |jar, _| jar.header(), OF_THE_HOST),
+        (
+            "a domain, two of each",
+            "example.com",
+            "auth.example.com",
+            |jar, old| format!("{}; {}", old.header(), jar.header()),
+            WITH_A_DOMAIN,
+        ),
+        (
+            "a domain, and another site's",
+            "example.com",
+            "auth.example.com",
+            |jar, _| format!("accessToken=x; refreshToken=x; {}", jar.header()),
+            OF_THE_HOST,
+        ),
+    ]
+}
+
+/// Setting ours clears what is left over in other scopes, first: some clients take the two for one cookie.
+#[test]
+fn what_is_set_and_cleared_clears_the_other_scope_too() {
+    for (name, domain, host, cookies, cleared) in other_scopes() {
+        let home = Home::new();
+        let app = TestApp::start_with(config(&home).with("cookies.domain", domain), clock());
+        sign_up(&app);
+        let log_in = || {
+            let body = json!({ "email": ADA, "password": PASSWORD, "transport": "cookie" });
+            let answer = app.post("/v1/auth/login", &body).expect(200);
+            let cookies = set_cookies(&answer);
+            let set: Vec<_> = cookies.iter().filter(|cookie| !cookie.1.is_empty()).map(|cookie| &cookie.1).collect();
+            let session_id = answer.json()["session_id"].as_str().unwrap().to_owned();
+            Jar { access: set[0].clone(), refresh: set[1].clone(), session_id }
+        };
+        let send = |path: &str, cookies: &str, body: &Value| {
+            Answer::to(with_cookie(&app, Method::POST, path, cookies).header("Host", host).json(body))
+        };
+        let own = if domain.is_empty() { String::new() } else { format!(" {domain}") };
+        let ours = |token: &str| [format!("accessToken={token} /{own}"), format!("refreshToken={token} /v1/auth{own}")];
+        let due =
+            |token: &str| -> Vec<String> { cleared.iter().map(|line| (*line).to_owned()).chain(ours(token)).collect() };
+        let (old, jar) = (log_in(), log_in());
+        let refreshed = send("/v1/auth/refresh", &cookies(&jar, &old), &json!({})).expect(200);
+        assert_eq!(scopes(&refreshed), due("…"), "{name}, refresh");
+        let (old, jar) = (log_in(), log_in());
+        let body = json!({ "email": ADA, "password": PASSWORD, "transport": "cookie" });
+        let signed_in = send("/v1/auth/login", &cookies(&jar, &old), &body).expect(200);
+        assert_eq!(scopes(&signed_in), due("…"), "{name}, log-in");
+        // Clearing leaves nothing: one cookie that came may have been for another scope, too.
+        let (old, jar) = (log_in(), log_in());
+        let signed_out = send("/v1/auth/logout", &cookies(&jar, &old), &json!({})).expect(204);
+        let found = scopes(&signed_out);
+        assert!(due("").iter().all(|line| found.contains(line)), "{name}, log-out: {found:?}");
+        assert_eq!(found[found.len() - 2..], ours(""), "{name}, log-out");
+    }
+}
+
+#[test]
+fn clearing_one_cookie_of_ours_clears_every_scope_it_may_have() {
+    let app = TestApp::start(&Home::new());
+    let jar = Jar::of(&sign_up(&app));
+    let due = [
+        "accessToken= / example.com",
+        "accessToken= / auth.example.com",
+        "refreshToken= /v1/auth example.com",
+        "refreshToken= /v1/auth auth.example.com",
+        "accessToken= /",
+        "refreshToken= /v1/auth",
+    ];
+    let send = |path: &str, body: &Value| {
+        let request = with_cookie(&app, Method::POST, path, &jar.header()).header("Host", "auth.example.com");
+        scopes(&Answer::to(request.json(body)))
+    };
+    assert_eq!(send("/v1/auth/login", &json!({ "email": ADA, "password": PASSWORD })), due, "by body");
+    assert_eq!(send("/v1/auth/refresh", &json!({})), due, "invalid_grant");
+    assert_eq!(send("/v1/auth/logout", &json!({})), due);
+}
+
+/// A `__Host-` name has one scope: a browser takes it with no domain and no other path.
+#[test]
+fn a_host_name_has_no_other_scope() {
+    let home = Home::new();
+    let settings =
+        config(&home).with("cookies.access_name", "__Host-access").with("cookies.refresh_name", "__Host-refresh");
+    let app = TestApp::start_with(settings, clock());
+    let jar = Jar::of(&sign_up(&app));
+    let twice = format!(
+        "__Host-access={0}; __Host-refresh={1}; __Host-access={0}; __Host-refresh={1}",
+        jar.access, jar.refresh
+    );
+    for (path, token) in [("/v1/auth/refresh", "…"), ("/v1/auth/logout", "")] {
+        let request = with_cookie(&app, Method::POST, path, &twice).header("Host", "auth.example.com");
+        let found = scopes(&Answer::to(request.json(&json!({}))));
+        assert_eq!(found, [format!("__Host-access={token} /"), format!("__Host-refresh={token} /")], "{path}");
+    }
 }
 
 fn assert_cleared(answer: &Answer) {
@@ -194,14 +396,13 @@ fn cookies_are_cleared_when_their_session_is_over() {
     let jar = log_in();
     let deletion = with_cookie(&app, Method::DELETE, "/v1/users/me", &jar.access_only());
     assert_cleared(&Answer::to(deletion.json(&json!({ "password": PASSWORD }))).expect(204));
-    // Who has no cookies is told of none.
-    let nothing = app.post("/v1/auth/logout", &json!({ "refresh_token": "junk" })).expect(204);
-    assert!(set_cookies(&nothing).is_empty());
+    // From another site a browser sends no cookie, though it has one.
+    assert_cleared(&app.post("/v1/auth/logout", &json!({ "refresh_token": "junk" })).expect(204));
     app.post("/v1/auth/logout", &json!({})).expect_error(401, "missing_token");
 }
 
 #[test]
-fn two_different_refresh_tokens_are_a_400_and_use_none() {
+fn two_different_refresh_tokens_in_one_body_are_a_400_and_use_none() {
     let app = TestApp::start(&Home::new());
     let first = Jar::of(&sign_up(&app));
     let second = app.log_in(ADA);
@@ -213,14 +414,12 @@ fn two_different_refresh_tokens_are_a_400_and_use_none() {
         })
     };
     let (cookie, body) = (first.refresh.as_str(), second.refresh.as_str());
-    for spelling in ["refresh_token", "refreshToken"] {
-        send(Some(cookie), &json!({ spelling: body })).expect_error(400, "invalid_request");
-        // Nothing is trimmed: with a space it is another token.
-        send(Some(cookie), &json!({ spelling: format!("{cookie} ") })).expect_error(400, "invalid_request");
-    }
     let both = json!({ "refresh_token": cookie, "refreshToken": body });
     send(None, &both).expect_error(400, "invalid_request");
     send(Some(cookie), &both).expect_error(400, "invalid_request");
+    // Nothing is trimmed: with a space it is another token.
+    let spaced = json!({ "refresh_token": body, "refreshToken": format!("{body} ") });
+    send(None, &spaced).expect_error(400, "invalid_request");
     send(None, &json!({})).expect_error(400, "invalid_request");
     send(None, &json!({ "refresh_token": format!(" {body}") })).expect_refused("malformed");
     // Neither was used. Spelt twice alike it is one.
@@ -239,6 +438,7 @@ fn other_cookies_hide_nothing() {
         format!("xaccessToken=junk; {}; accessTokenx=junk", jar.header()),
         format!("accesstoken=junk; {}", jar.header()),
         format!("{}; accessToken=junk", jar.header()),
+        format!("accessToken=junk; {}", jar.header()),
     ] {
         let answer = Answer::to(with_cookie(&app, Method::GET, "/v1/users/me", &cookie));
         assert_eq!(answer.status, 200, "{cookie}");

@@ -6,7 +6,8 @@ use flate2::read::GzDecoder;
 use reqwest::Method;
 use reqwest::header::ACCEPT_ENCODING;
 
-use crate::harness::{Answer, Home, TestApp};
+use crate::framing::{exchange, statuses};
+use crate::harness::{Answer, Home, TestApp, clock, config};
 
 /// What the page loads, below `/docs/`.
 fn files(page: &str) -> Vec<&str> {
@@ -105,5 +106,42 @@ fn below_the_page_errors_are_as_everywhere() {
     for path in ["/docs", "/docs/page.js", "/docs/swagger-ui-5.35.0.js"] {
         let refused = Answer::to(app.request(Method::POST, path)).expect_error(405, "method_not_allowed");
         assert_eq!(refused.header("allow"), Some("GET, HEAD"), "{path}");
+    }
+}
+
+/// Whoever types the server's address is led to where everything is explained, unless its operator does not want that.
+#[test]
+fn the_first_page_leads_to_the_docs_where_they_are_enabled() {
+    for (enabled, first, docs) in [(None, "303", "200"), (Some("true"), "303", "200"), (Some("false"), "404", "404")] {
+        let home = Home::new();
+        let settings = config(&home);
+        let app = TestApp::start_with(
+            match enabled {
+                Some(enabled) => settings.with("docs.enabled", enabled),
+                None => settings,
+            },
+            clock(),
+        );
+        for method in ["GET", "HEAD"] {
+            let ask = |path: &str| {
+                exchange(&app, format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+            };
+            let answer = ask("/");
+            assert_eq!(statuses(&answer), [first], "{method} {enabled:?}: {answer}");
+            assert_eq!(answer.contains("\r\nlocation: /docs\r\n"), first == "303", "{method} {enabled:?}: {answer}");
+            for path in ["/docs", "/docs/page.js", "/docs/swagger-ui-5.35.0.js"] {
+                assert_eq!(statuses(&ask(path)), [docs], "{method} {path} {enabled:?}");
+            }
+            // What machines read is there in any case.
+            for path in ["/openapi.json", "/health/live"] {
+                assert_eq!(statuses(&ask(path)), ["200"], "{method} {path} {enabled:?}");
+            }
+        }
+        if first == "404" {
+            for path in ["/", "/docs", "/docs/page.js"] {
+                Answer::to(app.get(path)).expect_error(404, "not_found");
+                Answer::to(app.request(Method::POST, path)).expect_error(404, "not_found");
+            }
+        }
     }
 }

@@ -46,7 +46,7 @@ fn answers(app: &TestApp, home: &Home) -> Vec<Answer> {
         Answer::to(app.request(Method::POST, "/v1/auth/login").body("x")).expect(415),
         app.post("/v1/auth/register", &json!({ "email": "x", "password": "y" })).expect(422),
         Answer::to(app.request(Method::OPTIONS, "/v1/auth/login")).expect(204),
-        Answer::to(app.get("/v1/users/me").header("Authorization", "x".repeat(9_000))).expect(431),
+        Answer::to(app.get("/v1/users/me").header("Authorization", "x".repeat(17_000))).expect(431),
         // Refused for its site, its number and its database.
         Answer::to(
             app.request(Method::PATCH, "/v1/users/me")
@@ -118,6 +118,10 @@ fn only_a_trusted_proxy_is_believed_about_tls() {
         ("10.0.0.0/8", "https", None),
         ("127.0.0.1", "http", None),
         ("127.0.0.1", "https", Some("max-age=31536000")),
+        ("127.0.0.1", "HTTPS, http", Some("max-age=31536000")),
+        ("127.0.0.1", "http, https", None),
+        ("127.0.0.1", "https, \u{eb}", Some("max-age=31536000")),
+        ("127.0.0.1", "\u{eb}", None),
     ] {
         let home = Home::new();
         let settings = config(&home);

@@ -59,7 +59,10 @@ impl Victim {
             "EdDSA" => (Algorithm::EdDSA, EncodingKey::from_ed_pem(&pem()).unwrap()),
             _ => (Algorithm::RS256, EncodingKey::from_rsa_pem(&pem()).unwrap()),
         };
-        let pair = app.sign_up("ada@example.com");
+        app.sign_up("ada@example.com");
+        // With a role, so that the claim is there to be attacked.
+        in_database(&home, r#"UPDATE users SET roles = '["admin"]'"#);
+        let pair = app.log_in("ada@example.com");
         let (header, claims) = (part(&pair.access, 0), part(&pair.access, 1));
         Self { app, _home: home, name, algorithm, key, pair, header, claims }
     }
@@ -491,7 +494,9 @@ fn claim_rows(victim: &Victim) -> Rows {
     for name in ["iss", "aud", "sub", "client_id", "sid", "jti", "iat", "exp", "roles", "gen", "br"] {
         let mistyped =
             [json!(null), json!({}), json!([]), json!(true), json!(-1), json!(""), json!("1800000000"), json!(1.5)];
-        rows.push((format!("J38 to J44 no {name}"), victim.with_claims(|claims| drop(claims.remove(name)))));
+        if name != "roles" {
+            rows.push((format!("J38 to J44 no {name}"), victim.with_claims(|claims| drop(claims.remove(name)))));
+        }
         for value in mistyped {
             // An empty list of roles is one, and so is an empty text as the client's name.
             let fine = match name {
@@ -552,10 +557,12 @@ fn claim_rows(victim: &Victim) -> Rows {
     }
     let ours = "http://issuer.test";
     for name in ["iss", "aud"] {
-        for value in [
-            json!([ours]),
+        let mut values = vec![
             json!(["http://evil.test", ours]),
-            json!([ours, ours]),
+            json!([ours, "http://evil.test"]),
+            json!([[ours]]),
+            json!([ours, null]),
+            json!([ours, 17]),
             json!({ "0": ours }),
             json!("HTTP://issuer.test"),
             json!("http://issuer.test/"),
@@ -565,7 +572,11 @@ fn claim_rows(victim: &Victim) -> Rows {
             json!("http://other.test"),
             json!("http://issuer.test/v1/auth/refresh"),
             json!(17),
-        ] {
+        ];
+        if name == "iss" {
+            values.extend([json!([ours]), json!([ours, ours])]);
+        }
+        for value in values {
             rows.push((format!("J39 to J42, J56 {name} {value}"), victim.with_claim(name, value)));
         }
     }
@@ -629,6 +640,10 @@ fn legal_rows(victim: &Victim) -> Rows {
         ("J35 nbf is now", victim.with_claim("nbf", now.into())),
         ("J35 nbf in five seconds", victim.with_claim("nbf", (now + 5).into())),
         ("J37 iat in five seconds", times(now + 5, now + 900)),
+        ("J38 no roles", victim.with_claims(|claims| drop(claims.remove("roles")))),
+        ("J38 an empty list of roles", victim.with_claim("roles", json!([]))),
+        ("J40 aud as a list of one", victim.with_claim("aud", json!(["http://issuer.test"]))),
+        ("J40 aud twice the same", victim.with_claim("aud", json!(["http://issuer.test", "http://issuer.test"]))),
         ("J47 white space", victim.sign(pretty(&victim.header), pretty(&victim.claims))),
         ("J51 claims escaped", victim.sign(text(&victim.header), claims)),
         ("a claim nobody knows", victim.with_claim("x", json!({ "y": [1, 2, { "z": null }] }))),
@@ -700,7 +715,7 @@ fn a_token_of_just_under_the_limit_is_read() {
 fn a_token_that_is_too_large_for_a_head_is_refused_unread() {
     let victim = Victim::new("ES256");
     for token in [
-        victim.with_member("kid", "k".repeat(10_000).into()),
+        victim.with_member("kid", "k".repeat(15_000).into()),
         victim.with_claim("x", "p".repeat(60_000).into()),
         victim.with_claim_text(&format!("\"x\":{}1{}", "[".repeat(10_000), "]".repeat(10_000))),
         ".".repeat(60_000),
@@ -803,7 +818,7 @@ fn an_issued_token_has_the_form_of_rfc_9068_and_nothing_personal() {
         assert_eq!(claims["client_id"], "countersign");
         assert_eq!(claims["sid"], victim.pair.session_id);
         assert_eq!((&claims["iat"], &claims["exp"]), (&json!(START), &json!(START + 900)));
-        assert_eq!(claims["roles"], json!([]));
+        assert_eq!(claims["roles"], json!(["admin"]));
         assert!(claims["gen"].is_u64() && claims["br"].is_u64());
         for id in ["sub", "sid", "jti"] {
             uuid::Uuid::parse_str(claims[id].as_str().unwrap()).unwrap();
@@ -811,6 +826,60 @@ fn an_issued_token_has_the_form_of_rfc_9068_and_nothing_personal() {
         let me = victim.app.get_as("/v1/users/me", &victim.pair.access).expect(200).json();
         assert_eq!(claims["sub"], me["id"]);
         assert!(!text(claims).contains("example.com"), "{claims:?}");
+    }
+}
+
+/// Validators by RFC 9068 refuse an empty array; without the claim they ask for nothing.
+#[test]
+fn a_user_without_a_role_has_a_token_without_the_claim() {
+    let home = Home::new();
+    let app = TestApp::start(&home);
+    let first = app.sign_up("ada@example.com");
+    let names = |token: &str| part(token, 1).keys().cloned().collect::<Vec<_>>();
+    let with_roles = |token: &str| part(token, 1).get("roles").cloned();
+    assert_eq!(names(&first.access), ["aud", "br", "client_id", "exp", "gen", "iat", "iss", "jti", "sid", "sub"]);
+    assert_eq!(app.get_as("/v1/users/me", &first.access).expect(200).json()["roles"], json!([]));
+    in_database(&home, r#"UPDATE users SET roles = '["admin"]'"#);
+    assert_eq!(with_roles(&app.log_in("ada@example.com").access), Some(json!(["admin"])));
+    in_database(&home, "UPDATE users SET roles = '[]'");
+    let third = app.log_in("ada@example.com");
+    assert_eq!(with_roles(&third.access), None);
+    let third = app.refresh(&third.refresh).expect(200).pair();
+    assert_eq!(with_roles(&third.access), None);
+    assert!(app.works(&third.access));
+}
+
+/// RFC 7519 section 4.1.3: a string or an array. Whatever an array names must be ours.
+#[test]
+fn a_token_names_every_audience_and_is_good_if_all_of_them_are_ours() {
+    let (orders, bills) = ("https://orders.example", "https://bills.example");
+    for (configured, expected) in
+        [(orders.to_owned(), json!(orders)), (format!("{orders},{bills}"), json!([orders, bills]))]
+    {
+        let home = Home::new();
+        let settings = config(&home).with("tokens.access_secret", SECRET).with("tokens.audience", &configured);
+        let app = TestApp::start_with(settings, clock());
+        let pair = app.sign_up("ada@example.com");
+        let (header, claims) = (part(&pair.access, 0), part(&pair.access, 1));
+        assert_eq!(claims["aud"], expected, "{configured}");
+        assert!(app.works(&pair.access), "{configured}");
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        for (audience, good) in [
+            (json!(orders), true),
+            (json!([orders]), true),
+            (json!(bills), expected.is_array()),
+            (json!([bills, orders]), expected.is_array()),
+            (json!([]), false),
+            (json!("http://issuer.test"), false),
+            (json!([orders, "http://issuer.test"]), false),
+            (json!(["https://evil.example", orders]), false),
+            (json!(configured), !expected.is_array()),
+        ] {
+            let mut claims = claims.clone();
+            claims.insert("aud".into(), audience.clone());
+            let token = sign_with(Algorithm::HS256, &key, text(&header), text(&claims));
+            assert_eq!(app.works(&token), good, "{configured}: {audience}");
+        }
     }
 }
 

@@ -12,8 +12,11 @@ mod harness;
 
 mod accounts;
 mod authorization;
+mod bodies;
 mod connections;
 mod cookies;
+mod credentials;
+mod cross_origin;
 mod docs;
 mod events;
 mod framing;

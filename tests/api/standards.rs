@@ -253,8 +253,11 @@ fn a_simple_content_type_is_refused_where_cookies_count() {
     let cookies = cookies.join("; ");
     for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""] {
         for path in ["/v1/auth/refresh", "/v1/auth/logout", "/v1/users/me/password"] {
-            let request = app.request(Method::POST, path).header("Cookie", &cookies).header("Content-Type", kind);
-            Answer::to(request.body("{}")).expect_error(415, "unsupported_media_type");
+            // A log-out does not depend on its body, and is carried out if it comes from this site.
+            if path != "/v1/auth/logout" {
+                let request = app.request(Method::POST, path).header("Cookie", &cookies).header("Content-Type", kind);
+                Answer::to(request.body("{}")).expect_error(415, "unsupported_media_type");
+            }
             // The same from a page of another site is refused before that.
             let request = app.request(Method::POST, path).header("Cookie", &cookies).header("Content-Type", kind);
             let request = request.header("Sec-Fetch-Site", "cross-site").body("{}");

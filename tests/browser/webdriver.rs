@@ -52,6 +52,11 @@ pub struct Browser {
 
 impl Browser {
     pub fn open(view: View) -> Self {
+        Self::open_with(view, &[])
+    }
+
+    /// With more arguments for Chromium.
+    pub fn open_with(view: View, more: &[&str]) -> Self {
         let [driver, chromium] = installed().unwrap();
         let profile = tempfile::tempdir().unwrap();
         let fonts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/fonts.conf");
@@ -86,6 +91,7 @@ impl Browser {
             "--force-color-profile=srgb".into(),
             format!("--user-data-dir={}", browser._profile.path().display()),
         ];
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
         if rustix::process::geteuid().is_root() {
             arguments.push("--no-sandbox".into());
         }
@@ -123,7 +129,14 @@ impl Browser {
         Element { browser: self, path: format!("element/{}", found[ELEMENT].as_str().unwrap()) }
     }
 
-    /// Runs a function's body in the page.
+    /// Every cookie of the browser, wherever it would be sent.
+    #[track_caller]
+    pub fn cookies(&self) -> Vec<Value> {
+        let all = self.post("goog/cdp/execute", json!({ "cmd": "Network.getAllCookies", "params": {} }));
+        all["cookies"].as_array().unwrap().clone()
+    }
+
+    /// Runs a function's body in the page; where it returns a promise, what that comes to.
     #[track_caller]
     pub fn run(&self, script: &str) -> Value {
         self.post("execute/sync", json!({ "script": script, "args": [] }))

@@ -222,13 +222,17 @@ pub(super) fn headers() -> Value {
             "example": "max-age=31536000",
         },
         "SetCookie": {
-            "description": "With transport `cookie` only, twice: `accessToken` (`HttpOnly; Secure; SameSite=Lax; \
-                            Path=/`) and `refreshToken` (`HttpOnly; Secure; SameSite=Strict; Path=/v1/auth`).",
+            "description": "With transport `cookie`, twice: `accessToken` (`HttpOnly; Secure; SameSite=Lax; Path=/`) and \
+                            `refreshToken` (`HttpOnly; Secure; SameSite=Strict; Path=/v1/auth`), without `Max-Age` where \
+                            the log-in had `remember` false. Before them come lines with `Max-Age=0` that clear cookies of \
+                            the same names for another domain or path. A log-in with transport `body` clears both \
+                            cookies if it came with either.",
             "schema": text,
             "example": "refreshToken=eyJ…; HttpOnly; SameSite=Strict; Secure; Path=/v1/auth; Max-Age=2592000",
         },
         "ClearCookie": {
-            "description": "Takes back both cookies (`Max-Age=0`), if the request came with either.",
+            "description": "Takes back both cookies (`Max-Age=0`), also those for another domain or path: after a log-out \
+                            always, elsewhere if the request came with either.",
             "schema": text,
             "example": "accessToken=; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=0",
         },
@@ -242,6 +246,7 @@ pub(super) fn headers() -> Value {
             "schema": { "type": "integer", "minimum": 1 },
             "example": 1,
         },
+        "Location": { "description": "Where to.", "required": true, "schema": text, "example": "/docs" },
         "Allow": {
             "description": "With `method_not_allowed`: the methods that the path answers.",
             "schema": text,

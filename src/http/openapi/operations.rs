@@ -98,6 +98,7 @@ pub(super) fn paths() -> Value {
     path("/health/ready", vec![("get", ready())]);
     path("/openapi.json", vec![("get", document())]);
     path("/docs", vec![("get", docs())]);
+    path("/", vec![("get", first_page())]);
     paths.into()
 }
 
@@ -107,7 +108,7 @@ fn register() -> Operation {
     });
     let answer = body("Registered and signed in.", "SignedIn", examples::signed_in());
     Operation::new("Tokens", "register", "Register and sign in")
-        .about("Not found where registration is switched off.")
+        .about("Not found where registration is switched off. Signs in as `login` does.")
         .takes("RegisterRequest", true, example)
         .answers("201", with_header(answer, "Set-Cookie", "SetCookie"))
         .fails(BODY)
@@ -119,7 +120,10 @@ fn login() -> Operation {
     let example = json!({ "email": "ada@example.com", "password": "correct horse battery" });
     let answer = body("Signed in.", "SignedIn", examples::signed_in());
     Operation::new("Tokens", "login", "Sign in")
-        .about("A wrong password and an unknown address are answered alike, and as fast.")
+        .about(
+            "A wrong password and an unknown address are answered alike, and as fast. The session of a refresh cookie \
+             that came with the request ends: the browser is about to lose it.",
+        )
         .takes("LoginRequest", true, example)
         .answers("200", with_header(answer, "Set-Cookie", "SetCookie"))
         .fails(BODY)
@@ -133,7 +137,8 @@ fn refresh() -> Operation {
     let refused = failures.remove("400").unwrap_or_default();
     Operation::new("Tokens", "refresh", "Exchange a refresh token for the next pair")
         .about(
-            "The refresh token comes in the body or as a cookie. On `invalid_grant` the session cannot be continued: \
+            "The refresh token comes in the body or, where the body has none, as a cookie; of several cookies the first \
+             that can be used counts. On `invalid_grant` the session cannot be continued: \
              sign in again. On `refresh_conflict` another request has used the token: read your token store again \
              and retry. On anything else the token is as good as before.",
         )
@@ -161,8 +166,9 @@ fn confirm() -> Operation {
 fn logout() -> Operation {
     Operation::new("Tokens", "logout", "Sign out")
         .about(
-            "Ends the session of whatever token is presented. One that is expired, foreign or of a session already \
-             over is answered alike, and changes nothing.",
+            "Ends the session of every genuine token in the request: in the `Authorization` header (of either kind), in \
+             the body (both spellings), in every cookie of either name; an expired one too. One that is foreign or of a \
+             session already over is answered alike, and changes nothing. Both cookies are cleared.",
         )
         .member("security", json!([{ "bearer": [] }, { "accessCookie": [] }, { "refreshCookie": [] }, {}]))
         .takes("RefreshTokenRequest", false, json!({ "refresh_token": "eyJ…" }))
@@ -225,7 +231,7 @@ fn show_user() -> Operation {
 
 fn change_user() -> Operation {
     Operation::new("Account", "changeUser", "Change the caller's account")
-        .about("A member that is absent stays as it is; null takes the name away.")
+        .about("A member that is absent stays as it is; null takes the name away. Any other is refused, and named.")
         .guarded()
         .takes("ChangeUserRequest", false, json!({ "name": "Ada" }))
         .answers("200", body("The account as it is now.", "User", examples::user()))
@@ -301,6 +307,14 @@ fn document() -> Operation {
 
 fn docs() -> Operation {
     Operation::new("Machines", "docs", "A page to read this document, sign in and try calls")
-        .about("Nothing of it comes from anywhere else.")
+        .about("Nothing of it comes from anywhere else. Not found where `docs.enabled` is false.")
         .answers("200", page("The page."))
+        .fails(&[Code::NotFound])
+}
+
+fn first_page() -> Operation {
+    Operation::new("Machines", "firstPage", "Leads to the page that describes all this")
+        .about("Not found where `docs.enabled` is false.")
+        .answers("303", with_header(empty("To `/docs`."), "Location", "Location"))
+        .fails(&[Code::NotFound])
 }

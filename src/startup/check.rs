@@ -1,0 +1,79 @@
+//! What a start would be refused for, found without making anything.
+
+use std::path::Path;
+
+use super::StartError;
+use super::lost::{MissingKeys, gone};
+use crate::clock::Clock;
+use crate::config::{Config, Database};
+use crate::files::{absolute, check_writable_folder};
+use crate::signing_keys::{self, Missing};
+use crate::store::{OpenError, Presence, Store};
+use crate::tokens::configured;
+use crate::tokens::inventory;
+use crate::tokens::key_files::KeyFiles;
+
+/// What a start would be refused for, as far as files and keys go. Nothing is made by asking, and a database that nodes
+/// share may be away.
+pub fn check(config: &Config) -> Vec<String> {
+    let files = KeyFiles::below(&config.data_dir);
+    let mut found = Vec::new();
+    let mut told = |problem: String| {
+        if !found.contains(&problem) {
+            found.push(problem);
+        }
+    };
+    if let Err(error) = configured::check(config, &files) {
+        told(error.to_string());
+    }
+    if let Err(error) = files.issuers_used() {
+        told(error.to_string());
+    }
+    match &config.database {
+        Database::Sqlite(path) => {
+            if let Err(error) = check_place(config, path) {
+                told(error.to_string());
+            }
+            if let Ok(Some(gone)) = gone(config) {
+                told(gone.to_string());
+            }
+        }
+        Database::Postgres(_) => {}
+    }
+    match missing(config) {
+        Ok(keys) if keys.is_empty() => {}
+        Ok(keys) => told(MissingKeys { keys, folder: absolute(files.folder()) }.to_string()),
+        Err(StartError::Database(error @ OpenError::Newer { .. })) => told(error.to_string()),
+        // Told already, or a server that is away, which a start would wait for.
+        Err(_) => {}
+    }
+    found
+}
+
+fn check_place(config: &Config, path: &Path) -> Result<(), StartError> {
+    if config.makes_data_dir && !config.data_dir.exists() {
+        return Ok(check_writable_folder(absolute(&config.data_dir).parent().unwrap_or(Path::new("/")))?);
+    }
+    if Store::is_absent(&config.database)? {
+        return Ok(check_writable_folder(path.parent().unwrap_or(Path::new(".")))?);
+    }
+    Store::look(&config.database)?;
+    Ok(())
+}
+
+/// The keys that are not there and still needed, if the database can be asked.
+///
+/// # Errors
+///
+/// If it cannot.
+pub fn missing(config: &Config) -> Result<Vec<Missing>, StartError> {
+    let keys = inventory::list(config, &KeyFiles::below(&config.data_dir))?;
+    if Store::look(&config.database)? != Presence::Ready {
+        return Ok(Vec::new());
+    }
+    let failed = |error| OpenError::new(&config.database, error);
+    let (store, clock) = (Store::open_for_operator(&config.database).map_err(failed)?, Clock::system());
+    clock.follow(|| store.now_blocking()).map_err(failed)?;
+    let now = clock.now();
+    Ok(store.read_blocking(|conn| signing_keys::missing(conn, &keys, now)).map_err(failed)?)
+}

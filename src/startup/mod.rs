@@ -1,0 +1,200 @@
+//! The beginning of a start: the database is found or made, and the keys belong to it. What would sign people out who have
+//! done nothing is refused here, before anything is made.
+
+mod check;
+mod lost;
+
+use std::path::PathBuf;
+use std::thread;
+
+pub use self::check::{check, missing};
+pub use self::lost::{DatabaseGone, MissingKeys, gone};
+use self::lost::{refuse_lost, refuse_replaced, still_there};
+
+use crate::clock::{Clock, Timestamp};
+use crate::config::{Config, Database};
+use crate::files::{FileError, absolute, create_private_folder};
+use crate::signing_keys::{self, Lives, Ours};
+use crate::store::{self, OpenError, SchemaState, Store, StoreError};
+use crate::tokens::access::AccessTokens;
+use crate::tokens::configured::{self, NoKeys};
+use crate::tokens::inventory;
+use crate::tokens::key_files::{KeyFileError, KeyFiles};
+use crate::tokens::refresh::RefreshTokens;
+
+/// Why there is no start. Each says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// The folder of data cannot be used.
+    #[error("the folder {0}")]
+    Folder(#[from] FileError),
+    /// There are no keys to work with.
+    #[error(transparent)]
+    Keys(#[from] NoKeys),
+    /// The database with which the keys have been used is gone.
+    #[error(transparent)]
+    DatabaseGone(DatabaseGone),
+    /// Keys are missing that are still needed.
+    #[error(transparent)]
+    MissingKeys(MissingKeys),
+}
+
+impl From<KeyFileError> for StartError {
+    fn from(error: KeyFileError) -> Self {
+        Self::Keys(error.into())
+    }
+}
+
+/// What a start begins with.
+pub struct Started {
+    /// The database.
+    pub store: Store,
+    /// What signs and verifies refresh tokens.
+    pub refresh: RefreshTokens,
+    /// What signs and verifies access tokens.
+    pub access: AccessTokens,
+    /// The same as it is told of, and kept on the list.
+    pub ours: Ours,
+    /// Whether that list could be looked at. A database that nodes share may come later.
+    pub checked: bool,
+    /// What was made.
+    pub made: Made,
+}
+
+/// What was not there before.
+#[derive(Clone, Debug, Default)]
+pub struct Made {
+    /// The file of the database.
+    pub database: Option<PathBuf>,
+    /// The migrations that were run.
+    pub migrations: Vec<String>,
+    /// The folder of keys, if keys were made.
+    pub keys: Option<PathBuf>,
+}
+
+/// Finds or makes the database and the keys, and makes sure that they belong together.
+///
+/// # Errors
+///
+/// [`StartError`].
+pub fn begin(config: &Config, clock: &Clock) -> Result<Started, StartError> {
+    let files = KeyFiles::below(&config.data_dir);
+    // Before the database is looked for: another process that starts now makes that first.
+    let known = files.databases()?;
+    // One that other nodes may be at work on is migrated when its operator says so.
+    let mut made = match config.database {
+        Database::Sqlite(_) => migrate(config)?,
+        Database::Postgres(_) => Made::default(),
+    };
+    let store = Store::open(&config.database).map_err(|error| OpenError::new(&config.database, error))?;
+    let checked = check_list(config, &files, &store, &known, clock)?;
+
+    let issuers = configured::issuers(config, &files)?;
+    if let (None, Database::Sqlite(_)) = (&config.tokens.issuer, &config.database) {
+        files.keep_issuer(&issuers.current)?;
+    }
+    // Another process that starts now may have been faster.
+    let issuers = configured::issuers(config, &files)?;
+    let mut keys_made = false;
+    let refresh = configured::refresh_tokens(config, &files, &issuers, &mut keys_made)?;
+    let access = configured::access_tokens(config, &files, &issuers, &mut keys_made)?;
+    made.keys = keys_made.then(|| absolute(files.folder()));
+
+    let tokens = &config.tokens;
+    let lives =
+        Lives { access: tokens.access_ttl, refresh: tokens.refresh_idle_ttl, session: tokens.refresh_absolute_ttl };
+    let ours = Ours { keys: inventory::list(config, &files)?, issuers, lives };
+    let checked = checked && is_recorded(&ours, &store, clock.now());
+    if let Database::Sqlite(path) = &config.database {
+        files.remember_issuer(&ours.issuers.current)?;
+        // Last: where a name is here, its database knows that it was used.
+        if checked {
+            files.keep_databases(&still_there(config, &known, path))?;
+        }
+    }
+    Ok(Started { store, refresh, access, ours, checked, made })
+}
+
+/// Brings the database up to date, and makes an embedded one, in the folder that is its own, if there is none.
+///
+/// # Errors
+///
+/// [`StartError`]: also if there was one, and its keys are still there.
+pub fn migrate(config: &Config) -> Result<Made, StartError> {
+    if let Database::Sqlite(path) = &config.database {
+        let files = KeyFiles::below(&config.data_dir);
+        let known = files.databases()?;
+        if config.makes_data_dir && !config.data_dir.exists() {
+            create_private_folder(&config.data_dir)?;
+        }
+        if Store::is_absent(&config.database)? {
+            refuse_lost(config, &files, path, &known)?;
+        }
+    }
+    let prepared = Store::prepare(&config.database)?;
+    let file = match &config.database {
+        Database::Sqlite(path) if prepared.made => Some(absolute(path)),
+        _ => None,
+    };
+    Ok(Made { database: file, migrations: prepared.migrations, keys: None })
+}
+
+/// Looks at the list of keys that have signed. `false`: a database that nodes share is not there, or not up to date.
+fn check_list(
+    config: &Config,
+    files: &KeyFiles,
+    store: &Store,
+    known: &[String],
+    clock: &Clock,
+) -> Result<bool, StartError> {
+    match store.schema_state_blocking() {
+        Ok(SchemaState::Current) => {}
+        Ok(SchemaState::Newer(migration)) => return Err(OpenError::newer(&config.database, migration).into()),
+        Ok(SchemaState::Pending(_)) => {
+            tracing::error!("the database is not up to date, so this node is not ready: run `countersign migrate`");
+            return Ok(false);
+        }
+        Err(error) => return unless_shared(config, store, error),
+    }
+    // First the list, then the keys: another process that starts now makes those first.
+    let used = match store.read_blocking(store::signing_keys::all) {
+        Ok(used) => !used.is_empty(),
+        Err(error) => return unless_shared(config, store, error),
+    };
+    if let (Database::Sqlite(path), false) = (&config.database, used) {
+        refuse_replaced(config, files, path, known)?;
+    }
+    let (keys, now) = (inventory::list(config, files)?, clock.now());
+    match store.read_blocking(|conn| signing_keys::missing(conn, &keys, now)) {
+        Ok(missing) if missing.is_empty() => {}
+        Ok(keys) => return Err(StartError::MissingKeys(MissingKeys { keys, folder: absolute(files.folder()) })),
+        Err(error) => return unless_shared(config, store, error),
+    }
+    let issuers = configured::issuers(config, files)?;
+    if let Ok(strange) = store.read_blocking(|conn| signing_keys::strange_issuers(conn, &issuers, now)) {
+        signing_keys::warn_of(&strange);
+    }
+    Ok(true)
+}
+
+/// A database that nodes share may be away when one of them starts.
+fn unless_shared(config: &Config, store: &Store, error: StoreError) -> Result<bool, StartError> {
+    if store.is_shared() { Ok(false) } else { Err(OpenError::new(&config.database, error).into()) }
+}
+
+/// A disk that is full lets a server start, and say that it is not ready.
+fn is_recorded(ours: &Ours, store: &Store, now: Timestamp) -> bool {
+    // The caller may be on a thread that drives a runtime, and such a one must not wait for a write.
+    let recorded = thread::scope(|scope| scope.spawn(|| ours.record(store, now)).join());
+    match recorded {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => {
+            tracing::warn!(error = error.chain(), "the list of signing keys could not be written, and will be later");
+        }
+        Err(_panic) => {}
+    }
+    false
+}
