@@ -371,6 +371,7 @@ fn resolved(keys: &[(&str, &str)]) -> Result<Config, String> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod tests {
     use super::resolved;
 

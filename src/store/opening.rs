@@ -18,9 +18,9 @@ use super::sqlite;
 use super::{OPERATING, postgres};
 use super::{SERVING, Store, StoreError};
 use crate::config::Database;
-use crate::files::absolute;
 #[cfg(feature = "sqlite")]
-use crate::files::{FolderLock, check_writable_folder};
+use crate::files::check_writable_folder;
+use crate::files::{FolderLock, absolute};
 
 /// Why a database cannot be used. Says which, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -163,7 +163,7 @@ impl Store {
     /// than this program, or a migration fails.
     pub fn prepare(database: &Database) -> Result<Prepared, OpenError> {
         let failed = |error| OpenError::new(database, error);
-        let (mut connection, made, _lock) = match database {
+        let (mut connection, made, _lock): (_, _, Option<FolderLock>) = match database {
             #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => {
                 let (made, lock) = embedded(database, path)?;
