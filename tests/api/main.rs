@@ -1,6 +1,7 @@
 //! The contract, over HTTP: one file a concept.
 
 #![cfg(feature = "sqlite")] // its servers have the embedded database
+
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
