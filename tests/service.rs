@@ -145,7 +145,7 @@ fn a_credential_is_taken_in_either_case() {
 
 #[test]
 fn the_database_of_another_program_is_not_taken_where_ours_is_named() {
-    let (ours, theirs) = ("sqlite:ours/ours.db", "postgres://theirs/db");
+    let (ours, theirs) = ("sqlite:ours.db", "postgres://theirs/db");
     let environment = [("DATABASE_URL", theirs), ("COUNTERSIGN_DATABASE_URL", ours)];
     let home = Home::new();
     let of = |environment: &[(&str, &str)]| setting(&home, &["check-config", "--json"], environment, "database.url");
