@@ -98,6 +98,7 @@ fn refresh(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>> 
         repeat_streak: 0,
         streak_generation: 0,
         ip_address: None,
+        remember: true,
     };
     let claim = Claim {
         place: presented.place(),
@@ -105,12 +106,13 @@ fn refresh(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>> 
         expired: false,
         active_key: true,
         kid: presented.kid(),
+        issued_at: presented.issued_at(),
         ip_address: None,
     };
     let policy = Policy {
         overlap: Duration::from_secs(30),
         recovery: 24 * HOUR,
-        max_recoveries: 3,
+        max_recoveries: 16,
         adopt_ahead: true,
         max_repeat_streak: 0,
     };

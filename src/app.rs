@@ -27,6 +27,7 @@ use crate::sessions::administration::Administration;
 use crate::sessions::offenders::Offenders;
 use crate::sessions::revocations::Revocations;
 use crate::sessions::rotation::Policy;
+use crate::sessions::unfinished::Unfinished;
 use crate::sessions::{Lifetimes, Sessions};
 use crate::signing_keys::Recorder;
 use crate::startup::{self, DatabaseGone, Made, MissingKeys, StartError, Started};
@@ -34,13 +35,16 @@ use crate::store::{OpenError, StoreError};
 use crate::tokens::configured::NoKeys;
 use crate::tokens::key_files::KeyFileError;
 use crate::tokens::keys::KeyError;
-use crate::users::Users;
 use crate::users::budget::{Budget, Limits};
+use crate::users::{Rules, Users};
 
 /// How long no request may come before clients count as sent away.
 const SILENCE: Duration = Duration::from_millis(250);
 /// How often that is waited for: clients that open new connections never fall silent.
 const SEND_AWAY_ROUNDS: u32 = 8;
+
+/// How long the end waits for other processes that read or write the database.
+const CLOSING: Duration = Duration::from_secs(3);
 
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -169,6 +173,9 @@ impl Countersign {
         let Started { store, refresh, access, ours, checked, made } = startup::begin(config, &clock)?;
         let (refresh, access) = (Arc::new(refresh), Arc::new(access));
         let issuer = ours.issuers.current.clone();
+        for conflict in store.address_conflicts_blocking().unwrap_or_default() {
+            tracing::warn!("{conflict}");
+        }
         let hasher = Hasher::start(
             config.passwords.bcrypt_cost,
             config.passwords.pepper.as_ref(),
@@ -184,9 +191,18 @@ impl Countersign {
             .enabled
             .then_some(Limits { failures: config.limits.login_failures, window: config.limits.login_window });
         let budget = Budget::new(store.clone(), clock.clone(), limits);
-        let users = Users::new(store.clone(), clock.clone(), hasher, budget, config.passwords.min_length);
-        let lifetimes =
-            Lifetimes { idle: config.tokens.refresh_idle_ttl, absolute: config.tokens.refresh_absolute_ttl };
+        let urgent = hasher.urgent();
+        let rules = Rules {
+            min_password: config.passwords.min_length,
+            allowed_domains: config.registration.allowed_domains.clone().into(),
+        };
+        let users = Users::new(store.clone(), clock.clone(), hasher, budget, rules);
+        users.look_for_slow_hashes().map_err(BuildError::Threads)?;
+        let lifetimes = Lifetimes {
+            idle: config.tokens.refresh_idle_ttl,
+            short: config.tokens.refresh_short_ttl,
+            absolute: config.tokens.refresh_absolute_ttl,
+        };
         let rotation = &config.rotation;
         let policy = Policy {
             overlap: rotation.overlap,
@@ -203,8 +219,11 @@ impl Countersign {
             revocations.clone(),
             lifetimes,
             policy,
+            config.sessions.max_per_user,
             Offenders::new(config.limits.enabled),
         );
+        let unfinished =
+            Unfinished::start(store.clone(), clock.clone(), revocations.clone()).map_err(BuildError::Threads)?;
         let known = revocations.clone();
         let janitor = Janitor::start(store.clone(), clock.clone(), remembrance(config), move || known.has_begun())
             .map_err(BuildError::Threads)?;
@@ -230,7 +249,9 @@ impl Countersign {
             proxies: TrustedProxies::new(proxies),
             registration: config.registration.enabled,
             draining: draining.clone(),
+            urgent,
             _janitor: janitor,
+            _unfinished: unfinished,
             _recorder: recorder,
         };
         Ok(Self {
@@ -249,7 +270,7 @@ impl Countersign {
     ///
     /// Takes the paths `/v1`, `/.well-known`, `/health` and, unless `docs.enabled` is false, `/docs` whole: routes of the
     /// application's own below them are not found. `/` is left to the application. How long and how many clients may keep
-    /// the server busy is bounded in [`App`], not here: that is the business of whoever owns the socket.
+    /// the server busy is bounded in [`App`], not here: that is for the owner of the socket.
     pub fn configure(&self, config: &mut ServiceConfig) {
         // Called once a worker: what that worker has verified is its own.
         config.app_data(self.api.clone()).app_data(self.gate.clone()).app_data(Verified::default());
@@ -281,6 +302,12 @@ impl Countersign {
     fn felt(&self) -> admin::Felt {
         let (store, clock) = (self.api.store.clone(), self.gate.clock.clone());
         admin::Felt { revocations: self.gate.revocations.clone(), store, clock }
+    }
+
+    /// Moves everything into the file of an embedded database, which alone is the database then and can be copied: to be
+    /// called when the server has stopped, as [`App::run`] does. May take seconds.
+    pub fn close(&self) {
+        self.api.store.empty_log_blocking(CLOSING);
     }
 
     /// `iss` of the tokens issued here.
@@ -373,13 +400,17 @@ impl App {
         let draining = self.countersign.draining.clone();
         let server = http::server::start(self.listener, self.bounds, is_proxy, draining, routes)?;
         let (handle, draining) = (server.handle(), self.countersign.draining.clone());
+        let countersign = self.countersign;
         rt::spawn(async move {
             shutdown.await;
             draining.set();
             send_away(&draining).await;
             handle.stop(true).await;
         });
-        server.await
+        let ended = server.await;
+        // Nothing else is waited for on this thread any more.
+        countersign.close();
+        ended
     }
 }
 

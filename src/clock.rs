@@ -1,8 +1,8 @@
 //! Time as a value: nothing below the HTTP layer asks the system what time it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -128,8 +128,19 @@ enum Source {
         error: i64,
         /// Microseconds that are added so that nodes agree.
         offset: Arc<AtomicI64>,
+        /// When the clock was made.
+        origin: Instant,
     },
-    Manual(Arc<AtomicI64>),
+    Manual(Arc<Hands>),
+}
+
+/// What tests move.
+#[derive(Debug)]
+struct Hands {
+    /// Microseconds since 1970.
+    now: AtomicI64,
+    /// Microseconds since the clock was made, which no setting changes.
+    elapsed: AtomicU64,
 }
 
 /// Offsets closer than this to the one in use are not worth a step.
@@ -145,22 +156,32 @@ impl Clock {
     #[doc(hidden)]
     pub fn wrong_by(seconds: i64) -> Self {
         let error = seconds.saturating_mul(MICROS_PER_SECOND);
-        Self(Source::System { error, offset: Arc::default() })
+        Self(Source::System { error, offset: Arc::default(), origin: Instant::now() })
     }
 
-    /// A clock that stands still at `start` until [`Clock::set`] moves it; clones share the hand.
+    /// A clock that stands still at `start` until [`Clock::advance`] or [`Clock::set`] moves it; clones share the hand.
     pub fn manual(start: Timestamp) -> Self {
-        Self(Source::Manual(Arc::new(AtomicI64::new(start.as_micros()))))
+        let hands = Hands { now: AtomicI64::new(start.as_micros()), elapsed: AtomicU64::new(0) };
+        Self(Source::Manual(Arc::new(hands)))
     }
 
     /// Now.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::Manual(hand) => Timestamp(hand.load(Ordering::SeqCst)),
-            Source::System { error, offset } => {
+            Source::Manual(hands) => Timestamp(hands.now.load(Ordering::SeqCst)),
+            Source::System { error, offset, .. } => {
                 let machine = Timestamp::from(SystemTime::now()).0;
                 Timestamp(machine.saturating_add(*error).saturating_add(offset.load(Ordering::Relaxed)))
             }
+        }
+    }
+
+    /// How long ago the clock was made. No step of the wall clock changes it; the time that a machine is suspended may be
+    /// missing.
+    pub fn elapsed(&self) -> Duration {
+        match &self.0 {
+            Source::Manual(hands) => Duration::from_micros(hands.elapsed.load(Ordering::SeqCst)),
+            Source::System { origin, .. } => origin.elapsed(),
         }
     }
 
@@ -187,16 +208,21 @@ impl Clock {
         Ok(Duration::ZERO)
     }
 
-    /// Moves a manual clock to `moment`, forward or back. A system clock cannot be moved and stays.
+    /// Sets a manual clock to `moment`, forward or back, as a machine's clock is set: no time passes by that. A system clock
+    /// cannot be set and stays.
     pub fn set(&self, moment: Timestamp) {
-        if let Source::Manual(hand) = &self.0 {
-            hand.store(moment.as_micros(), Ordering::SeqCst);
+        if let Source::Manual(hands) = &self.0 {
+            hands.now.store(moment.as_micros(), Ordering::SeqCst);
         }
     }
 
-    /// Moves a manual clock forward by `duration`.
+    /// Lets `duration` pass on a manual clock.
     pub fn advance(&self, duration: Duration) {
-        self.set(self.now().plus(duration));
+        if let Source::Manual(hands) = &self.0 {
+            self.set(self.now().plus(duration));
+            let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+            hands.elapsed.fetch_add(micros, Ordering::SeqCst);
+        }
     }
 }
 
@@ -209,6 +235,15 @@ mod tests {
         let now = Timestamp::from_seconds(100);
         assert_eq!(now.since(Timestamp::from_seconds(160)), Duration::ZERO);
         assert_eq!(now.since(Timestamp::from_seconds(40)), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn setting_a_clock_lets_no_time_pass() {
+        let clock = Clock::manual(Timestamp::from_seconds(100));
+        clock.set(Timestamp::from_seconds(8_000_000));
+        assert_eq!(clock.elapsed(), Duration::ZERO);
+        clock.clone().advance(Duration::from_secs(60));
+        assert_eq!((clock.now(), clock.elapsed()), (Timestamp::from_seconds(8_000_060), Duration::from_secs(60)));
     }
 
     #[test]

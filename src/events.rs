@@ -35,6 +35,8 @@ pub enum Kind {
     RepeatStreak,
     /// A session was ended by its user or by an operator.
     Revoked,
+    /// A session was ended by a newer one: its user had too many.
+    Displaced,
     /// A password was replaced.
     PasswordChanged,
     /// An account was closed to log-ins.
@@ -43,6 +45,10 @@ pub enum Kind {
     AccountEnabled,
     /// A role was granted or taken away.
     RolesChanged,
+    /// An account was given another address.
+    EmailChanged,
+    /// What was counted of wrong passwords at an account was cleared.
+    AccountUnlocked,
     /// An account was removed.
     AccountDeleted,
     /// A request by cookie came from another site.
@@ -53,7 +59,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Registered,
         Self::LoginOk,
         Self::LoginFailed,
@@ -65,10 +71,13 @@ impl Kind {
         Self::Behind,
         Self::RepeatStreak,
         Self::Revoked,
+        Self::Displaced,
         Self::PasswordChanged,
         Self::AccountDisabled,
         Self::AccountEnabled,
         Self::RolesChanged,
+        Self::EmailChanged,
+        Self::AccountUnlocked,
         Self::AccountDeleted,
         Self::CrossSite,
         Self::LimitReached,
@@ -88,10 +97,13 @@ impl Kind {
             Self::Behind => "behind",
             Self::RepeatStreak => "repeat_streak",
             Self::Revoked => "revoked",
+            Self::Displaced => "displaced",
             Self::PasswordChanged => "password_changed",
             Self::AccountDisabled => "account_disabled",
             Self::AccountEnabled => "account_enabled",
             Self::RolesChanged => "roles_changed",
+            Self::EmailChanged => "email_changed",
+            Self::AccountUnlocked => "account_unlocked",
             Self::AccountDeleted => "account_deleted",
             Self::CrossSite => "cross_site",
             Self::LimitReached => "limit_reached",
@@ -110,10 +122,13 @@ impl Kind {
             | Self::Behind
             | Self::RepeatStreak
             | Self::Revoked
+            | Self::Displaced
             | Self::PasswordChanged
             | Self::AccountDisabled
             | Self::AccountEnabled
-            | Self::RolesChanged => true,
+            | Self::RolesChanged
+            | Self::EmailChanged
+            | Self::AccountUnlocked => true,
             Self::Rotated
             | Self::Repeated
             | Self::Conflict
@@ -240,10 +255,13 @@ impl Event {
             | Kind::Recovered
             | Kind::Conflict
             | Kind::Revoked
+            | Kind::Displaced
             | Kind::PasswordChanged
             | Kind::AccountDisabled
             | Kind::AccountEnabled
             | Kind::RolesChanged
+            | Kind::EmailChanged
+            | Kind::AccountUnlocked
             | Kind::AccountDeleted => line!(info),
         }
     }

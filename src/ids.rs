@@ -95,6 +95,10 @@ id! {
     /// Something that has happened.
     EventId
 }
+id! {
+    /// The end of many sessions, which takes several transactions.
+    SessionEndId
+}
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,10 @@
 //!
 //! It deletes in batches, each a write like any other, small enough to hold the writer for a few
 //! milliseconds at most, and rests between two of them for longer than the first one took.
+//!
+//! What is over is told by the clock, and what is removed does not come back when a clock that was wrong is set right. So
+//! nothing is removed for an hour after a step forward that the time passed does not explain, nor after a start at which the
+//! database was last in use more than a week ago.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
@@ -10,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::clock::{Clock, Timestamp};
 use crate::events::RETENTION;
 use crate::ids::SessionId;
-use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts, events, sessions};
+use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts, events, health, sessions};
 
 /// How often it makes its round.
 const ROUND: Duration = Duration::from_secs(60);
@@ -24,6 +28,13 @@ const LEAST_REST: Duration = Duration::from_millis(2);
 /// Sessions looked at in one read, and reads in one round, when looking for idle ones.
 const STEP: i64 = 1_000;
 const STEPS: u32 = 100;
+
+/// How far ahead of the time passed the wall clock may go from one round to the next.
+const STEP_FORWARD: Duration = Duration::from_secs(60);
+/// For so long a clock that may be wrong is not believed, unless it is right again before.
+const DOUBT: Duration = Duration::from_secs(60 * 60);
+/// A database in which nothing is newer was away for long, or the clock is ahead.
+const AWAY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Keeps the janitor at work for as long as it lives.
 pub struct Janitor {
@@ -45,7 +56,8 @@ impl Janitor {
         knows_the_time: impl Fn() -> bool + Send + 'static,
     ) -> std::io::Result<Self> {
         let (employed, dismissed) = sync_channel(0);
-        let mut rounds = Rounds { store, clock, keep, dismissed, batch: BATCH.0, walked: None };
+        let time = Time::default();
+        let mut rounds = Rounds { store, clock, keep, dismissed, batch: BATCH.0, walked: None, time };
         thread::Builder::new().name("janitor".into()).spawn(move || rounds.work(&knows_the_time))?;
         Ok(Self { _employed: employed })
     }
@@ -68,6 +80,74 @@ impl From<StoreError> for Cut {
 /// Deletes at most so many rows, and returns how many it has deleted.
 type Purge = fn(&mut AnyConnection, Timestamp, i64) -> QueryResult<usize>;
 
+/// A look at the wall clock, and the time passed by then, which nobody sets.
+#[derive(Clone, Copy)]
+struct Look {
+    now: Timestamp,
+    elapsed: Duration,
+}
+
+impl Look {
+    /// Whether the wall clock went further since `before` than time did.
+    fn is_ahead_of(self, before: Self) -> bool {
+        let passed = self.elapsed.saturating_sub(before.elapsed);
+        self.now > before.now.plus(passed).plus(STEP_FORWARD)
+    }
+}
+
+/// Whether the wall clock is believed.
+#[derive(Default)]
+struct Time {
+    /// When it was last believed.
+    good: Option<Look>,
+    /// At the last round.
+    seen: Option<Look>,
+    /// It is not believed until so much time has passed, or, where it has stepped, until it agrees with `good` again.
+    doubt: Option<Doubt>,
+}
+
+#[derive(Clone, Copy)]
+struct Doubt {
+    until: Duration,
+    stepped: bool,
+}
+
+impl Time {
+    /// Whether it is believed at this look. `was_away` is asked at the first one.
+    fn is_believed<E>(&mut self, look: Look, was_away: impl FnOnce() -> Result<bool, E>) -> Result<bool, E> {
+        let until = look.elapsed.saturating_add(DOUBT);
+        match self.seen {
+            None if was_away()? => {
+                self.doubt = Some(Doubt { until, stepped: false });
+                tracing::warn!(
+                    now = %look.now.to_rfc3339(),
+                    "nothing in the database is newer than a week: if the clock is right, what is over will be removed in an hour"
+                );
+            }
+            Some(seen) if look.is_ahead_of(seen) => {
+                self.doubt = Some(Doubt { until, stepped: true });
+                tracing::warn!(
+                    now = %look.now.to_rfc3339(),
+                    before = %seen.now.to_rfc3339(),
+                    "the clock has stepped forward: nothing is removed until it is as before, or for an hour"
+                );
+            }
+            None | Some(_) => {}
+        }
+        self.seen = Some(look);
+        if let Some(doubt) = self.doubt {
+            let agrees = doubt.stepped && self.good.is_some_and(|good| !look.is_ahead_of(good));
+            if !agrees && look.elapsed < doubt.until {
+                return Ok(false);
+            }
+            self.doubt = None;
+            tracing::info!(now = %look.now.to_rfc3339(), "the clock is believed again");
+        }
+        self.good = Some(look);
+        Ok(true)
+    }
+}
+
 struct Rounds {
     store: Store,
     clock: Clock,
@@ -77,12 +157,13 @@ struct Rounds {
     batch: i64,
     /// How far the search for idle sessions has come.
     walked: Option<SessionId>,
+    time: Time,
 }
 
 impl Rounds {
     fn work(&mut self, knows_the_time: &dyn Fn() -> bool) {
         loop {
-            match if knows_the_time() { self.round() } else { Ok(0) } {
+            match if knows_the_time() { self.round_if_time_is_believed() } else { Ok(0) } {
                 Ok(0) => {}
                 Ok(removed) => tracing::debug!(removed, "the janitor has made a round"),
                 Err(Cut::Dismissed) => return,
@@ -96,48 +177,66 @@ impl Rounds {
         }
     }
 
-    /// Removes everything whose time has come, and returns how many rows that were.
-    fn round(&mut self) -> Result<usize, Cut> {
-        let over = self.clock.now().minus(self.keep);
-        let past = self.clock.now().minus(RETENTION);
-        let chores: [(Purge, Timestamp); 3] =
-            [(sessions::purge_expired, over), (attempts::purge, self.clock.now()), (events::purge, past)];
-        let mut removed = 0;
-        for (purge, before) in chores {
-            removed += self.purge(purge, before)?;
+    fn round_if_time_is_believed(&mut self) -> Result<usize, Cut> {
+        let look = Look { now: self.clock.now(), elapsed: self.clock.elapsed() };
+        let store = self.store.clone();
+        if !self.time.is_believed(look, || was_away(&store, look.now))? {
+            return Ok(0);
         }
-        Ok(removed + self.walk(over)?)
+        self.store.write_blocking(move |conn| health::trust(conn, look.now))?;
+        self.round()
     }
 
-    fn purge(&mut self, purge: Purge, before: Timestamp) -> Result<usize, Cut> {
+    /// Removes everything whose time has come, and returns how many rows that were.
+    fn round(&mut self) -> Result<usize, Cut> {
+        let now = self.clock.now();
+        let (over, past) = (now.minus(self.keep), now.minus(RETENTION));
+        let chores: [(&str, Purge, Timestamp); 3] = [
+            ("expired sessions", sessions::purge_expired, over),
+            ("attempts", attempts::purge, now),
+            ("events", events::purge, past),
+        ];
+        let mut all = 0;
+        for (kind, purge, before) in chores {
+            let mut removed = 0;
+            let done = self.purge(purge, before, &mut removed);
+            report(kind, removed, before);
+            all += removed;
+            done?;
+        }
         let mut removed = 0;
+        let done = self.walk(over, &mut removed);
+        report("idle sessions", removed, over);
+        done.map(|()| all + removed)
+    }
+
+    fn purge(&mut self, purge: Purge, before: Timestamp, removed: &mut usize) -> Result<(), Cut> {
         loop {
             let limit = self.batch;
             let some = self.delete(move |conn| purge(conn, before, limit))?;
-            removed += some;
+            *removed += some;
             if i64::try_from(some).is_ok_and(|some| some < limit) {
-                return Ok(removed);
+                return Ok(());
             }
         }
     }
 
     /// Looks for idle sessions a bit further than last time, among readers, and removes those it finds.
-    fn walk(&mut self, before: Timestamp) -> Result<usize, Cut> {
-        let mut removed = 0;
+    fn walk(&mut self, before: Timestamp, removed: &mut usize) -> Result<(), Cut> {
         for _ in 0..STEPS {
             let (after, began) = (self.walked, Instant::now());
             let (mut idle, next) = self.store.read_blocking(|conn| sessions::idle_among(conn, after, STEP, before))?;
             self.rest(began.elapsed() * REST)?;
             while !idle.is_empty() {
                 let some = idle.split_off(idle.len().saturating_sub(usize::try_from(self.batch).unwrap_or(1)));
-                removed += self.delete(move |conn| sessions::purge_idle(conn, &some, before))?;
+                *removed += self.delete(move |conn| sessions::purge_idle(conn, &some, before))?;
             }
             self.walked = next;
             if next.is_none() {
                 break;
             }
         }
-        Ok(removed)
+        Ok(())
     }
 
     /// One write, and what it leaves behind, which nobody waits for; then a rest, and a look at the watch.
@@ -165,6 +264,24 @@ impl Rounds {
     }
 }
 
+/// Says what is gone for good.
+fn report(kind: &str, removed: usize, before: Timestamp) {
+    if removed > 0 {
+        tracing::info!(kind, removed, before = %before.to_rfc3339(), "the janitor has removed what was over");
+    }
+}
+
+/// Whether the database was last in use more than a week before `now`, as far as its rows tell, or the janitor who was here
+/// before. One in which there is nothing was not.
+fn was_away(store: &Store, now: Timestamp) -> Result<bool, StoreError> {
+    let newest = store.read_blocking(|conn| {
+        let (session, event) = (sessions::newest(conn)?, events::newest(conn)?);
+        Ok([session.max(event), health::trusted_at(conn)?])
+    })?;
+    Ok(newest.into_iter().flatten().any(|newest| now.since(newest) > AWAY))
+}
+
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 #[path = "janitor_tests.rs"]
 mod tests;

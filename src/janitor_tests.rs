@@ -33,6 +33,7 @@ impl House {
             dismissed,
             batch: BATCH.0,
             walked: None,
+            time: Time::default(),
         };
         Self { store, rounds, employed: Some(employed), database }
     }
@@ -50,7 +51,7 @@ impl House {
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
              INSERT INTO sessions SELECT unhex(printf('%032x', i + {before})), randomblob(16), 0, 0, randomblob(32), NULL, zeroblob(16), 'k',
                0, 0, NULL, 0, {idle_at}, {expires_at}, {revoked_at}, {reason}, '[]', 'body', 0, 0,
-               NULL, NULL, NULL, 0, 0 FROM n"
+               NULL, NULL, NULL, 0, 0, true FROM n"
         ));
     }
 
@@ -73,6 +74,14 @@ impl House {
             Err(Cut::Failed(error)) => panic!("{error}"),
         }
     }
+}
+
+/// Whether the clock is doubted, and what of the sessions is left, after a round.
+fn round_at(house: &mut House, elapsed: Duration, now: Timestamp) -> (bool, i64) {
+    house.rounds.clock.advance(elapsed);
+    house.rounds.clock.set(now);
+    assert!(house.rounds.round_if_time_is_believed().is_ok());
+    (house.rounds.time.doubt.is_some(), house.count("sessions"))
 }
 
 fn count(store: &Store, table: &str) -> i64 {
@@ -108,7 +117,7 @@ fn events_go_after_ninety_days_and_attempts_when_their_window_has_ended() {
     house.events(3, ninety_days_ago - 1);
     house.events(2, ninety_days_ago);
     for ends_at in [NOW.as_micros() - 1, NOW.as_micros()] {
-        house.run(&format!("INSERT INTO attempts VALUES (randomblob(16), 1, {ends_at})"));
+        house.run(&format!("INSERT INTO attempts (key, count, window_ends_at) VALUES (randomblob(16), 1, {ends_at})"));
     }
     assert_eq!(house.round(), 4);
     assert_eq!((house.count("events"), house.count("attempts")), (2, 1));
@@ -126,6 +135,103 @@ fn nothing_goes_while_it_is_not_known_what_time_it_is() {
         drop(employed);
     });
     assert_eq!(count(store, "sessions"), 1);
+}
+
+const A_MINUTE: Duration = Duration::from_secs(60);
+const AN_HOUR: Duration = Duration::from_secs(60 * 60);
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A house in use, with a session that is over and one that has ten days to go.
+fn in_use() -> House {
+    let house = House::new();
+    house.sessions(1, i64::MAX, OVER - 1, "NULL");
+    let (now, then) = (NOW.as_micros(), NOW.plus(10 * A_DAY).as_micros());
+    house.sessions(1, then, then, "NULL");
+    house.run(&format!("UPDATE sessions SET created_at = {now}"));
+    house
+}
+
+/// A clock that is 100 days ahead for a minute, or for good.
+#[test]
+fn a_step_of_the_clock_that_time_does_not_explain_removes_nothing_for_an_hour() {
+    let ahead = 100 * A_DAY;
+    let mut house = in_use();
+    assert_eq!(round_at(&mut house, Duration::ZERO, NOW), (false, 1), "what is over goes");
+    assert_eq!(round_at(&mut house, A_MINUTE, NOW.plus(A_MINUTE).plus(ahead)), (true, 1), "the step is seen");
+    assert_eq!(round_at(&mut house, A_MINUTE, NOW.plus(2 * A_MINUTE).plus(ahead)), (true, 1), "and not forgotten");
+    assert_eq!(round_at(&mut house, A_MINUTE, NOW.plus(3 * A_MINUTE)), (false, 1), "it was wrong, and is right again");
+
+    let late = NOW.plus(4 * A_MINUTE).plus(ahead);
+    assert_eq!(round_at(&mut house, A_MINUTE, late), (true, 1));
+    assert_eq!(round_at(&mut house, AN_HOUR - A_MINUTE, late.plus(AN_HOUR - A_MINUTE)), (true, 1), "not yet an hour");
+    assert_eq!(round_at(&mut house, A_MINUTE, late.plus(AN_HOUR)), (false, 0), "it stays so: it is believed");
+}
+
+/// Steps that need no doubt: back, by less than a minute, and what is time that has passed.
+#[test]
+fn time_that_passes_and_small_steps_are_believed() {
+    for (elapsed, now) in [
+        (A_MINUTE, NOW.plus(A_MINUTE)),
+        (A_MINUTE, NOW.plus(2 * A_MINUTE)),
+        (A_MINUTE, NOW),
+        (A_MINUTE, NOW.minus(A_DAY)),
+        (100 * A_DAY, NOW.plus(100 * A_DAY)),
+    ] {
+        let mut house = in_use();
+        round_at(&mut house, Duration::ZERO, NOW);
+        assert!(!round_at(&mut house, elapsed, now).0, "{elapsed:?}, {now:?}");
+    }
+    let mut house = in_use();
+    round_at(&mut house, Duration::ZERO, NOW);
+    assert!(round_at(&mut house, A_MINUTE, NOW.plus(2 * A_MINUTE).plus(Duration::from_micros(1))).0);
+}
+
+/// Each step is a reason to wait: one that goes on stepping is never believed.
+#[test]
+fn another_step_makes_the_hour_begin_anew() {
+    let mut house = in_use();
+    round_at(&mut house, Duration::ZERO, NOW);
+    let one = NOW.plus(A_DAY);
+    assert_eq!(round_at(&mut house, A_MINUTE, one), (true, 1));
+    let other = one.plus(100 * A_DAY);
+    assert_eq!(round_at(&mut house, AN_HOUR - A_MINUTE, other), (true, 1));
+    assert_eq!(round_at(&mut house, AN_HOUR - A_MINUTE, other.plus(AN_HOUR - A_MINUTE)), (true, 1));
+    assert_eq!(round_at(&mut house, A_MINUTE, other.plus(AN_HOUR)), (false, 0));
+}
+
+/// After a start, what was last in use more than a week ago is as suspicious as a step.
+#[test]
+fn nothing_goes_in_the_first_hour_after_a_start_at_which_all_rows_are_old() {
+    let a_week = Duration::from_secs(7 * 24 * 60 * 60);
+    let a_moment = Duration::from_secs(1);
+    // The newest session, the newest event, and the last round that believed the clock, before the start.
+    for (session, event, janitor, doubted) in [
+        (Some(a_week + a_moment), None, None, true),
+        (Some(a_week), None, None, false),
+        (Some(a_week + a_moment), Some(A_MINUTE), None, false),
+        (Some(a_week + a_moment), Some(a_week + a_moment), None, true),
+        (Some(A_MINUTE), None, Some(A_MINUTE), false),
+        // Clients signed in while the clock was ahead already.
+        (Some(A_MINUTE), Some(A_MINUTE), Some(8 * A_DAY), true),
+        (None, None, None, false),
+    ] {
+        let mut house = House::new();
+        if let Some(ago) = session {
+            house.sessions(1, i64::MAX, OVER - 1, "NULL");
+            house.run(&format!("UPDATE sessions SET created_at = {}", NOW.minus(ago).as_micros()));
+        }
+        if let Some(ago) = event {
+            house.events(1, NOW.minus(ago).as_micros());
+        }
+        if let Some(ago) = janitor {
+            house.run(&format!("UPDATE health SET trusted_at = {}", NOW.minus(ago).as_micros()));
+        }
+        let (case, before) = (format!("{session:?}, {event:?}, {janitor:?}"), house.count("sessions"));
+        let left = if doubted { before } else { 0 };
+        assert_eq!(round_at(&mut house, Duration::ZERO, NOW), (doubted, left), "{case}");
+        assert_eq!(round_at(&mut house, AN_HOUR - A_MINUTE, NOW.plus(AN_HOUR - A_MINUTE)), (doubted, left), "{case}");
+        assert_eq!(round_at(&mut house, A_MINUTE, NOW.plus(AN_HOUR)), (false, 0), "{case}");
+    }
 }
 
 #[test]
@@ -221,7 +327,7 @@ mod embedded {
         house.events(200_000, i64::MIN);
         house.run(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000)
-             INSERT INTO attempts SELECT randomblob(16), 1, 0 FROM n",
+             INSERT INTO attempts (key, count, window_ends_at) SELECT randomblob(16), 1, 0 FROM n",
         );
         house.run("CREATE TABLE seen (changes INTEGER NOT NULL)");
         let (store, done) = (house.store.clone(), Arc::new(AtomicBool::new(false)));

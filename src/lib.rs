@@ -13,6 +13,16 @@
 //! All of it logs through [`tracing`](https://docs.rs/tracing): requests under the target `countersign::access`,
 //! security events under `countersign::security`, failures with what caused them. The application says where to.
 //!
+//! Accounts and sessions from Rust are [`admin`]; tokens for the application's own tests are `testing`, with the feature of
+//! that name.
+//!
+//! # Features
+//!
+//! - `sqlite` (default): the embedded database, with a SQLite built in. A program can hold one crate with
+//!   `links = "sqlite3"`; where it has another one, leave this feature out, or have both use the same `libsqlite3-sys`.
+//! - `postgres` (default): PostgreSQL, with libpq and the OpenSSL that it needs built in.
+//! - `testing`: `testing::TestServer`. For `[dev-dependencies]`.
+//!
 //! # Layout
 //!
 //! A module imports only from lower floors; `tests/floors.rs` holds it to that.
@@ -49,15 +59,19 @@
 //!    guard/cross_site.rs  whether another site may have sent a request
 //!    admin/mod.rs  admin/users.rs  admin/sessions.rs
 //!                         accounts and sessions in the hands of a program that uses this library
-//! F4 sessions/mod.rs      start, confirm, list, revoke
+//! F4 sessions/mod.rs      confirm, list, revoke
 //!    sessions/administration.rs
 //!                         anybody's sessions, listed and ended by an operator
-//!    sessions/refresh.rs  one refresh
+//!    sessions/opening.rs  how a session begins, and which ones it displaces
+//!    sessions/refresh.rs  sessions/plan.rs
+//!                         one refresh; the rotation that it hopes to be
 //!    sessions/inspect.rs  which of several refresh tokens counts
 //!    sessions/rotation.rs what a presented token means: a pure function
 //!    sessions/outcome.rs  what a refresh came to, and what is told of it
 //!    sessions/revocations.rs
 //!                         the sessions that have ended lately, in memory
+//!    sessions/unfinished.rs
+//!                         many sessions that have ended and are not all marked yet
 //!    sessions/offenders.rs
 //!                         who asks for refreshes as no honest client does
 //!    users/mod.rs         register, change, delete
@@ -65,27 +79,36 @@
 //!                         whether a password is somebody's
 //!    users/administration.rs
 //!                         accounts in the hands of an operator
+//!    users/search.rs      accounts that contain a text
 //!    users/budget.rs      how many guesses at a password anybody has
+//!    users/guess_keys.rs  users/undecided.rs
+//!                         what they are counted under; those in flight
 //!    users/allowance.rs   how many passwords one address may have hashed
 //!    janitor.rs           removes what is over, a little at a time
 //!    signing_keys.rs      the list of keys that have signed: which must still be there
 //! F3 store/mod.rs         Store: read, write
 //!    store/writer.rs  store/batch.rs
 //!                         the queue of writes; how those that arrive together are committed together
+//!    store/ending.rs      the end of many sessions, a few in each transaction
 //!    store/connection.rs  store/lease.rs  store/pool.rs
 //!                         a connection to either database; its transactions, and its loss; many, shared
+//!    store/health.rs  store/condition.rs  store/watch.rs  store/upkeep.rs
+//!                         whether the database is fit for work; what queries and its file show of that; what is done for it
 //!    store/sqlite.rs  store/postgres.rs  store/migrations.rs
 //!                         how each database is reached; how it comes to have the schema
 //!    store/opening.rs  store/database_file.rs
 //!                         how it is found and made; what else may be at its path
 //!    store/sessions/mod.rs  store/users.rs  store/events.rs  store/attempts.rs  store/signing_keys.rs
 //!                         every query
+//!    store/addresses.rs   keys of addresses that earlier versions made
 //!    store/sessions/advance.rs
 //!                         the rotation: one conditional statement for one, or for many
 //!    store/sessions/rotation.rs
 //!                         what else moves a session on: one conditional statement each
 //!    store/sessions/everybody.rs
 //!                         live sessions whoever they belong to
+//!    store/sessions/ends.rs  store/sessions/not_ended.rs
+//!                         all sessions of a user ended at once, however many; how other queries honour that
 //!    store/sessions/expiry.rs
 //!                         what is over for good, removed a few at a time
 //!    store/sessions/rows.rs
@@ -99,15 +122,26 @@
 //!    tokens/keys.rs  tokens/key_files.rs  tokens/configured.rs  tokens/inventory.rs
 //!                         the key ring; keys that the first start makes; which are used; what may be told of them
 //!    passwords/mod.rs     what is acceptable, hashing on threads of its own
-//!    passwords/queue.rs   the queue before those threads
+//!    passwords/queue.rs  passwords/rounds.rs
+//!                         the queue before those threads; bcrypt that gives way to what is urgent
 //! F1 config/              every key, its source, its bounds: RawConfig -> Config
 //!    events.rs            security events
 //! F0 problem.rs  problem/  the table from code to status, the error body, and challenges
 //!    device.rs            what a device may be called
 //!    ids.rs  secret.rs  clock.rs
+//!    urgent.rs            what work that takes long gives way to
 //!    files.rs             private files and folders, and what is said when the system refuses
 //!    network.rs           what counts as one place on the network; which are our own proxies
+//!    email.rs             what an e-mail address is, and which are the same
 //! ```
+
+#![cfg_attr(
+    not(all(feature = "sqlite", feature = "postgres")),
+    expect(dead_code, reason = "some is there for the sake of the database that is not built in")
+)]
+
+#[cfg(not(any(feature = "sqlite", feature = "postgres")))]
+compile_error!("Countersign needs a database: build it with the feature `sqlite`, with `postgres`, or with both");
 
 pub mod admin;
 mod app;
@@ -116,6 +150,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod device;
+mod email;
 mod events;
 mod files;
 pub mod guard;
@@ -134,6 +169,7 @@ mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tokens;
+mod urgent;
 mod users;
 
 pub use app::{App, BuildError, Countersign, FirstStart};

@@ -33,6 +33,14 @@ pub fn counted_as(address: IpAddr) -> IpAddr {
     }
 }
 
+/// What a client's address is counted under, as people write it.
+pub fn shown(address: IpAddr) -> String {
+    match counted_as(address) {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("{v6}/64"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +52,7 @@ mod tests {
         assert_eq!(counted("2001:db8:1:3::1"), "2001:db8:1:3::");
         assert_eq!(counted("::ffff:192.0.2.7"), "192.0.2.7");
         assert_eq!(counted("192.0.2.7"), "192.0.2.7");
+        let shown = |text: &str| shown(text.parse().unwrap());
+        assert_eq!((shown("2001:db8::7").as_str(), shown("::ffff:192.0.2.7").as_str()), ("2001:db8::/64", "192.0.2.7"));
     }
 }

@@ -260,5 +260,6 @@ fn check_late(store: &Store, ours: &Ours, now: Timestamp) -> bool {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 #[path = "signing_keys_tests.rs"]
 mod tests;

@@ -1,5 +1,6 @@
 //! The operator's commands, run as the operator runs them: the real binary, beside a running server or alone.
 
+#![cfg(feature = "sqlite")] // its servers have the embedded database
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -10,10 +11,14 @@ mod process;
 
 #[path = "commands/accounts.rs"]
 mod accounts;
+#[path = "commands/addresses.rs"]
+mod addresses;
 #[path = "commands/files.rs"]
 mod files;
 #[path = "commands/keys.rs"]
 mod keys;
+#[path = "commands/locks.rs"]
+mod locks;
 #[path = "commands/lost.rs"]
 mod lost;
 #[path = "commands/output.rs"]
@@ -140,7 +145,7 @@ fn open_sessions(home: &Home, count: u32) {
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
              INSERT INTO sessions SELECT unhex(printf('%032x', i)), (SELECT id FROM users WHERE email = '{ADA}'), 0, 0,
                randomblob(32), NULL, zeroblob(16), 'k', 0, 0, NULL, 0, 1152921504606846976, 1152921504606846976, NULL, NULL, '[]', 'body', 0, 0,
-               NULL, NULL, NULL, 1, 1 FROM n"
+               NULL, NULL, NULL, 1, 1, true FROM n"
         ),
     );
 }

@@ -1,6 +1,7 @@
 //! H4 of `docs/rotation.md`: the server is killed between a commit and its answer, or anywhere else, and
 //! started again. No client is ever refused, and nothing that was answered is forgotten.
 
+#![cfg(feature = "sqlite")] // its servers have the embedded database
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
 mod process;

@@ -1,5 +1,6 @@
 //! The real binary under clients that cost a lot: the most that any of them gets is a connection.
 
+#![cfg(feature = "sqlite")] // its servers have the embedded database
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
 mod process;
@@ -61,7 +62,7 @@ fn a_client_that_asks_without_end_and_takes_no_answer_costs_no_work_and_little_m
         if work(&server) - worked < ms(100) {
             break;
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "the server finds no rest");
+        assert!(began.elapsed() < Duration::from_secs(120), "the server finds no rest");
     }
     let grown = memory(&server).saturating_sub(before);
     assert!(grown < 16 * 1024, "eight such clients hold {grown} KiB");
@@ -102,7 +103,8 @@ fn connections_that_the_system_has_no_files_for_are_served_and_idle_ones_make_wa
             stream
         })
         .collect();
-    let gone = crowd.iter_mut().take(120).filter(|stream| matches!(stream.read(&mut [0; 16]), Ok(0) | Err(_))).count();
+    let closed = |stream: &mut TcpStream| matches!(stream.read(&mut [0; 16]), Ok(0) | Err(_));
+    let gone = crowd.iter_mut().take(120).map(closed).filter(|closed| *closed).count();
     assert_eq!(gone, 120, "idle ones have made way");
     assert_eq!(register(&mut Connection::open(server.address).unwrap(), "ada"), 201, "the database finds its files");
     let worked = work(&server);
@@ -116,8 +118,9 @@ fn connections_that_the_system_has_no_files_for_are_served_and_idle_ones_make_wa
     assert!(!log.contains("ERROR"), "{log}");
 }
 
-/// The most of the attacks on memory, a fifth as large: each connection may hold as much as leaves 10,000 of them
-/// below 300 MB.
+/// A fifth of the connections that there may be. Kept ones may hold as much each as leaves all of them below 300 MB;
+/// those of clients that ask without end and take no answer, one request and the 32 KiB of its answer that the HTTP stack
+/// writes ahead.
 #[test]
 fn kept_connections_and_slow_readers_hold_little_memory_each() {
     const MANY: usize = 2000;
@@ -130,7 +133,9 @@ fn kept_connections_and_slow_readers_hold_little_memory_each() {
     };
     let large = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let padded = format!("GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Padding: {}\r\n\r\n", "x".repeat(3000));
-    for (what, request, reads) in [("kept", padded, true), ("slow readers", large.repeat(20), false)] {
+    for (what, request, reads, most) in
+        [("kept", padded, true, 25_000), ("slow readers", large.repeat(20), false, 64_000)]
+    {
         let before = memory();
         let mut clients = Vec::new();
         for _ in 0..MANY {
@@ -149,9 +154,22 @@ fn kept_connections_and_slow_readers_hold_little_memory_each() {
         }
         let each = memory().saturating_sub(before) / (MANY / 1000);
         println!("{what}: {each} bytes each");
-        assert!(each < 30_000, "{what} hold {each} bytes each");
+        assert!(each < most, "{what} hold {each} bytes each");
         assert_eq!(Connection::open(server.address).unwrap().send("GET", "/health/live", &[], "").unwrap().status, 200);
     }
+}
+
+#[test]
+fn an_idle_connection_is_closed_when_the_configuration_says() {
+    let home = Home::new();
+    let server = home.serve(&[("COUNTERSIGN__SERVER__KEEP_ALIVE", "1s")]);
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    // Less than the default.
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(GET.as_bytes()).unwrap();
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).expect("closed");
+    assert!(said.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&said));
 }
 
 /// Passwords are hashed on threads of their own, one a core, that give way to everything else.

@@ -116,7 +116,7 @@ fn run(name: &str, runner: Runner, kinds: &[Kind]) -> Result<(), Failed> {
     Ok(())
 }
 
-/// What the scripts work with: a token of somebody without a role, and one of somebody who has two.
+/// What the scripts work with: a token of a user without a role, and one of a user who has two.
 fn given(home: &Home, server: &Server, algorithm: &str, audience: &str) -> Value {
     let plain = server.register(ADA);
     server.register(BOB);

@@ -5,6 +5,7 @@
 //! The schedules are the same in every run. `MODEL_SEED` (a number) gives others, `MODEL_CASES` more of
 //! them; a failure prints both the seed and the shortest schedule that fails.
 
+#![cfg(feature = "sqlite")] // its servers have the embedded database
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
 
 #[path = "api/harness/mod.rs"]
@@ -24,7 +25,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRu
 use serde_json::{Value, json};
 
 use self::harness::{Home, TestApp};
-use self::reference::{ABSOLUTE, ACCESS, IDLE, MAX_RECOVERIES, Micros, OVERLAP, RECOVERY, SECOND, Verdict};
+use self::reference::{ABSOLUTE, ACCESS, IDLE, MAX_RECOVERIES, MINUTE, Micros, OVERLAP, RECOVERY, SECOND, Verdict};
 
 const EMAIL: &str = "ada@example.com";
 
@@ -55,6 +56,8 @@ enum Step {
     Wait(Pause),
     /// By a minute.
     ClockBack,
+    /// By two hours: it was ahead until now.
+    ClockWasAhead,
     /// The server is stopped, and started on the same database.
     Crash,
 }
@@ -100,6 +103,7 @@ fn honest_steps() -> impl Strategy<Value = Step> {
         2 => Just(Step::Confirm),
         14 => waits(),
         1 => Just(Step::ClockBack),
+        1 => Just(Step::ClockWasAhead),
     ]
 }
 
@@ -122,6 +126,22 @@ fn honest_stretches() -> impl Strategy<Value = Vec<Step>> {
             if confirmed { vec![kept, Step::Confirm, pause, duplicate] } else { vec![kept, pause, duplicate] }
         }),
         any_time.prop_map(move |pause| vec![kept, kept, pause, Step::Duplicate { back: 1, kept: false }]),
+        (prop::sample::select(&PAUSES[..4]).prop_map(wait), 2..4_usize).prop_map(move |(pause, back)| vec![
+            kept,
+            kept,
+            kept,
+            kept,
+            pause,
+            Step::Duplicate { back, kept: false }
+        ]),
+        (prop::sample::select(&PAUSES[..5]).prop_map(wait), any::<bool>()).prop_map(move |(pause, confirmed)| {
+            let duplicate = Step::Duplicate { back: 0, kept: false };
+            if confirmed {
+                vec![kept, Step::Confirm, Step::ClockWasAhead, pause, duplicate]
+            } else {
+                vec![lost, Step::ClockWasAhead, pause, Step::HonestRetry]
+            }
+        }),
     ]
 }
 
@@ -202,7 +222,8 @@ impl World {
         let config = harness::config(&self.home)
             .with("tokens.refresh_idle_ttl", (IDLE / SECOND).to_string())
             .with("tokens.refresh_absolute_ttl", (ABSOLUTE / SECOND).to_string())
-            .with("tokens.access_ttl", (ACCESS / SECOND).to_string());
+            .with("tokens.access_ttl", (ACCESS / SECOND).to_string())
+            .with("rotation.max_recoveries", MAX_RECOVERIES.to_string());
         self.app = Some(TestApp::start_with(config, self.clock.clone()));
     }
 
@@ -373,8 +394,9 @@ impl<'a> Case<'a> {
                 self.passed += pause;
                 Ok(())
             }
-            Step::ClockBack => {
-                let earlier = self.world.now() - 60 * SECOND;
+            Step::ClockBack | Step::ClockWasAhead => {
+                let back = if step == Step::ClockBack { MINUTE } else { 120 * MINUTE };
+                let earlier = self.world.now() - back;
                 self.world.clock.set(Timestamp::from_micros(earlier));
                 Ok(())
             }
@@ -400,11 +422,15 @@ impl<'a> Case<'a> {
         let since_rotation = self.passed - self.rotated_after;
         let generations = current.generation - presented.generation;
         let lost = token == self.held;
+        let (now, issued_at) = (self.world.now(), presented.issued_at * SECOND);
+        // A clock that was ahead does not tell how long ago that was: an answer may be fetched, like a lost one.
+        let dated = self.granted_at <= now + MINUTE;
         match generations {
-            1 if overlapping => true,
+            1 if overlapping => dated || (lost && current.branch < MAX_RECOVERIES),
             1 => lost && since_rotation <= RECOVERY && current.branch < MAX_RECOVERIES,
-            2 => since_rotation < OVERLAP,
-            _ => false,
+            2 if since_rotation < OVERLAP => true,
+            0 => false,
+            _ => now - issued_at < OVERLAP && issued_at <= now + MINUTE,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The OpenAPI document: it is what the server answers, route by route and answer by answer.
 
+#![cfg(feature = "sqlite")] // its server has the embedded database
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail anywhere")]
 
 #[expect(dead_code, reason = "each test program uses some of it")]

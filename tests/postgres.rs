@@ -68,7 +68,8 @@ const WITH_A_SERVER: &[Test] = tests! {
     outage: a_table_that_somebody_holds_is_an_outage_with_an_end,
         a_row_that_somebody_holds_makes_nobody_else_wait,
         a_commit_of_unknown_fate_is_tried_again_for_a_refresh_and_for_nothing_else,
-        a_database_that_answers_nothing_makes_the_node_not_ready;
+        a_database_that_answers_nothing_makes_the_node_not_ready,
+        a_table_that_nobody_can_write_makes_the_node_not_ready;
 };
 
 /// Those that start, stop and fill servers of their own.
@@ -79,6 +80,7 @@ const WITH_PROGRAMS: &[Test] = tests! {
         a_server_without_a_free_connection_is_an_outage_and_then_none,
         a_node_may_start_before_its_database,
         of_several_hosts_the_one_that_takes_writes_is_found,
+        a_server_that_takes_no_writes_makes_the_node_not_ready,
         a_promoted_standby_is_found_without_a_restart;
     start: a_database_that_is_not_utf8_is_not_migrated_and_its_operator_is_told,
         a_standby_alone_is_not_asked_until_it_is_promoted;
@@ -97,7 +99,8 @@ const WITH_A_POOLER: &[Test] = tests! {
     pooler: everything_works_through_a_pooler_in_transaction_mode,
         everything_works_through_a_pooler_in_session_mode,
         what_somebody_holds_is_not_waited_for_for_long_behind_a_pooler,
-        processes_that_start_at_once_behind_a_pooler_do_not_wait_for_each_other;
+        processes_that_start_at_once_behind_a_pooler_do_not_wait_for_each_other,
+        a_pooler_that_changes_its_mode_under_running_nodes_needs_no_restart_of_them;
 };
 
 fn main() -> ExitCode {

@@ -1,5 +1,6 @@
 //! The real binary, as its operator meets it: start, restart, mistakes, signals, and its log.
 
+#![cfg(feature = "sqlite")] // its servers have the embedded database
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
 mod process;
@@ -172,6 +173,7 @@ fn a_level_that_would_log_nothing_is_refused() {
     }
 }
 
+#[cfg(feature = "postgres")]
 #[test]
 fn a_parameter_that_postgresql_does_not_know_is_refused_by_its_name() {
     for (parameters, told) in [
@@ -190,7 +192,7 @@ fn a_parameter_that_postgresql_does_not_know_is_refused_by_its_name() {
 #[test]
 fn a_dollar_that_cuts_a_value_short_is_told() {
     let home = Home::new();
-    home.write(".env", "COUNTERSIGN_DATABASE_URL=sqlite:data/a$b.db\nCOUNTERSIGN__TOKENS__CLIENT_ID=\"c${d}\"\n");
+    home.write(".env", "COUNTERSIGN_DATABASE_URL=sqlite:a$b.db\nCOUNTERSIGN__TOKENS__CLIENT_ID=\"c${d}\"\n");
     let told = warnings(home.command(["check-config"], [("PORT", "0")]));
     for name in ["COUNTERSIGN_DATABASE_URL", "COUNTERSIGN__TOKENS__CLIENT_ID"] {
         assert_tells(&told, &[&format!("warning: .env: the $ in {name} "), "single quotes"]);
@@ -284,6 +286,7 @@ fn check_config_prints_json_whether_there_are_mistakes_or_not() {
 }
 
 /// With an empty database, and every value right by itself.
+#[cfg(feature = "postgres")]
 #[test]
 fn check_config_refuses_what_serve_refuses() {
     let postgres = ("DATABASE_URL", "postgres://127.0.0.1:9/app");
@@ -314,6 +317,7 @@ fn check_config_beside_a_server_that_runs_finds_no_mistake_in_its_address() {
     assert_eq!(server.post("/v1/auth/refresh", &json!({ "refresh_token": "x" })).status, 400, "it was not disturbed");
 }
 
+#[cfg(feature = "postgres")]
 #[test]
 fn migrate_needs_nothing_configured_but_the_database() {
     let environment = [("DATABASE_URL", "postgres://127.0.0.1:9/app"), ("ACCESS_TOKEN_SECRET", "short")];
@@ -840,7 +844,7 @@ fn a_security_event_is_one_line_of_json_that_says_when_who_from_where_and_what()
     }
 }
 
-/// Every other answer has a line of its own; what the parser refuses must not be the exception nobody finds.
+/// An answer that the parser gives by itself has a line in the log like every other.
 #[test]
 fn a_request_that_cannot_be_read_is_in_the_log() {
     let server = Home::new().serve(&[]);

@@ -15,6 +15,10 @@ impl RoleName for Admin {
     const NAME: &str = "admin";
 }
 
+fn start() -> TestServer {
+    TestServer::start().unwrap()
+}
+
 async fn sales(server: &TestServer, who: &SignedIn) -> StatusCode {
     let routes = App::new()
         .configure(|config| server.countersign().configure(config))
@@ -26,7 +30,7 @@ async fn sales(server: &TestServer, who: &SignedIn) -> StatusCode {
 
 #[actix_web::test]
 async fn a_token_is_minted_with_the_roles_that_the_test_asks_for() {
-    let server = TestServer::start().unwrap();
+    let server = start();
     let admin = server.sign_in("ada@example.com", &["admin"]).await.unwrap();
     assert_eq!(sales(&server, &admin).await, StatusCode::OK);
     let customer = server.sign_in("bob@example.com", &[]).await.unwrap();
@@ -50,7 +54,7 @@ async fn the_test_decides_what_time_it_is_and_when_sessions_end() {
 
 #[actix_web::test]
 async fn its_tokens_are_good_for_no_other_server() {
-    let (one, other) = (TestServer::start().unwrap(), TestServer::start().unwrap());
+    let (one, other) = (start(), start());
     let ada = one.sign_in("ada@example.com", &["admin"]).await.unwrap();
     assert_eq!(sales(&other, &ada).await, StatusCode::UNAUTHORIZED);
 }

@@ -34,11 +34,6 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client without sessions, at the usual address.
-    pub async fn connect(address: SocketAddr) -> Outcome<Self> {
-        Self::connect_from(Ipv4Addr::LOCALHOST, address).await
-    }
-
     /// A client without sessions.
     pub async fn connect_from(from: Ipv4Addr, address: SocketAddr) -> Outcome<Self> {
         Ok(Self {

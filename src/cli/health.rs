@@ -1,14 +1,19 @@
 //! `healthcheck`: is the server ready?
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
+use serde_json::Value;
+
+use super::listing::visible;
 use super::{Failure, say};
 use crate::config::Config;
 
-/// How long each step may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long each step may take. A server whose database does not answer needs some seconds to say so.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// More than the answer has.
+const LONGEST: u64 = 64 << 10;
 
 /// Asks over plain HTTP/1.1, where the server listens.
 pub fn check(config: &Config) -> Result<(), Failure> {
@@ -18,13 +23,18 @@ pub fn check(config: &Config) -> Result<(), Failure> {
     })?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     write!(stream, "GET /health/ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut status = String::new();
-    BufReader::new(stream).read_line(&mut status)?;
-    if status.starts_with("HTTP/1.1 200") {
+    let mut answer = Vec::new();
+    stream.take(LONGEST).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    if head.starts_with("HTTP/1.1 200") {
         say(format_args!("ready"))?;
         return Ok(());
     }
-    Err(Failure(format!("the server on {address} is not ready: {}; its log says why", status.trim_end())))
+    let status = head.lines().next().unwrap_or_default().trim_end();
+    let told = serde_json::from_str::<Value>(body).ok().and_then(|body| Some(body.get("detail")?.as_str()?.to_owned()));
+    let told = visible(told.as_deref().unwrap_or(status));
+    Err(Failure(format!("the server on {address} is not ready: {told} Its log says more")))
 }
 
 fn server_address(config: &Config) -> Result<SocketAddr, Failure> {

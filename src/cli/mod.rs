@@ -31,6 +31,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{Config, RawConfig};
 use crate::http::openapi;
 use crate::startup;
+use crate::store::Store;
 
 /// A self-hosted token server.
 #[derive(Parser)]
@@ -120,7 +121,8 @@ fn warn(line: std::fmt::Arguments<'_>) {
 }
 
 fn migrate(raw: RawConfig) -> Result<(), Failure> {
-    let done = startup::migrate(&raw.resolve_database()?)?;
+    let config = raw.resolve_database()?;
+    let done = startup::migrate(&config)?;
     if let Some(file) = &done.database {
         say(format_args!("made a new database, {}", file.display()))?;
     }
@@ -129,6 +131,10 @@ fn migrate(raw: RawConfig) -> Result<(), Failure> {
     }
     for name in done.migrations {
         say(format_args!("migrated {name}"))?;
+    }
+    let store = Store::open_for_operator(&config.database).map_err(services::unanswered)?;
+    for conflict in store.address_conflicts_blocking().map_err(services::unanswered)? {
+        warn(format_args!("warning: {conflict}"));
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::http::events::EventView;
 use crate::store::events::EventRow;
 use crate::store::users::AccountRow;
 use crate::users::administration::Portrait;
+use crate::users::budget::Lock;
 
 /// An account, as its operator sees it.
 #[derive(Serialize)]
@@ -86,7 +87,22 @@ pub struct PortraitView {
     #[serde(flatten)]
     account: AccountView,
     live_sessions: i64,
+    locks: Vec<LockView>,
     recent_events: Vec<OccurrenceView>,
+}
+
+/// What keeps guesses at a password from an account.
+#[derive(Serialize)]
+struct LockView {
+    /// Null: everywhere.
+    ip_address: Option<String>,
+    until: String,
+}
+
+impl From<&Lock> for LockView {
+    fn from(lock: &Lock) -> Self {
+        Self { ip_address: lock.ip_address.clone(), until: lock.until.to_rfc3339() }
+    }
 }
 
 impl From<&Portrait> for PortraitView {
@@ -94,6 +110,7 @@ impl From<&Portrait> for PortraitView {
         Self {
             account: AccountView::from(&portrait.account),
             live_sessions: portrait.live_sessions,
+            locks: portrait.locks.iter().map(LockView::from).collect(),
             recent_events: portrait.events.iter().map(OccurrenceView::from).collect(),
         }
     }

@@ -70,7 +70,7 @@ fn announce(app: &App, config: &Config) {
         "curl -X POST {url}/v1/auth/register -H 'Content-Type: application/json' \
          -d '{{\"email\":\"ada@example.com\",\"password\":\"correct horse battery\"}}'"
     );
-    let description = format!("{url}/docs");
+    let description = format!("{url}{}", if config.docs.enabled { "/docs" } else { "/openapi.json" });
     if !io::stderr().is_terminal() {
         let issuer = app.countersign().issuer();
         tracing::info!(%url, %data, issuer, api = description, "try" = attempt, "listening on {url}");

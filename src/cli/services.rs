@@ -3,6 +3,7 @@
 //! Nothing is made here: where there is no database, or one of an earlier version, the command is refused.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use super::Failure;
 use super::listing::visible;
@@ -12,8 +13,8 @@ use crate::passwords::Hasher;
 use crate::sessions::administration::Administration;
 use crate::store::users::AccountRow;
 use crate::store::{self, Presence, Store, StoreError};
-use crate::users::budget::Budget;
-use crate::users::{UserError, Users};
+use crate::users::budget::{Budget, Limits};
+use crate::users::{Rules, UserError, Users};
 
 /// Accounts and sessions in the hands of an operator.
 pub struct Services {
@@ -37,15 +38,18 @@ impl Services {
         let clock = Clock::system();
         // What is ended here must be found by servers, which go by the database's clock.
         clock.follow(|| store.now_blocking()).map_err(unanswered)?;
-        // An operator guesses at no password.
-        let budget = Budget::new(store.clone(), clock.clone(), None);
-        let users = Users::new(store.clone(), clock.clone(), hasher, budget, passwords.min_length);
+        let limits = &config.limits;
+        let limits = limits.enabled.then_some(Limits { failures: limits.login_failures, window: limits.login_window });
+        let budget = Budget::new(store.clone(), clock.clone(), limits);
+        // An operator makes accounts of any domain.
+        let rules = Rules { min_password: passwords.min_length, allowed_domains: Arc::default() };
+        let users = Users::new(store.clone(), clock.clone(), hasher, budget, rules);
         Ok(Self { users, sessions: Administration::new(store.clone(), clock.clone()), store, clock })
     }
 
-    /// The account with this address. It is an error if there is none.
-    pub async fn account(&self, email: &str) -> Result<AccountRow, Failure> {
-        self.users.find(email).await.map_err(unanswered)?.ok_or_else(|| nobody(email))
+    /// The account with this address or id. It is an error if there is none.
+    pub async fn account(&self, name: &str) -> Result<AccountRow, Failure> {
+        self.users.find(name).await.map_err(unanswered)?.ok_or_else(|| no_account(name))
     }
 }
 
@@ -67,9 +71,10 @@ pub fn wait_for<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
-/// There is no account with this address.
-pub fn nobody(email: &str) -> Failure {
-    Failure(format!("nobody has the e-mail address {}; `countersign user list` shows everybody", visible(email)))
+/// There is no account with this address or id.
+pub fn no_account(name: &str) -> Failure {
+    let name = visible(name);
+    Failure(format!("no account has the e-mail address or id {name}; `countersign user list` shows all of them"))
 }
 
 /// Why nothing has become of it.
@@ -80,6 +85,7 @@ pub fn refused(error: UserError) -> Failure {
             Failure(told.collect::<Vec<_>>().join("; "))
         }
         UserError::Store(error) => unanswered(error),
+        UserError::EmailTaken => Failure("another account has that e-mail address; nothing was changed".into()),
         UserError::Gone => Failure("the account has just been deleted".into()),
         other => other.into(),
     }

@@ -12,7 +12,7 @@ use super::{Failure, say};
 use crate::clock::Timestamp;
 use crate::config::{Config, duration};
 use crate::http::account::SessionView;
-use crate::ids::SessionId;
+use crate::ids::{InvalidId, SessionId};
 use crate::store::sessions::OwnedSession;
 
 /// As much of a user agent as fits into a table.
@@ -24,7 +24,7 @@ const MAX_USER_AGENT: usize = 40;
 pub enum Command {
     /// List live sessions, the oldest first
     List {
-        /// Only of this user
+        /// Only of the account with this address or id
         email: Option<String>,
         /// Print JSON
         #[arg(long)]
@@ -50,8 +50,9 @@ pub enum Command {
 #[group(required = true, multiple = false)]
 pub struct Which {
     /// A session, as `session list` shows it
+    #[arg(value_parser = session_id)]
     id: Option<SessionId>,
-    /// Every session of this user
+    /// Every session of the account with this address or id
     #[arg(long, value_name = "EMAIL")]
     user: Option<String>,
     /// Every session of everybody
@@ -64,6 +65,11 @@ pub struct Which {
 pub enum Since {
     At(Timestamp),
     Ago(Duration),
+}
+
+/// In capitals or not.
+fn session_id(text: &str) -> Result<SessionId, InvalidId> {
+    text.trim().to_ascii_lowercase().parse()
 }
 
 fn since(text: &str) -> Result<Since, String> {
@@ -145,7 +151,8 @@ struct OwnedSessionView {
 }
 
 impl Row for OwnedSession {
-    const HEADINGS: &'static [&'static str] = &["ID", "USER", "DEVICE", "ADDRESS", "OPENED", "LAST USED", "USER AGENT"];
+    const HEADINGS: &'static [&'static str] =
+        &["ID", "USER", "DEVICE", "ADDRESS", "OPENED", "LAST USED", "ENDS", "USER AGENT"];
 
     fn cells(&self) -> Vec<String> {
         let session = &self.session;
@@ -156,6 +163,7 @@ impl Row for OwnedSession {
             or_dash(session.ip_address.as_deref()),
             session.created_at.to_rfc3339(),
             session.last_used_at.to_rfc3339(),
+            session.ends_unless_refreshed().to_rfc3339(),
             short(&or_dash(session.user_agent.as_deref())),
         ]
     }

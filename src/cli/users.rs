@@ -4,11 +4,13 @@ use clap::Subcommand;
 
 use super::listing::{Listing, json, or_dash, visible};
 use super::portraits::PortraitView;
-use super::services::{Services, nobody, refused, unanswered, wait_for};
+use super::services::{Services, no_account, refused, unanswered, wait_for};
 use super::{Failure, password, say};
 use crate::config::Config;
 use crate::store::users::AccountRow;
 use crate::users::administration::Portrait;
+use crate::users::budget::Lock;
+use crate::users::search::Search;
 use crate::users::{Registration, UserError};
 
 /// Events that `show` shows.
@@ -31,13 +33,16 @@ pub enum Command {
     },
     /// List all accounts, the oldest first
     List {
+        /// Only those whose address, name or id contains this, in capitals or not
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Show an account, how many live sessions it has, and what has happened to it lately
+    /// Show an account: its live sessions counted, whether wrong passwords lock it, and what has happened to it lately
     Show {
-        /// Whose
+        /// Its address or id
         email: String,
         /// Print JSON
         #[arg(long)]
@@ -45,36 +50,48 @@ pub enum Command {
     },
     /// Close an account: nobody can log in to it, and its sessions end at once
     Disable {
-        /// Whose
+        /// Its address or id
         email: String,
     },
     /// Open a disabled account again
     Enable {
-        /// Whose
+        /// Its address or id
         email: String,
     },
     /// Replace a password, asked for or read from standard input, and end all sessions of the account
     SetPassword {
-        /// Whose
+        /// Its address or id
+        email: String,
+    },
+    /// Give an account another address, which nobody has proven yet; its sessions stay
+    SetEmail {
+        /// The address it has, or its id
+        email: String,
+        /// The address to log in with from now on
+        new: String,
+    },
+    /// Forget the wrong passwords that are counted at an account, so that it can be logged in to again
+    Unlock {
+        /// Its address or id
         email: String,
     },
     /// Grant a role; access tokens carry it from the next refresh on
     Grant {
-        /// To whom
+        /// The account's address or id
         email: String,
         /// 1 to 64 letters, digits and any of _ - . : / as in `admin` or `orders:read`
         role: String,
     },
     /// Take a role away; access tokens lose it at the next refresh
     RevokeRole {
-        /// From whom
+        /// The account's address or id
         email: String,
         /// As it was granted
         role: String,
     },
     /// Delete an account for good: its sessions end, and what is known of its past goes
     Delete {
-        /// Whose
+        /// Its address or id
         email: String,
         /// Yes, this cannot be undone
         #[arg(long)]
@@ -88,11 +105,13 @@ pub fn run(config: &Config, command: Command) -> Result<(), Failure> {
     wait_for(async {
         match command {
             Command::Create { email, name, roles } => create(&services, email, name, roles).await,
-            Command::List { json } => list(&services, json).await,
+            Command::List { search, json } => list(&services, search.as_deref(), json).await,
             Command::Show { email, json } => show(&services, &email, json).await,
             Command::Disable { email } => disable(&services, &email).await,
             Command::Enable { email } => enable(&services, &email).await,
             Command::SetPassword { email } => set_password(&services, &email).await,
+            Command::SetEmail { email, new } => set_email(&services, &email, &new).await,
+            Command::Unlock { email } => unlock(&services, &email).await,
             Command::Grant { email, role } => grant(&services, &email, role).await,
             Command::RevokeRole { email, role } => revoke_role(&services, &email, role).await,
             Command::Delete { email, yes } => delete(&services, &email, yes).await,
@@ -114,12 +133,17 @@ async fn create(services: &Services, email: String, name: Option<String>, roles:
     say(format_args!("{} has an account now ({})", visible(&made.email), made.id))
 }
 
-async fn list(services: &Services, json: bool) -> Result<(), Failure> {
+async fn list(services: &Services, search: Option<&str>, json: bool) -> Result<(), Failure> {
     let (mut listing, mut after) = (Listing::new(json), None);
+    let search = search.map(Search::of);
+    let nothing = if search.is_some() { "no account is like that" } else { "there are no accounts" };
     loop {
-        let page = services.users.page(after).await.map_err(unanswered)?;
-        let Some(last) = page.last() else { return listing.end("there are no accounts") };
+        let mut page = services.users.page(after).await.map_err(unanswered)?;
+        let Some(last) = page.last() else { return listing.end(nothing) };
         after = Some(last.user.id);
+        if let Some(search) = &search {
+            page.retain(|account| search.finds(account));
+        }
         if !listing.page(&page)? {
             return Ok(());
         }
@@ -127,11 +151,11 @@ async fn list(services: &Services, json: bool) -> Result<(), Failure> {
 }
 
 async fn show(services: &Services, email: &str, as_json: bool) -> Result<(), Failure> {
-    let portrait = services.users.portray(email, RECENT).await.map_err(unanswered)?.ok_or_else(|| nobody(email))?;
+    let portrait = services.users.portray(email, RECENT).await.map_err(unanswered)?.ok_or_else(|| no_account(email))?;
     if as_json {
         return say(format_args!("{}", json(&PortraitView::from(&portrait))?));
     }
-    let Portrait { account, live_sessions, events } = portrait;
+    let Portrait { account, live_sessions, locks, events } = portrait;
     let user = &account.user;
     let lines = [
         ("e-mail", user.email.clone()),
@@ -143,7 +167,8 @@ async fn show(services: &Services, email: &str, as_json: bool) -> Result<(), Fai
         ("last log-in", or_dash(account.last_login_at.map(|at| at.to_rfc3339()).as_deref())),
         ("sessions", format!("{live_sessions} live")),
     ];
-    for (what, value) in lines {
+    let locked = if locks.is_empty() { vec!["no".to_owned()] } else { locks.iter().map(locked).collect() };
+    for (what, value) in lines.into_iter().chain(locked.into_iter().map(|lock| ("locked", lock))) {
         say(format_args!("{what:<13}{}", visible(&value)))?;
     }
     say(format_args!(""))?;
@@ -170,6 +195,25 @@ async fn set_password(services: &Services, email: &str) -> Result<(), Failure> {
     let account = services.account(email).await?;
     let ended = services.users.set_password(&account, password::read()?).await.map_err(refused)?;
     say(format_args!("{} has a new password; {}", visible(&account.user.email), have_ended(ended, None)))
+}
+
+async fn set_email(services: &Services, email: &str, new: &str) -> Result<(), Failure> {
+    let user = services.account(email).await?.user;
+    services.users.set_email(user.id, new).await.map_err(|error| match error {
+        UserError::EmailTaken => {
+            Failure(format!("{} has an account already; nothing was changed", visible(new.trim())))
+        }
+        other => refused(other),
+    })?;
+    let (old, new) = (visible(&user.email), visible(crate::email::trim(new)));
+    say(format_args!("{old} is {new} from now on; its sessions stay"))
+}
+
+async fn unlock(services: &Services, email: &str) -> Result<(), Failure> {
+    let user = services.account(email).await?.user;
+    let counted = services.users.unlock(user.id).await.map_err(refused)?;
+    let what = if counted { "the wrong passwords counted at it are forgotten" } else { "nothing was counted at it" };
+    say(format_args!("{} is not locked: {what}", visible(&user.email)))
 }
 
 async fn grant(services: &Services, email: &str, role: String) -> Result<(), Failure> {
@@ -205,6 +249,14 @@ pub fn have_ended(sessions: usize, user: Option<&str>) -> String {
     match sessions {
         1 => format!("1 session{of} has ended"),
         many => format!("{many} sessions{of} have ended"),
+    }
+}
+
+fn locked(lock: &Lock) -> String {
+    let until = lock.until.to_rfc3339();
+    match &lock.ip_address {
+        Some(address) => format!("from {address}, until {until}"),
+        None => format!("from everywhere but where it is signed in, until {until}"),
     }
 }
 

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
+use crate::email;
+
 /// An IP address or a host name to listen on; brackets around an IPv6 address are dropped.
 pub(super) fn host(text: &str) -> Result<String, String> {
     let bare = text
@@ -107,14 +109,11 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     })
 }
 
-/// A domain of e-mail addresses.
+/// A domain of e-mail addresses, in any script, as A-labels.
 pub(super) fn mail_domain(text: &str) -> Result<String, String> {
-    let domain = text.to_lowercase();
-    if is_name(&domain) && domain.contains('.') {
-        Ok(domain)
-    } else {
-        Err("is not a domain such as example.com".to_owned())
-    }
+    email::domain(text)
+        .filter(|domain| is_name(domain) && domain.contains('.'))
+        .ok_or_else(|| "is not a domain such as example.com".to_owned())
 }
 
 /// An address or a network in CIDR form; bits behind the prefix are cleared.
@@ -279,6 +278,32 @@ mod tests {
             assert!(origin(text).is_err(), "{text:?}");
         }
         assert!(origin("*").unwrap_err().contains("name each origin"));
+    }
+
+    #[test]
+    fn a_domain_of_addresses_is_kept_as_a_labels() {
+        for (text, domain) in [
+            ("Example.com", "example.com"),
+            ("example.com.", "example.com"),
+            ("bücher.example", "xn--bcher-kva.example"),
+            ("BU\u{308}CHER.example", "xn--bcher-kva.example"),
+            ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ] {
+            assert_eq!(mail_domain(text).as_deref(), Ok(domain));
+        }
+        for text in [
+            "",
+            ".",
+            "localhost",
+            "@example.com",
+            "ada@example.com",
+            "*.example.com",
+            "a b.example",
+            "xn--a.com",
+            "1.2",
+        ] {
+            assert!(mail_domain(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

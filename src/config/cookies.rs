@@ -67,6 +67,7 @@ fn prefix(name: &str) -> Option<&'static str> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")] // of which the default is
 mod tests {
     use super::super::SameSite;
     use super::super::resolved as resolve;

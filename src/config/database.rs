@@ -41,7 +41,7 @@ impl Database {
     /// For anything else: what is wrong, without the text itself, which could hold a password.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if is_postgres(text) {
-            return postgres(text);
+            return if cfg!(feature = "postgres") { postgres(text) } else { Err(not_built("PostgreSQL", "postgres")) };
         }
         let Some(rest) = text.strip_prefix("sqlite:") else {
             return Err("begins with none of sqlite:, postgres:// and postgresql:// (the value is not \
@@ -49,7 +49,8 @@ impl Database {
                  postgres://user:password@host/database"
                 .to_owned());
         };
-        sqlite(rest.strip_prefix("//").unwrap_or(rest))
+        let path = rest.strip_prefix("//").unwrap_or(rest);
+        if cfg!(feature = "sqlite") { sqlite(path) } else { Err(not_built("SQLite", "sqlite")) }
     }
 
     /// The folder that also holds what belongs to the database: its own for SQLite.
@@ -62,6 +63,14 @@ impl Database {
             Self::Postgres(_) => state_directory.unwrap_or(Path::new("data")).to_owned(),
         }
     }
+}
+
+/// Of a URL for a database that is not compiled in.
+fn not_built(name: &str, feature: &str) -> String {
+    format!(
+        "is for {name}, and this program was built without it: build it with the feature {feature} (`cargo build --features \
+         {feature}`), or name a database of the other kind"
+    )
 }
 
 fn is_postgres(text: &str) -> bool {
@@ -261,6 +270,26 @@ fn masked_parameter(parameter: &str) -> String {
 }
 
 #[cfg(test)]
+mod built {
+    use super::*;
+
+    #[test]
+    fn a_url_for_a_database_that_is_not_compiled_in_is_refused_and_says_how_to_have_it() {
+        for (url, built, feature) in [
+            ("sqlite:a.db", cfg!(feature = "sqlite"), "sqlite"),
+            ("postgres://u:hunter2@h/d", cfg!(feature = "postgres"), "postgres"),
+        ] {
+            match Database::parse(url) {
+                Ok(_) => assert!(built, "{url}"),
+                Err(told) => assert!(!built && told.contains(&format!("--features {feature}")), "{url}: {told}"),
+            }
+        }
+        assert!(not_built("SQLite", "sqlite").contains("feature sqlite "));
+    }
+}
+
+#[cfg(test)]
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod tests {
     use proptest::prelude::*;
 

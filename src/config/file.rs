@@ -95,6 +95,7 @@ fn syntax(text: &str, error: &toml::de::Error) -> String {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")] // of which the default is
 mod tests {
     use std::fs;
 

@@ -44,6 +44,7 @@ mod tokens;
 mod variables;
 mod warnings;
 
+#[cfg(feature = "postgres")]
 pub(crate) use database::Parts;
 pub use database::{Database, Postgres};
 pub use keys::{KEYS, Key};
@@ -362,6 +363,7 @@ pub enum LogFormat {
 
 /// For tests: the defaults with `keys` set above them, and mistakes as text.
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 fn resolved(keys: &[(&str, &str)]) -> Result<Config, String> {
     let set = |raw: RawConfig, (key, value): &(&str, &str)| raw.with(key, *value);
     let raw = keys.iter().fold(RawConfig::default(), set);
@@ -369,6 +371,7 @@ fn resolved(keys: &[(&str, &str)]) -> Result<Config, String> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod tests {
     use super::resolved;
 

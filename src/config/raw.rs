@@ -245,6 +245,7 @@ fn shown(key: &Key, value: &Value) -> Option<String> {
 }
 
 #[cfg(test)]
+#[cfg(all(feature = "sqlite", feature = "postgres"))] // it speaks of both
 mod tests {
     use std::fs;
 

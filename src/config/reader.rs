@@ -114,6 +114,7 @@ fn quoted(text: &str) -> String {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")] // of which the default is
 mod tests {
     use super::super::resolved;
     use super::*;

@@ -251,6 +251,7 @@ fn log_section(reader: &mut Reader) -> Option<Log> {
 }
 
 #[cfg(test)]
+#[cfg(all(feature = "sqlite", feature = "postgres"))] // it speaks of both
 mod tests {
     use super::super::{SameSite, resolved as resolve};
     use super::*;

@@ -124,6 +124,7 @@ fn refuse_shared(reader: &mut Reader) {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")] // of which the default is
 mod tests {
     use super::super::resolved as resolve;
 

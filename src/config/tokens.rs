@@ -108,6 +108,7 @@ fn check_algorithm(reader: &mut Reader, algorithm: Option<Algorithm>, database: 
 }
 
 #[cfg(test)]
+#[cfg(all(feature = "sqlite", feature = "postgres"))] // it speaks of both
 mod tests {
     use super::super::resolved as resolve;
     use super::*;

@@ -89,6 +89,7 @@ pub(super) fn about(config: &Config) -> Vec<String> {
 }
 
 #[cfg(test)]
+#[cfg(all(feature = "sqlite", feature = "postgres"))] // it speaks of both
 mod tests {
     use super::super::resolved;
 

@@ -62,6 +62,8 @@ pub(crate) struct SessionView {
     created_at: String,
     last_used_at: String,
     expires_at: String,
+    ends_at: String,
+    remember: bool,
     current: bool,
 }
 
@@ -69,12 +71,14 @@ impl SessionView {
     pub(crate) fn new(session: SessionSummary, current: bool) -> Self {
         Self {
             id: session.id.to_string(),
+            expires_at: session.ends_unless_refreshed().to_rfc3339(),
+            ends_at: session.expires_at.to_rfc3339(),
+            remember: session.remember,
             device_name: session.device_name,
             user_agent: session.user_agent,
             ip_address: session.ip_address,
             created_at: session.created_at.to_rfc3339(),
             last_used_at: session.last_used_at.to_rfc3339(),
-            expires_at: session.expires_at.to_rfc3339(),
             current,
         }
     }

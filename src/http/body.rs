@@ -102,18 +102,26 @@ impl FromRequest for Members {
         let json = req.headers().get(CONTENT_TYPE).is_some_and(|value| is_json(value.as_bytes()));
         let encoded = req.headers().get_all(CONTENT_ENCODING).any(|value| !is_identity(value.as_bytes()));
         let supported = json && !encoded;
+        let refusal = move || {
+            let problem = Problem::new(Code::UnsupportedMediaType);
+            if encoded { problem.detail("The request body must come without a Content-Encoding.") } else { problem }
+        };
         let mut payload = payload.take();
         Box::pin(async move {
             let mut body = web::BytesMut::new();
+            let mut next_look = 1;
             while let Some(chunk) = payload.next().await {
                 let chunk = chunk.map_err(cut_off)?;
                 if body.len() + chunk.len() > MAX_BODY {
                     return Err(Code::PayloadTooLarge.into());
                 }
                 body.extend_from_slice(&chunk);
-                // What is no body, whatever follows it, need not be waited for.
-                if !supported && !may_become_nothing(&body) {
-                    return Err(Code::UnsupportedMediaType.into());
+                // The rest of what is refused anyway need not be waited for. It is not looked at again for each byte.
+                if !supported && body.len() >= next_look {
+                    if !may_become_nothing(&body) {
+                        return Err(refusal());
+                    }
+                    next_look = body.len() * 2;
                 }
             }
             let body = without_margin(&body);
@@ -121,7 +129,7 @@ impl FromRequest for Members {
                 return Ok(Self(Map::new()));
             }
             if !supported {
-                return Err(Code::UnsupportedMediaType.into());
+                return Err(refusal());
             }
             serde_json::from_slice(body).map(|Distinct(members)| Self(members)).map_err(|_parser| unreadable(body))
         })

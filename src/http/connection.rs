@@ -24,6 +24,8 @@ use super::connections::Open;
 /// So many bytes are looked at before more are read, and kept for later while a request is being answered. Each
 /// request in them is held as one of seven KiB, and the shortest has 18 bytes.
 const STEP: usize = 2 * 1024;
+/// Bytes of a request that are not worth reading on their own.
+const SHORTEST: usize = 32;
 
 /// How patient the server is with its clients. But for the first, not configurable; tests have less time.
 #[derive(Clone, Copy, Debug)]
@@ -269,16 +271,40 @@ impl Paced {
     fn poll_next(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
         let most = buffer.remaining().min(STEP - self.run);
         if !self.ahead.is_empty() {
-            let part = self.ahead.split_to(self.ahead.len().min(most));
+            let next = self.ahead.get(..self.ahead.len().min(most)).unwrap_or_default();
+            let first = end_of_first(next);
+            let part = self.ahead.split_to(first.unwrap_or(next.len()));
             buffer.put_slice(&part);
-            return Poll::Ready(Ok(part.len()));
+            return Poll::Ready(Ok(self.read(part.len(), first)));
         }
         let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
         ready!(Pin::new(&mut self.socket).poll_read(cx, &mut part)?);
-        let bytes = part.filled().len();
-        buffer.advance(bytes);
-        Poll::Ready(Ok(bytes))
+        let (first, bytes) = (end_of_first(part.filled()), part.filled().len());
+        if let Some(rest) = first.and_then(|end| part.filled().get(end..)) {
+            self.ahead.extend_from_slice(rest);
+        }
+        buffer.advance(first.unwrap_or(bytes));
+        Poll::Ready(Ok(self.read(first.unwrap_or(bytes), first)))
     }
+
+    /// Where only the first of several requests was read, no more are before that has been looked at.
+    fn read(&mut self, bytes: usize, first: Option<usize>) -> usize {
+        self.run = if first.is_some() { STEP } else { self.run + bytes };
+        bytes
+    }
+}
+
+/// Where the first request ends, as far as its head goes, if another follows it whole: the stack below would hold up to
+/// sixteen, of seven KiB each, for a client that takes none of their answers.
+fn end_of_first(bytes: &[u8]) -> Option<usize> {
+    let mut ends = bytes.windows(3).enumerate().filter_map(|(at, three)| match three {
+        [b'\n', b'\n', _] => Some(at + 2),
+        [b'\n', b'\r', b'\n'] => Some(at + 3),
+        [_, b'\n', b'\n'] if at + 3 == bytes.len() => Some(at + 3),
+        _ => None,
+    });
+    let first = ends.find(|end| *end >= SHORTEST)?;
+    ends.next().map(|_second| first)
 }
 
 impl AsyncRead for Paced {
@@ -299,12 +325,8 @@ impl AsyncRead for Paced {
         }
         let read = this.poll_next(cx, buffer);
         match &read {
-            Poll::Ready(Ok(bytes)) => {
-                this.run += bytes;
-                if *bytes > 0 {
-                    this.turn.received();
-                }
-            }
+            Poll::Ready(Ok(0)) => {}
+            Poll::Ready(Ok(_)) => this.turn.received(),
             Poll::Ready(Err(_)) => {}
             // Nothing is in flight.
             Poll::Pending if makes_way && this.turn.is_idle() => return Poll::Ready(Ok(())),
@@ -345,5 +367,34 @@ impl AsyncWrite for Paced {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_requests_the_first_is_read_alone() {
+        let get = "GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let bare = "GET /health/live HTTP/1.1\nHost: localhost\n\n";
+        let post = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{\"a\": 1}\n";
+        let cases = [
+            (String::new(), None),
+            ("\n".into(), None),
+            ("\r\n\r\n".into(), None),
+            (get.to_owned(), None),
+            (post.to_owned(), None),
+            (format!("{get}GET /"), None),
+            (format!("{get}{get}"), Some(get.len())),
+            (format!("{bare}{bare}"), Some(bare.len())),
+            (format!("{bare}{get}{bare}"), Some(bare.len())),
+            (format!("{post}{get}"), Some(post.len() - 9)),
+            // Not byte by byte.
+            ("\n".repeat(200), Some(SHORTEST)),
+        ];
+        for (text, end) in cases {
+            assert_eq!(end_of_first(text.as_bytes()), end, "{text:?}");
+        }
     }
 }

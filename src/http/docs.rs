@@ -111,7 +111,7 @@ impl Packed {
 
 /// A large body a slice at a time: what is given out whole is copied whole, for each client that takes its time.
 pub(super) fn in_slices(body: Bytes) -> SizedStream<impl Stream<Item = Result<Bytes, Infallible>>> {
-    const SLICE: usize = 16 * 1024;
+    const SLICE: usize = 4 * 1024;
     let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
     let slices = (0..body.len()).step_by(SLICE).map(move |at| Ok(body.slice(at..body.len().min(at + SLICE))));
     SizedStream::new(length, stream::iter(slices))

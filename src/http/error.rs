@@ -3,7 +3,7 @@
 //! Services say what happened; this is the only place that says which [`Code`] it is. An answer that
 //! nobody has ("the database cannot be asked") stays a 503, whatever was asked.
 
-use crate::passwords::HashError;
+use crate::passwords::{HashError, is_blocklisted};
 use crate::problem::{Code, Problem};
 use crate::sessions::{ConfirmError, RefreshError, StartError};
 use crate::tokens::SignError;
@@ -12,7 +12,11 @@ use crate::users::UserError;
 impl From<UserError> for Problem {
     fn from(error: UserError) -> Self {
         match error {
-            UserError::Invalid(errors) => Self::new(Code::ValidationFailed).errors(errors),
+            UserError::Invalid(errors) => {
+                let guessed = errors.iter().any(|error| is_blocklisted(&error.message));
+                let problem = Self::new(Code::ValidationFailed).errors(errors);
+                if guessed { problem.reason("blocklisted") } else { problem }
+            }
             UserError::Wrong(_) => Code::InvalidCredentials.into(),
             UserError::Disabled(_) => Code::AccountDisabled.into(),
             UserError::Gone => Code::InvalidToken.into(),

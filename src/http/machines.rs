@@ -1,10 +1,11 @@
 //! For machines: the public keys, and whether the server lives and is ready.
 
 use actix_web::http::header::CACHE_CONTROL;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use super::Api;
+use super::envelope::RequestId;
 use crate::problem::{Code, Problem};
 
 /// RFC 7517 section 5.
@@ -17,15 +18,19 @@ pub(crate) async fn live() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "live" }))
 }
 
-/// The process can do its work: the database answers, has the right schema and has
+/// The process can do its work: the database answers, takes writes, is whole, has the right schema and has
 /// said what time it is and who is signed out, and no shutdown is under way.
-pub(crate) async fn ready(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
-    if api.draining.is_set() {
-        return Err(Problem::new(Code::Unavailable).detail("The server is shutting down."));
-    }
-    api.store.check().await?;
-    if !api.sessions.is_informed() {
-        return Err(Problem::new(Code::Unavailable));
-    }
-    Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
+pub(crate) async fn ready(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {
+    let told = if api.draining.is_set() {
+        "The server is shutting down."
+    } else if let Err(unready) = api.store.check().await {
+        unready.detail()
+    } else if !api.sessions.is_informed() {
+        "The database has not said lately which sessions have ended."
+    } else {
+        return HttpResponse::Ok().json(json!({ "status": "ready" }));
+    };
+    // What is wrong is in the log when it begins and when it ends, and not each time that somebody asks.
+    let id = request.extensions().get::<RequestId>().cloned();
+    Problem::new(Code::Unavailable).detail(told).respond(id.as_ref().map(|id| id.0.as_str()))
 }

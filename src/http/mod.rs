@@ -36,9 +36,11 @@ use crate::guard::cross_site::Origins;
 use crate::janitor::Janitor;
 use crate::problem::{Code, Problem};
 use crate::sessions::Sessions;
+use crate::sessions::unfinished::Unfinished;
 use crate::signing_keys::Recorder;
 use crate::store::Store;
 use crate::tokens::access::AccessTokens;
+use crate::urgent::Urgent;
 use crate::users::Users;
 
 /// Everything a handler composes its answer from.
@@ -52,8 +54,12 @@ pub(crate) struct Api {
     pub(crate) proxies: TrustedProxies,
     pub(crate) registration: bool,
     pub(crate) draining: Draining,
-    /// At work for as long as there is somebody to answer.
+    /// What the hashing of passwords gives way to.
+    pub(crate) urgent: Urgent,
+    /// At work for as long as requests are answered.
     pub(crate) _janitor: Janitor,
+    /// The same.
+    pub(crate) _unfinished: Unfinished,
     /// The same.
     pub(crate) _recorder: Recorder,
 }
@@ -176,7 +182,7 @@ fn routes(prefix: &str, scope: &mut ServiceConfig) {
     };
 }
 
-/// Whoever types the address alone is led to where everything is explained.
+/// The address alone leads to where everything is explained.
 async fn first_page() -> HttpResponse {
     HttpResponse::SeeOther().insert_header((LOCATION, DOCS)).finish()
 }

@@ -85,7 +85,7 @@ impl AsyncWrite for Wire {
         if this.refusal.is_none() {
             match bare_answer(bytes) {
                 None => return Pin::new(&mut this.connection).poll_write(cx, bytes),
-                Some((before, problem)) if before.is_empty() => this.refusal = Some(refuse(&problem, bytes, this.peer)),
+                Some(([], problem)) => this.refusal = Some(refuse(&problem, bytes, this.peer)),
                 Some((before, _)) => return Pin::new(&mut this.connection).poll_write(cx, before),
             }
         }

@@ -6,12 +6,13 @@
 //! verifies too. Passwords are taken exactly as received: no trimming, no normalisation (ASVS V6.2.8).
 
 mod queue;
+mod rounds;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -22,8 +23,11 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use self::queue::{self as places, Jobs, Queue};
+use self::rounds::Breaks;
+use crate::email::EmailKey;
 use crate::network::counted_as;
 use crate::secret::Secret;
+use crate::urgent::Urgent;
 
 /// The longest password, in characters. Longer ones are refused, never truncated.
 pub const MAX_CHARACTERS: usize = 256;
@@ -32,9 +36,12 @@ pub const MAX_CHARACTERS: usize = 256;
 const WAITING_PER_THREAD: usize = 32;
 /// About how long a hash of cost 4 takes; each step of cost doubles it.
 const AT_COST_4: Duration = Duration::from_millis(1);
-/// How much hashing gives way to everything else on the machine: enough for a refresh to come first, and little enough
-/// for a log-in to have two fifths of a core beside programs that leave none idle (each step is a tenth of the share, and
-/// at 15, a log-in beside two of them takes twenty times as long).
+/// Up to this cost, what comes to nothing takes as long as the slowest stored hash there is. One of those that are dearer
+/// still would have every typing error cost minutes of work.
+const HIGHEST_DECOY: u32 = 16;
+/// How much hashing gives way to everything else on the machine: little enough for a log-in to have two fifths of a core
+/// beside programs that leave none idle. At 15, a log-in beside two of them takes more than ten times as long as alone.
+/// To refreshes it gives way by itself.
 const NICENESS: i32 = 2;
 /// What is hashed with where no pepper is configured: it separates this use of HMAC, and is no secret.
 const NO_PEPPER: &[u8] = b"countersign password v1";
@@ -45,6 +52,16 @@ const TAG: &str = "cs1:";
 const SERVICE: &str = "countersign";
 /// Known passwords, sorted, one a line; where they come from is said in `README.md` beside it.
 const COMMON: &str = include_str!("common.txt");
+
+/// Why a password is refused that is long enough.
+const COMMON_ONE: &str = "is one of the most common passwords, which are tried first: choose another";
+const OF_THE_ADDRESS: &str = "is the e-mail address, or a part of it: choose another";
+const A_NAME: &str = "is a name that would be tried first: choose another";
+
+/// Whether that is why a password was refused: it is one that would be guessed.
+pub fn is_blocklisted(message: &str) -> bool {
+    [COMMON_ONE, OF_THE_ADDRESS, A_NAME].contains(&message)
+}
 
 /// A password in the clear, wiped when dropped.
 #[derive(Clone)]
@@ -76,18 +93,26 @@ impl Password {
         }
         let lower = Zeroizing::new(self.0.to_lowercase());
         if is_common(&lower) {
-            return Err("is blocklisted: it is one of the passwords that are tried first".into());
+            return Err(COMMON_ONE.into());
         }
-        let email = email.to_lowercase();
-        let local = email.split('@').next().unwrap_or_default();
-        if *lower == email || *lower == local {
-            return Err("is blocklisted: it is the e-mail address".into());
+        if of_address(email).contains(&lower) {
+            return Err(OF_THE_ADDRESS.into());
         }
         if name.is_some_and(|name| *lower == name.to_lowercase()) || *lower == SERVICE {
-            return Err("is blocklisted: it is a name that anybody would try".into());
+            return Err(A_NAME.into());
         }
         Ok(())
     }
+}
+
+/// The passwords that an address suggests, without case: it, what stands before the @, and that without its tag.
+fn of_address(address: &str) -> Vec<String> {
+    let key = EmailKey::of(address);
+    let spellings = [key.current(), key.earlier()].into_iter().flat_map(|address| {
+        let local = address.rsplit_once('@').map_or(address, |(local, _)| local);
+        [address, local, local.split('+').next().unwrap_or(local)]
+    });
+    spellings.map(str::to_owned).collect()
 }
 
 impl fmt::Debug for Password {
@@ -143,7 +168,11 @@ impl Begun {
 }
 
 struct Recipe {
+    /// What hashing gives way to.
+    urgent: Urgent,
     cost: u32,
+    /// The highest cost of a stored hash that has been seen, at least `cost`.
+    highest: AtomicU32,
     pepper: Pepper,
     previous: HashMap<String, Pepper>,
 }
@@ -177,7 +206,13 @@ impl Hasher {
         // Hashes from before there was a pepper verify still.
         let plain = Pepper::new(None);
         verifying.insert(plain.id.clone(), plain);
-        let recipe = Arc::new(Recipe { cost, pepper: Pepper::new(pepper), previous: verifying });
+        let recipe = Arc::new(Recipe {
+            urgent: Urgent::default(),
+            cost,
+            highest: AtomicU32::new(cost),
+            pepper: Pepper::new(pepper),
+            previous: verifying,
+        });
         let threads = thread::available_parallelism()?.get();
         let about = AT_COST_4.saturating_mul(1 << cost.saturating_sub(4).min(30));
         let queue = Arc::new(Queue::new(WAITING_PER_THREAD.saturating_mul(threads), threads, about));
@@ -186,6 +221,17 @@ impl Hasher {
             thread::Builder::new().name(format!("hasher-{number}")).spawn(move || serve(&jobs))?;
         }
         Ok(Self { queue, recipe })
+    }
+
+    /// Tells it of the highest cost among the stored hashes: a comparison that comes to nothing takes as long as one of
+    /// those, from the first on.
+    pub fn has_seen(&self, cost: u32) {
+        self.recipe.has_seen(cost);
+    }
+
+    /// What hashing gives way to while it is under way.
+    pub fn urgent(&self) -> Urgent {
+        self.recipe.urgent.clone()
     }
 
     /// Looks whether a password from `address` would find a place in the queue: asked first, it saves a client that will
@@ -269,10 +315,8 @@ fn serve(jobs: &Jobs<Source, Job>) {
 impl Recipe {
     fn hash(&self, password: &Password) -> Result<String, HashError> {
         let digest = self.pepper.digest(password);
-        match bcrypt::hash(digest.as_str(), self.cost) {
-            Ok(hash) => Ok(format!("{TAG}{}:{hash}", self.pepper.id)),
-            Err(_) => Err(HashError::Failed),
-        }
+        let hash = rounds::hash(digest.as_bytes(), self.cost, &mut self.breaks()).ok_or(HashError::Failed)?;
+        Ok(format!("{TAG}{}:{hash}", self.pepper.id))
     }
 
     fn compare(&self, password: &Password, stored: Option<&str>) -> Comparison {
@@ -281,18 +325,25 @@ impl Recipe {
             if stored.is_some_and(|stored| self.read(password, stored).is_none()) {
                 tracing::error!("a stored password hash cannot be read, or its pepper is not configured");
             }
-            self.pretend(password);
+            self.spend_the_rest(password, None);
             return Comparison::Different;
         };
-        match bcrypt::verify(input.as_slice(), hash) {
-            Ok(true) if pepper == Some(self.pepper.id.as_str()) && cost_of(hash) == Some(self.cost) => Comparison::Same,
+        let (cost, verified) = (cost_of(hash), self.verify(&input, hash));
+        if verified.is_some() {
+            self.has_seen(cost.unwrap_or_default());
+        }
+        match verified {
+            Some(true) if pepper == Some(self.pepper.id.as_str()) && cost == Some(self.cost) => Comparison::Same,
             // Plain bcrypt has read 72 bytes: made anew, a typing error behind those would become the password.
-            Ok(true) if pepper.is_none() && input.len() > BCRYPT_READS => Comparison::Same,
-            Ok(true) => Comparison::SameButOutdated,
-            Ok(false) => Comparison::Different,
-            Err(_) => {
+            Some(true) if pepper.is_none() && input.len() > BCRYPT_READS => Comparison::Same,
+            Some(true) => Comparison::SameButOutdated,
+            Some(false) => {
+                self.spend_the_rest(password, cost);
+                Comparison::Different
+            }
+            None => {
                 tracing::error!("a stored password hash is damaged");
-                self.pretend(password);
+                self.spend_the_rest(password, None);
                 Comparison::Different
             }
         }
@@ -310,11 +361,36 @@ impl Recipe {
         hash.is_ascii().then_some((input, hash, Some(id)))
     }
 
-    /// Works as long as a real comparison at the configured cost, with a hash that is well-formed and matches nothing.
-    fn pretend(&self, password: &Password) {
-        let decoy = format!("$2b${:02}$abcdefghijklmnopqrstuu5aJ5lDu4JfvtTWbXU3ZgvZRVRNzVBG6", self.cost);
+    fn verify(&self, input: &[u8], hash: &str) -> Option<bool> {
+        let result = rounds::verify(input, hash, &mut self.breaks());
+        #[cfg(test)]
+        if let (Some(_), Some(cost)) = (result, cost_of(hash)) {
+            tests::ROUNDS.with(|rounds| rounds.set(rounds.get() + (1 << cost)));
+        }
+        result
+    }
+
+    fn breaks(&self) -> Breaks<'_> {
+        Breaks::new(&self.urgent)
+    }
+
+    /// Stored hashes of this cost are about.
+    fn has_seen(&self, cost: u32) {
+        self.highest.fetch_max(cost.min(HIGHEST_DECOY), Ordering::Relaxed);
+    }
+
+    /// Works, after a comparison at `spent` or without one, until all comparisons that came to nothing have taken the same
+    /// number of rounds: those of the configured cost or, if there are accounts whose hashes take longer, as many as those.
+    /// With hashes that are well-formed and match nothing.
+    fn spend_the_rest(&self, password: &Password, spent: Option<u32>) {
+        let highest = self.highest.load(Ordering::Relaxed);
         let digest = self.pepper.digest(password);
-        let _never = bcrypt::verify(digest.as_str(), &decoy);
+        // Each step of cost doubles the rounds: 2^c are done, and 2^c + 2^(c+1) + … come up to those of the highest.
+        let missing = spent.map_or(highest..=highest, |spent| spent..=highest.saturating_sub(1));
+        for cost in missing {
+            let decoy = format!("$2b${cost:02}$abcdefghijklmnopqrstuu5aJ5lDu4JfvtTWbXU3ZgvZRVRNzVBG6");
+            let _never = self.verify(digest.as_bytes(), &decoy);
+        }
     }
 }
 
@@ -362,14 +438,69 @@ mod tests {
         let secret = |byte: u8| Secret::new(vec![byte; 32]);
         let previous = previous.iter().map(|byte| Pepper::new(Some(&secret(*byte))));
         Recipe {
+            urgent: Urgent::default(),
             cost,
+            highest: AtomicU32::new(cost),
             pepper: Pepper::new(pepper.map(secret).as_ref()),
             previous: previous.chain([Pepper::new(None)]).map(|pepper| (pepper.id.clone(), pepper)).collect(),
         }
     }
 
+    thread_local! {
+        /// Rounds of bcrypt that this thread has done.
+        pub static ROUNDS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
+
     fn password(text: &str) -> Password {
         Password::new(text.to_owned())
+    }
+
+    /// LOG-02: by the rounds that are done, not by a clock.
+    #[test]
+    fn every_comparison_that_comes_to_nothing_is_as_much_work() {
+        let known = |cost: u32| recipe(cost, None, &[]).hash(&password("the right password")).unwrap();
+        let cost_of_each = [4, 5, 6, 7];
+        let mut stored: Vec<Option<String>> = cost_of_each.into_iter().map(|cost| Some(known(cost))).collect();
+        stored.extend(cost_of_each.into_iter().map(|cost| Some(bcrypt::hash("the right password", cost).unwrap())));
+        // Garbage, damaged, of an unknown pepper, and none at all.
+        let damaged = [
+            "",
+            "garbage",
+            "$2b$",
+            "$2b$06$tooshort",
+            "$2b$99$abcdefghijklmnopqrstuu5aJ5lDu4JfvtTWbXU3ZgvZRVRNzVBG6",
+            "$2b$06$!!!!!!!!!!!!!!!!!!!!!!5aJ5lDu4JfvtTWbXU3ZgvZRVRNzVBG6",
+            "cs1:unknown:$2b$06$abcdefghijklmnopqrstuu5aJ5lDu4JfvtTWbXU3ZgvZRVRNzVBG6",
+            "cs1:-:ü",
+        ];
+        stored.extend(damaged.map(|text| Some(text.to_owned())));
+        stored.push(None);
+        let rounds = |recipe: &Recipe, password: &Password, stored: Option<&str>| {
+            ROUNDS.set(0);
+            assert_eq!(recipe.compare(password, stored), Comparison::Different, "{stored:?}");
+            ROUNDS.get()
+        };
+        for guess in ["wrong", "", "a\0b", &"x".repeat(300)] {
+            let recipe = recipe(7, None, &[]);
+            for one in &stored {
+                assert_eq!(rounds(&recipe, &password(guess), one.as_deref()), 1 << 7, "{guess:?} {one:?}");
+            }
+        }
+        // Hashes that are dearer than the configured cost are known of at the start, or from the first on.
+        for learn in [true, false] {
+            let recipe = recipe(5, None, &[]);
+            if learn {
+                recipe.has_seen(7);
+            } else {
+                rounds(&recipe, &password("wrong"), Some(&known(7)));
+            }
+            for one in &stored {
+                assert_eq!(rounds(&recipe, &password("wrong"), one.as_deref()), 1 << 7, "{one:?}");
+            }
+        }
+        let recipe = recipe(4, None, &[]);
+        recipe.has_seen(31);
+        assert_eq!(recipe.highest.load(Ordering::Relaxed), HIGHEST_DECOY, "not for hours");
     }
 
     #[test]

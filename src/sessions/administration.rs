@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clock::{Clock, Timestamp};
 use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
-use crate::store::sessions::{self, OwnedSession, Scope};
+use crate::store::sessions::{self, EndOrder, OwnedSession};
 use crate::store::{AnyConnection, QueryResult, Store, StoreError, events, signing_keys};
 
 /// Sessions that are read at once.
@@ -63,13 +63,13 @@ impl Administration {
     ///
     /// If the database gave no answer.
     pub async fn end_all_of(&self, user: UserId) -> Result<usize, StoreError> {
-        let now = self.clock.now();
+        let clock = self.clock.clone();
         let attempt = move |conn: &mut AnyConnection| {
-            let ended = sessions::revoke(conn, user, Scope::All, now, BY_OPERATOR)?;
-            events::keep_of_each(conn, &ended_of(user), ended.iter().map(|session| session.id), now)?;
-            Ok(ended.len())
+            let progress = sessions::begin_end(conn, &EndOrder::all(user, BY_OPERATOR), clock.now())?;
+            Ok(((), vec![progress]))
         };
-        self.store.write(attempt).await
+        let ((), ended) = self.store.write_and_end(&self.clock, attempt, |()| (), |_, _| ()).await?;
+        Ok(ended)
     }
 
     /// Ends every session that was opened at `since` or later, a few at a time, and returns how many.

@@ -4,8 +4,7 @@
 //! which is which. Exchanging a stale one would be taken for theft.
 
 use super::Sessions;
-use super::refresh::claim;
-use super::rotation::{self, Verdict};
+use super::rotation::{self, Claim, Verdict};
 use crate::store::{AnyConnection, QueryResult, StoreError, sessions};
 use crate::tokens::refresh::Presented;
 
@@ -37,7 +36,7 @@ impl Sessions {
         let usable = candidates.iter().zip(rows).find(|(candidate, row)| {
             let presented = &candidate.presented;
             let row = row.as_ref().filter(|row| row.user_id == presented.user_id());
-            let claim = claim(presented, &inner.refresh, now, ip_address);
+            let claim = Claim::of(presented, &inner.refresh, now, ip_address);
             is_usable(rotation::judge(row, &claim, now, &inner.policy))
         });
         let counts = usable.map(|(candidate, _)| candidate);

@@ -4,15 +4,16 @@
 pub mod administration;
 mod inspect;
 pub mod offenders;
+mod opening;
 mod outcome;
+mod plan;
 mod refresh;
 pub mod revocations;
 pub mod rotation;
+pub mod unfinished;
 
 use std::sync::Arc;
 use std::time::Duration;
-
-use tracing::Instrument as _;
 
 use self::offenders::Offenders;
 pub use self::outcome::{RefreshError, RefusedBecause};
@@ -21,22 +22,30 @@ use self::rotation::Policy;
 use crate::clock::{Clock, Timestamp};
 use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
-use crate::store::columns::Roles;
 use crate::store::events;
-use crate::store::sessions::{self, Device, Ended, NewSession, Scope, SessionSummary, Transport};
-use crate::store::users::{self, NewUser};
+use crate::store::sessions::{self, Device, EndOrder, EndProgress, Ended, Scope, SessionSummary, Transport};
+use crate::store::users::NewUser;
 use crate::store::{AnyConnection, QueryResult, Store, StoreError};
+use crate::tokens::SignError;
 use crate::tokens::access::{AccessTokens, Bearer};
 use crate::tokens::refresh::{RefreshToken, RefreshTokens};
-use crate::tokens::{Place, SignError};
 
 /// How long sessions last; section `tokens` of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
     /// Unused, a session ends after this.
     pub idle: Duration,
+    /// One that is not to be remembered.
+    pub short: Duration,
     /// However used, a session ends after this.
     pub absolute: Duration,
+}
+
+impl Lifetimes {
+    /// When a session ends that is used now and not again, and that ends at `end` in any case.
+    fn idle_end(&self, remember: bool, now: Timestamp, end: Timestamp) -> Timestamp {
+        now.floor_second().plus(if remember { self.idle } else { self.short }).min(end)
+    }
 }
 
 /// Everything about sessions. Clones share it.
@@ -51,6 +60,8 @@ struct Inner {
     revocations: Revocations,
     lifetimes: Lifetimes,
     policy: Policy,
+    /// Sessions of one user; zero: no bound.
+    most: u32,
     offenders: Offenders,
 }
 
@@ -107,7 +118,7 @@ pub struct SignIn {
     pub device_name: Option<String>,
     /// How it wants its tokens.
     pub transport: Transport,
-    /// Whether a browser is to keep them when it is closed.
+    /// Whether a browser is to keep them when it is closed; the session's idle time is the long one then.
     pub remember: bool,
     /// What can be seen of it.
     pub device: Device,
@@ -144,12 +155,6 @@ pub enum ConfirmError {
     Store(#[from] StoreError),
 }
 
-enum Opened {
-    Yes(Roles),
-    Changed,
-    EmailTaken,
-}
-
 impl Sessions {
     /// Puts the parts together.
     #[expect(clippy::too_many_arguments, reason = "each is a part of its own, and there is one caller")]
@@ -161,68 +166,10 @@ impl Sessions {
         revocations: Revocations,
         lifetimes: Lifetimes,
         policy: Policy,
+        most: u32,
         offenders: Offenders,
     ) -> Self {
-        Self(Arc::new(Inner { store, clock, access, refresh, revocations, lifetimes, policy, offenders }))
-    }
-
-    /// Starts a session.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError`]; nothing was written.
-    pub async fn start(&self, admission: Admission, sign_in: SignIn) -> Result<TokenPair, StartError> {
-        let inner = &self.0;
-        let now = inner.clock.now();
-        let (session_id, user_id) = (SessionId::generate(), admission.user_id());
-        let expires_at = now.floor_second().plus(inner.lifetimes.absolute);
-        let idle_expires_at = now.floor_second().plus(inner.lifetimes.idle).min(expires_at);
-        let access_expires_at = now.floor_second().plus(inner.access.lifetime());
-        let minted = inner.refresh.first(user_id, session_id, expires_at, now, idle_expires_at)?;
-        let new = NewSession {
-            id: session_id,
-            user_id,
-            token_hash: minted.digest,
-            key_id: inner.refresh.active_kid().to_owned(),
-            now,
-            access_expires_at,
-            idle_expires_at,
-            expires_at,
-            transport: sign_in.transport,
-            device_name: sign_in.device_name,
-            device: sign_in.device.clone(),
-        };
-        let kind = if matches!(admission, Admission::Newcomer(_)) { Kind::Registered } else { Kind::LoginOk };
-        let event = Event::new(kind).user(user_id).session(session_id);
-        let event = event.ip_address(sign_in.device.ip_address.as_deref());
-        let told = event.clone();
-        let attempt = move |conn: &mut AnyConnection| {
-            let opened = open(conn, &admission, &new)?;
-            if matches!(opened, Opened::Yes(_)) {
-                events::keep(conn, &event, now)?;
-            }
-            Ok(opened)
-        };
-        let announce = move |opened: &Opened| {
-            if matches!(opened, Opened::Yes(_)) {
-                told.record();
-            }
-        };
-        let opened = inner.store.write_and_then(attempt, announce).await?;
-        let roles = match opened {
-            Opened::Yes(roles) => roles,
-            Opened::Changed => return Err(StartError::Changed),
-            Opened::EmailTaken => return Err(StartError::EmailTaken),
-        };
-        let bearer = Bearer {
-            user_id,
-            session_id,
-            place: Place::FIRST,
-            roles: roles.into_names(),
-            expires_at: access_expires_at,
-        };
-        let pair = self.pair(&bearer, now, now, minted.token, idle_expires_at, sign_in.transport)?;
-        Ok(TokenPair { remember: sign_in.remember, ..pair })
+        Self(Arc::new(Inner { store, clock, access, refresh, revocations, lifetimes, policy, most, offenders }))
     }
 
     /// Confirms that the client has stored the pair its access token belongs to: the refresh token before it is dead.
@@ -258,7 +205,7 @@ impl Sessions {
         self.0.revocations.is_informed()
     }
 
-    /// A user's live sessions, most recently used first.
+    /// A user's live sessions, most recently used first: the first thousand.
     ///
     /// # Errors
     ///
@@ -294,25 +241,30 @@ impl Sessions {
         reason: &'static str,
         address: Option<String>,
     ) -> Result<usize, StoreError> {
-        let now = self.0.clock.now();
+        let clock = self.0.clock.clone();
         let attempt = move |conn: &mut AnyConnection| {
-            let revoke = |(user, scope): &(UserId, Scope)| {
-                let event = Event::new(Kind::Revoked).user(*user).detail(reason).ip_address(address.as_deref());
-                let ended = sessions::revoke(conn, *user, *scope, now, reason)?;
-                events::keep_of_each(conn, &event, ended.iter().map(|session| session.id), now)?;
-                Ok((event, ended))
+            let end = |(user, scope): &(UserId, Scope)| {
+                let order = EndOrder { ip_address: address.clone(), ..EndOrder::all(*user, reason) };
+                // Read in the transaction: one that had to wait must not be dated back.
+                let now = clock.now();
+                match scope {
+                    Scope::All => sessions::begin_end(conn, &order, now),
+                    Scope::Except(kept) => sessions::begin_end(conn, &EndOrder { kept: Some(*kept), ..order }, now),
+                    Scope::Only(id) => {
+                        let ended: Vec<Ended> = sessions::end_one(conn, *user, *id, now, reason)?.into_iter().collect();
+                        let event = order.event();
+                        events::keep_of_each(conn, &event, ended.iter().map(|session| session.id), now)?;
+                        Ok(EndProgress { event, ended, rest: None })
+                    }
+                }
             };
-            whose.iter().map(revoke).collect::<QueryResult<Vec<_>>>()
+            Ok(((), whose.iter().map(end).collect::<QueryResult<Vec<_>>>()?))
         };
-        let (felt, store) = (self.clone(), self.0.store.clone());
-        let announce = move |all: &Vec<(Event, Vec<Ended>)>| {
-            all.iter().for_each(|(event, ended)| felt.note_ended(event, ended));
-        };
-        // A task of its own: whoever wants out gets out, even if they hang up at once.
-        let carried_out = async move { store.write_and_then(attempt, announce).await };
-        let all = tokio::spawn(carried_out.in_current_span());
-        let all = all.await.map_err(|panic| StoreError::Broken(panic.into()))??;
-        Ok(all.iter().map(|(_, ended)| ended.len()).sum())
+        // In a task of its own: a log-out is carried out even if the client hangs up at once.
+        let felt = self.clone();
+        let announce = move |event: &Event, ended: &[Ended]| felt.note_ended(event, ended);
+        let ((), ended) = self.0.store.write_and_end(&self.0.clock, attempt, |()| (), announce).await?;
+        Ok(ended)
     }
 
     /// The session that a token of either kind belongs to, however old the token is and whatever has become of its
@@ -326,8 +278,7 @@ impl Sessions {
 
     /// Makes the end of sessions felt at once, after the commit that ended them: `event` tells of each.
     pub fn note_ended(&self, event: &Event, ended: &[Ended]) {
-        self.0.revocations.add(ended);
-        ended.iter().for_each(|session| event.clone().session(session.id).record());
+        self.0.revocations.announce(event, ended);
     }
 
     fn pair(
@@ -336,8 +287,7 @@ impl Sessions {
         now: Timestamp,
         issued_at: Timestamp,
         refresh_token: RefreshToken,
-        refresh_expires_at: Timestamp,
-        transport: Transport,
+        handed: Handed,
     ) -> Result<TokenPair, SignError> {
         let (access_token, access_expires_at) = self.0.access.issue(bearer, issued_at)?;
         let now = now.floor_second();
@@ -345,28 +295,19 @@ impl Sessions {
             access_token,
             expires_in: now.seconds_until(access_expires_at),
             refresh_token,
-            refresh_expires_in: now.seconds_until(refresh_expires_at),
+            refresh_expires_in: now.seconds_until(handed.until),
             session_id: bearer.session_id,
             user_id: bearer.user_id,
-            transport,
-            remember: true,
+            transport: handed.transport,
+            remember: handed.remember,
             untold: None,
         })
     }
 }
 
-/// Lets somebody in, if the account is (still) as they were told it is.
-fn open(conn: &mut AnyConnection, admission: &Admission, new: &NewSession) -> QueryResult<Opened> {
-    let (user, password_hash) = match admission {
-        Admission::Verified { user_id, password_hash } => (*user_id, password_hash),
-        Admission::Newcomer(user) => {
-            if !users::insert(conn, user)? {
-                return Ok(Opened::EmailTaken);
-            }
-            (user.id, &user.password_hash)
-        }
-    };
-    let Some(roles) = users::begin_session(conn, user, password_hash, new.now)? else { return Ok(Opened::Changed) };
-    sessions::insert(conn, new, &roles)?;
-    Ok(Opened::Yes(roles))
+/// How a pair is handed out, and how long its refresh token can be used.
+struct Handed {
+    transport: Transport,
+    remember: bool,
+    until: Timestamp,
 }

@@ -1,12 +1,14 @@
 //! One refresh: verify, rotate in one conditional statement, and judge what that statement did not take.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::offenders::Offender;
 use super::outcome::{Grant, Outcome, RefreshError, RefusedBecause};
+use super::plan::Plan;
 use super::rotation::{self, Claim, Policy, Refusal, Verdict};
-use super::{Sessions, TokenPair};
-use crate::clock::Timestamp;
+use super::{Handed, Lifetimes, Sessions, TokenPair};
+use crate::clock::{Clock, Timestamp};
 use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
 use crate::store::events;
@@ -24,7 +26,11 @@ const ROUNDS: usize = 8;
 /// after a commit whose fate is unknown, is the same refresh and not a second one.
 struct Attempt {
     tokens: Arc<RefreshTokens>,
+    lifetimes: Lifetimes,
+    access_lifetime: Duration,
     policy: Policy,
+    /// For the end of a session, which must not be dated back.
+    clock: Clock,
     presented: Presented,
     /// What will be told of it, but for the kind.
     event: Event,
@@ -115,31 +121,19 @@ impl Sessions {
 
     fn attempt(&self, presented: Presented, device: Device, now: Timestamp) -> Result<Attempt, SignError> {
         let inner = &self.0;
-        let salt = fresh_salt()?;
-        let idle_expires_at = now.floor_second().plus(inner.lifetimes.idle).min(presented.session_expires_at());
-        let place = presented.place().next_generation();
-        let active = inner.refresh.active_kid();
-        let rotated = inner
-            .refresh
-            .successor(&presented, active, place, &salt, now, idle_expires_at)?
-            .ok_or_else(|| SignError("the active key is missing".into()))?;
         let event = Event::new(Kind::Rotated).user(presented.user_id()).session(presented.session_id());
         let event = event.ip_address(device.ip_address.as_deref());
-        let next = Successor {
-            place,
-            salt,
-            key_id: active.to_owned(),
-            token_hash: rotated.digest,
-            now,
-            access_expires_at: now.floor_second().plus(inner.access.lifetime()),
-            idle_expires_at,
-            device,
-        };
-        let (id, from, digest) = (presented.session_id(), presented.place(), presented.digest());
-        let rotation = Rotation { id, from, presented: digest, next };
+        let (lifetimes, access_lifetime) = (inner.lifetimes, inner.access.lifetime());
+        // The row knows whether the session is to be remembered, and the token shows it nearly always.
+        let remember = presented.expires_at().since(presented.issued_at()) > lifetimes.short;
+        let plan = Plan { tokens: &inner.refresh, lifetimes, access_lifetime, presented: &presented, now };
+        let (rotation, rotated) = plan.rotation(remember, fresh_salt()?, device)?;
         Ok(Attempt {
             tokens: Arc::clone(&inner.refresh),
+            lifetimes,
+            access_lifetime,
             policy: inner.policy,
+            clock: inner.clock.clone(),
             presented,
             event,
             now,
@@ -164,25 +158,9 @@ impl Sessions {
             expires_at: grant.access_expires_at,
         };
         let untold = Some(grant.kind).filter(|kind| *kind == Kind::Rotated);
-        let pair = self.pair(&bearer, now, grant.issued_at, grant.minted.token, grant.idle_expires_at, transport)?;
+        let handed = Handed { transport, remember: grant.handover.remember, until: grant.idle_expires_at };
+        let pair = self.pair(&bearer, now, grant.issued_at, grant.minted.token, handed)?;
         Ok(TokenPair { untold, ..pair })
-    }
-}
-
-/// What a verdict on a presented token depends on besides the row.
-pub(super) fn claim<'a>(
-    presented: &'a Presented,
-    tokens: &RefreshTokens,
-    now: Timestamp,
-    ip_address: Option<&'a str>,
-) -> Claim<'a> {
-    Claim {
-        place: presented.place(),
-        digest: presented.digest(),
-        expired: presented.expires_at() <= now,
-        active_key: presented.kid() == tokens.active_kid(),
-        kid: presented.kid(),
-        ip_address,
     }
 }
 
@@ -231,7 +209,7 @@ impl Attempt {
                 return Ok(Outcome::Granted(grant));
             }
             let address = self.rotation.next.device.ip_address.as_deref();
-            let claim = claim(&self.presented, &self.tokens, self.now, address);
+            let claim = Claim::of(&self.presented, &self.tokens, self.now, address);
             let mut verdict = rotation::judge(row.as_ref(), &claim, self.now, &self.policy);
             let row = match (row, verdict) {
                 (_, Verdict::Refuse(refusal)) => return Ok(Outcome::Refused(refusal)),
@@ -257,33 +235,57 @@ impl Attempt {
         if row.revoked_at.is_some() || row.salt != next.salt {
             return Ok(None);
         }
-        if row.token_hash == next.token_hash {
-            return Ok(Some(self.grant(Kind::Rotated, next, self.rotated.clone(), row.into())));
-        }
         let minted = self.mint(row.place, self.now, row.idle_expires_at)?;
-        let next = Successor { place: row.place, idle_expires_at: row.idle_expires_at, ..next.clone() };
-        let same = minted.digest == row.token_hash;
-        Ok(same.then(|| self.grant(Kind::Recovered, &next, minted, row.into())))
+        if minted.digest != row.token_hash {
+            return Ok(None);
+        }
+        let kind = if row.place == next.place { Kind::Rotated } else { Kind::Recovered };
+        let (idle_expires_at, access_expires_at) = (row.idle_expires_at, row.access_expires_at);
+        let next = Successor { place: row.place, idle_expires_at, access_expires_at, ..next.clone() };
+        Ok(Some(self.grant(kind, &next, minted, row.into())))
+    }
+
+    /// The rotation that suits the row, if what the token showed of it was wrong.
+    fn rotation_of(&self, row: &SessionRow) -> QueryResult<(Rotation, Minted)> {
+        if row.remember == self.rotation.remember {
+            return Ok((self.rotation.clone(), self.rotated.clone()));
+        }
+        let Self { tokens, lifetimes, access_lifetime, presented, now, .. } = self;
+        let plan = Plan { tokens, lifetimes: *lifetimes, access_lifetime: *access_lifetime, presented, now: *now };
+        let next = &self.rotation.next;
+        plan.rotation(row.remember, next.salt, next.device.clone()).map_err(fault)
     }
 
     /// At most one more conditional statement. `None`: another refresh was faster; look again.
     fn carry_out(&self, conn: &mut AnyConnection, verdict: Verdict, row: &SessionRow) -> QueryResult<Option<Outcome>> {
-        let (id, rotated) = (self.rotation.id, &self.rotation.next);
+        let id = self.rotation.id;
         Ok(match verdict {
-            Verdict::Current | Verdict::Repeat { .. } => None,
+            Verdict::Repeat { .. } => None,
+            Verdict::Current if row.remember == self.rotation.remember => None,
+            Verdict::Current => {
+                let (rotation, minted) = self.rotation_of(row)?;
+                let handover = sessions::advance(conn, &rotation)?;
+                handover.map(|handover| Outcome::Granted(self.grant(Kind::Rotated, &rotation.next, minted, handover)))
+            }
             Verdict::Conflict => Some(Outcome::Conflict),
             Verdict::Refuse(refusal) => Some(Outcome::Refused(refusal)),
             Verdict::Recover => {
                 let place = row.place.next_branch();
                 let minted = self.mint(place, self.now, row.idle_expires_at)?;
                 let idle_expires_at = row.idle_expires_at;
-                let next = Successor { place, token_hash: minted.digest, idle_expires_at, ..rotated.clone() };
+                let access_expires_at = self.now.floor_second().plus(self.access_lifetime).min(idle_expires_at);
+                let token_hash = minted.digest;
+                let next =
+                    Successor { place, token_hash, idle_expires_at, access_expires_at, ..self.rotation.next.clone() };
                 sessions::recover(conn, id, row.place, &next)?
                     .then(|| Outcome::Granted(self.grant(Kind::Recovered, &next, minted, row.into())))
             }
-            Verdict::Adopt => sessions::adopt(conn, id, row.place, self.presented.digest(), rotated)?
-                .then(|| Outcome::Granted(self.grant(Kind::Behind, rotated, self.rotated.clone(), row.into()))),
-            Verdict::Reused(reuse) => sessions::revoke_at(conn, id, row.place, self.now, "reused")?
+            Verdict::Adopt => {
+                let (rotation, minted) = self.rotation_of(row)?;
+                sessions::adopt(conn, id, row.place, self.presented.digest(), &rotation.next)?
+                    .then(|| Outcome::Granted(self.grant(Kind::Behind, &rotation.next, minted, row.into())))
+            }
+            Verdict::Reused(reuse) => sessions::revoke_at(conn, id, row.place, self.clock.now(), "reused")?
                 .then_some(Outcome::Reused(reuse, Ended { id, access_expires_at: row.access_expires_at })),
         })
     }
@@ -303,7 +305,7 @@ impl Attempt {
             minted,
             place: row.place,
             issued_at: row.branched_at.min(self.now),
-            access_expires_at: row.access_expires_at,
+            access_expires_at: row.access_expires_at.min(row.idle_expires_at),
             idle_expires_at: row.idle_expires_at,
             handover: row.into(),
             streak,
@@ -339,5 +341,6 @@ impl Attempt {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 #[path = "refresh_tests.rs"]
 mod tests;

@@ -17,7 +17,7 @@ use crate::sessions::offenders::Offenders;
 use crate::sessions::revocations::Revocations;
 use crate::sessions::{Lifetimes, Transport};
 use crate::store::columns::Roles;
-use crate::store::sessions::NewSession;
+use crate::store::sessions::{NewSession, Scope};
 use crate::store::testing::{Gate, TestDatabase};
 use crate::store::{Store, StoreError};
 use crate::tokens::access::AccessTokens;
@@ -61,8 +61,9 @@ impl World {
             Arc::new(access),
             Arc::new(refresh),
             Revocations::start(store, clock).unwrap(),
-            Lifetimes { idle: AN_HOUR, absolute: 24 * AN_HOUR },
+            Lifetimes { idle: AN_HOUR, short: AN_HOUR / 4, absolute: 24 * AN_HOUR },
             policy,
+            0,
             Offenders::new(false),
         );
         Self { sessions, database }
@@ -74,12 +75,17 @@ impl World {
 
     /// Opens so many sessions.
     fn open(&self, count: usize) -> Vec<Held> {
+        self.open_as(count, true, AN_HOUR)
+    }
+
+    /// The same, to be remembered or not, with a first token that lives so long.
+    fn open_as(&self, count: usize, remember: bool, life: Duration) -> Vec<Held> {
         let mut connection = self.database.connect();
         let refresh = &self.sessions.0.refresh;
         (0..count)
             .map(|_| {
                 let (id, user_id) = (SessionId::generate(), UserId::generate());
-                let (idle_expires_at, expires_at) = (NOW.plus(AN_HOUR), NOW.plus(24 * AN_HOUR));
+                let (idle_expires_at, expires_at) = (NOW.plus(life), NOW.plus(24 * AN_HOUR));
                 let minted = refresh.first(user_id, id, expires_at, NOW, idle_expires_at).unwrap();
                 let new = NewSession {
                     id,
@@ -93,6 +99,7 @@ impl World {
                     transport: Transport::Body,
                     device_name: None,
                     device: Device::default(),
+                    remember,
                 };
                 sessions::insert(&mut connection, &new, &Roles::default()).unwrap();
                 (id, minted.token.expose().to_owned())
@@ -108,7 +115,7 @@ impl World {
     async fn behind<T>(&self, first: &Held, others: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
         let mut holder = self.database.connect();
         let id = sql(&holder, first.0);
-        if let AnyConnection::Sqlite(_) = holder {
+        if matches!(holder, AnyConnection::Sqlite(_)) {
             // There is one lane, so that any write will do.
             let write = format!("UPDATE sessions SET device_name = 'first' WHERE id = {id}");
             let gate = Gate::shut(&self.database, self.store(), move |connection| connection.batch_execute(&write));
@@ -146,7 +153,9 @@ impl World {
 fn sql(connection: &AnyConnection, id: SessionId) -> String {
     let hex: String = id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     match connection {
+        #[cfg(feature = "sqlite")]
         AnyConnection::Sqlite(_) => format!("x'{hex}'"),
+        #[cfg(feature = "postgres")]
         AnyConnection::Postgresql(_) => format!("'\\x{hex}'::bytea"),
     }
 }
@@ -187,9 +196,11 @@ fn is_rotated(outcome: &Result<TokenPair, RefreshError>) -> bool {
 /// How many commits there have been: on PostgreSQL those whose rows are there, on SQLite those in the log.
 fn commits(database: &TestDatabase) -> usize {
     match database.connect() {
+        #[cfg(feature = "postgres")]
         mut connection @ AnyConnection::Postgresql(_) => {
             number_of(&mut connection, "SELECT count(DISTINCT xmin::text) AS count FROM sessions")
         }
+        #[cfg(feature = "sqlite")]
         AnyConnection::Sqlite(_) => {
             let log = std::fs::read(database.file().with_extension("db-wal")).unwrap();
             let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
@@ -252,10 +263,12 @@ fn a_row_that_cannot_be_written_fails_its_own_refresh_and_no_other() {
     let bad = &held[4];
     let id = sql(&connection, bad.0);
     let trigger = match &connection {
+        #[cfg(feature = "sqlite")]
         AnyConnection::Sqlite(_) => format!(
             "CREATE TRIGGER refuse BEFORE UPDATE ON sessions WHEN NEW.id = {id}
              BEGIN SELECT RAISE(ABORT, 'on purpose'); END"
         ),
+        #[cfg(feature = "postgres")]
         AnyConnection::Postgresql(_) => format!(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'on purpose'; END $$;
              CREATE TRIGGER refuse BEFORE UPDATE ON sessions FOR EACH ROW WHEN (NEW.id = {id}) EXECUTE FUNCTION refuse()"
@@ -345,6 +358,58 @@ fn a_recovery_that_is_carried_out_again_is_granted_what_it_was_granted() {
         assert_eq!((once.0, once.1.branch), (Kind::Recovered, branch));
         assert_eq!(carry_out(), once);
     }
-    let spent = attempt().run(&mut connection).unwrap();
+    let spent = attempt();
+    // It waits for its turn so long that a poll by its own time would not find what it ends.
+    inner.clock.advance(Duration::from_secs(120));
+    let spent = spent.run(&mut connection).unwrap();
     assert!(matches!(spent, Outcome::Reused(..)), "another refresh is one too many");
+    let row = sessions::find(&mut connection, held.0).unwrap().unwrap();
+    assert_eq!(row.revoked_at, Some(inner.clock.now()), "the end is of the moment at which it is written");
+}
+
+/// The row decides, and the token is only a hint, which a changed configuration or a lost answer makes wrong.
+#[test]
+fn a_session_keeps_the_idle_time_it_was_opened_with_whatever_its_token_looks_like() {
+    let short = AN_HOUR / 4;
+    let cases = [(true, AN_HOUR), (false, short), (true, short / 2), (false, AN_HOUR), (false, short / 2)];
+    for (remember, life) in cases {
+        let world = World::new();
+        let (first, held) = (world.open(1).remove(0), world.open_as(3, remember, life));
+        let due = if remember { AN_HOUR } else { short }.as_secs();
+        // By itself, and in a batch with others, one of which comes twice.
+        let alone = run(world.refresh(&held[0])).unwrap();
+        let all = [&held[1], &held[2], &held[2]].map(|held| world.refresh(held));
+        let mut pairs: Vec<TokenPair> = run(world.behind(&first, all)).into_iter().map(Result::unwrap).collect();
+        assert_eq!(pairs[1].refresh_token.expose(), pairs[2].refresh_token.expose());
+        pairs.push(alone);
+        for pair in &pairs {
+            assert_eq!((pair.remember, pair.refresh_expires_in), (remember, due), "of {life:?}");
+        }
+        // The answer was lost: another one moves no end.
+        world.sessions.0.clock.advance(Duration::from_secs(60));
+        let recovered = run(world.refresh(&held[0])).unwrap();
+        assert_eq!((recovered.remember, recovered.refresh_expires_in), (remember, due - 60));
+        let next = run(world.sessions.refresh(recovered.refresh_token.expose(), Device::default())).unwrap();
+        assert_eq!((next.remember, next.refresh_expires_in), (remember, due));
+    }
+}
+
+/// What is dated before others looked is never found by them.
+#[test]
+fn the_end_of_a_session_is_of_the_moment_at_which_it_is_written() {
+    let world = World::new();
+    let held = world.open(1).remove(0);
+    let user = sessions::find(&mut world.database.connect(), held.0).unwrap().unwrap().user_id;
+    let clock = world.sessions.0.clock.clone();
+    for scope in [Scope::Only(SessionId::generate()), Scope::All] {
+        let gate = Gate::shut(&world.database, world.store(), |_| Ok(()));
+        let end = world.sessions.revoke(user, scope, "test", None);
+        let ended = run(once_all_wait([end], || {
+            clock.advance(Duration::from_secs(120));
+            drop(gate);
+        }));
+        assert_eq!(*ended[0].as_ref().unwrap(), usize::from(matches!(scope, Scope::All)));
+    }
+    let row = sessions::find(&mut world.database.connect(), held.0).unwrap().unwrap();
+    assert_eq!(row.revoked_at, Some(clock.now()));
 }

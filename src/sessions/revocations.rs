@@ -3,6 +3,9 @@
 //! The ids of ended sessions whose access tokens may still be alive are kept in memory, so the answer
 //! costs no query. This process adds to them the moment it ends a session; a thread polls the database
 //! for those that others ended. While the poll fails, memory may be out of date, and says so.
+//!
+//! A poll looks a minute further back than the one before, for commits that came late. One that came later than that, of a
+//! process that was suspended or a database that held the commit, is found by reading all of it anew now and then.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
@@ -10,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, Timestamp};
+use crate::events::Event;
 use crate::ids::SessionId;
 use crate::store::sessions::Ended;
 use crate::store::{Store, StoreError, sessions};
@@ -19,7 +23,9 @@ const POLL: Duration = Duration::from_millis(250);
 /// From this age on, what is in memory is not believed: a revocation is felt everywhere within a second.
 const STALE: Duration = Duration::from_secs(1);
 /// More than any access token lives.
-const LONGEST_ACCESS: Duration = Duration::from_secs(2 * 60 * 60);
+const LONGEST_ACCESS: Duration = Duration::from_secs(25 * 60 * 60);
+/// How soon after reading everything that is read anew; or after so many times as long as it took, if that is later.
+const WHOLE: (Duration, u32) = (Duration::from_secs(15), 100);
 /// A difference between clocks that somebody should mend.
 const WORTH_TELLING: Duration = Duration::from_secs(2);
 /// From this age on, the node is not ready. Longer than [`STALE`], in which guards ask for themselves: a busy machine
@@ -44,6 +50,15 @@ struct State {
     polled_at: Timestamp,
 }
 
+/// How far back a poll looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// A minute before the last one.
+    News,
+    /// As far as access tokens may be alive.
+    Whole,
+}
+
 /// What is known of a session without asking the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -64,8 +79,8 @@ impl Revocations {
     pub fn start(store: Store, clock: Clock) -> Result<Self, StoreError> {
         let nothing = State { ended: HashMap::new(), learnt: None, polled_at: Timestamp::from_micros(0) };
         let state = Arc::new(RwLock::new(nothing));
-        match learn(&state, &store, &clock) {
-            Err(error) if store.is_shared() => {
+        match learn(&state, &store, &clock, Reach::Whole) {
+            Err(error) if store.is_shared() || store.is_damaged() => {
                 tracing::error!(
                     error = error.chain(),
                     "the database cannot be asked yet; this node is not ready until it can"
@@ -110,7 +125,7 @@ impl Revocations {
     ///
     /// If the database cannot be asked.
     pub fn catch_up(&self, store: &Store, clock: &Clock) -> Result<(), StoreError> {
-        learn(&self.state, store, clock)
+        learn(&self.state, store, clock, Reach::News)
     }
 
     /// Remembers sessions that this process has just ended.
@@ -120,8 +135,16 @@ impl Revocations {
     }
 }
 
+impl Revocations {
+    /// Remembers sessions that this process has just ended, and tells of each.
+    pub fn announce(&self, event: &Event, ended: &[Ended]) {
+        self.add(ended);
+        ended.iter().for_each(|session| event.clone().session(session.id).record());
+    }
+}
+
 /// Learns what time it is, and what has ended since it was last asked.
-fn learn(state: &RwLock<State>, store: &Store, clock: &Clock) -> Result<(), StoreError> {
+fn learn(state: &RwLock<State>, store: &Store, clock: &Clock, reach: Reach) -> Result<(), StoreError> {
     let began = Instant::now();
     let step = clock.follow(|| store.now_blocking())?;
     if step > WORTH_TELLING {
@@ -131,7 +154,8 @@ fn learn(state: &RwLock<State>, store: &Store, clock: &Clock) -> Result<(), Stor
     let polled_at = state.read().unwrap_or_else(PoisonError::into_inner).polled_at;
     let earliest = now.minus(LONGEST_ACCESS);
     // A clock that was ahead had what it thought to be over forgotten.
-    let since = if now < polled_at { earliest } else { polled_at.max(earliest) }.minus(MARGIN);
+    let whole = reach == Reach::Whole || now < polled_at;
+    let since = if whole { earliest } else { polled_at.max(earliest) }.minus(MARGIN);
     let news = store.read_blocking(|conn| sessions::ended_since(conn, since, now.minus(MARGIN)))?;
     // Looked for beside the guards, who wait only while the few are removed.
     let is_over = |access_expires_at: &Timestamp| access_expires_at.plus(MARGIN) <= now;
@@ -150,12 +174,17 @@ fn learn(state: &RwLock<State>, store: &Store, clock: &Clock) -> Result<(), Stor
 }
 
 fn watch(watched: &Weak<RwLock<State>>, store: &Store, clock: &Clock) {
-    let mut failing = false;
+    let (mut failing, mut whole_at) = (false, Instant::now() + WHOLE.0);
     loop {
         thread::sleep(POLL);
         let Some(state) = watched.upgrade() else { return };
-        match learn(&state, store, clock) {
+        let began = Instant::now();
+        let reach = if began >= whole_at { Reach::Whole } else { Reach::News };
+        match learn(&state, store, clock, reach) {
             Ok(()) => {
+                if reach == Reach::Whole {
+                    whole_at = Instant::now() + WHOLE.0.max(began.elapsed() * WHOLE.1);
+                }
                 if std::mem::take(&mut failing) {
                     tracing::info!("revocations are being learnt again");
                 }
@@ -173,6 +202,7 @@ fn watch(watched: &Weak<RwLock<State>>, store: &Store, clock: &Clock) {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod tests {
     use diesel::RunQueryDsl as _;
 
@@ -182,29 +212,53 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
     const AN_HOUR: Duration = Duration::from_secs(60 * 60);
 
+    /// A session of an hour's access token that was ended at this moment.
+    fn insert_ended(database: &TestDatabase, ended: Timestamp) -> SessionId {
+        let session = SessionId::generate();
+        let (ended, access_ends) = (ended.as_micros(), NOW.plus(AN_HOUR).as_micros());
+        let id: String = session.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let insert = format!(
+            "INSERT INTO sessions SELECT unhex('{id}'), randomblob(16), 0, 0, randomblob(32), NULL, zeroblob(16), 'k', 0, 0,
+               NULL, {access_ends}, {access_ends}, {access_ends}, {ended}, 'test', '[]', 'body', 0, 0, NULL, NULL, NULL, 0, 0, true"
+        );
+        diesel::sql_query(insert).execute(&mut database.connect()).unwrap();
+        session
+    }
+
+    /// Without the thread that polls.
+    fn nothing_learnt() -> Revocations {
+        let nothing = State { ended: HashMap::new(), learnt: None, polled_at: Timestamp::from_micros(0) };
+        Revocations { state: Arc::new(RwLock::new(nothing)) }
+    }
+
+    /// What a poll finds is of the last minute; what was committed later than that is in no poll.
+    #[test]
+    fn a_revocation_that_is_committed_long_after_its_time_is_learnt_with_the_whole() {
+        let database = TestDatabase::new();
+        let (store, clock, revocations) = (database.store(), Clock::manual(NOW), nothing_learnt());
+        learn(&revocations.state, &store, &clock, Reach::Whole).unwrap();
+        let late = [2, 10, 59].map(|minutes| insert_ended(&database, NOW.minus(Duration::from_secs(minutes * 60))));
+        let in_time = insert_ended(&database, NOW.minus(MARGIN / 2));
+        learn(&revocations.state, &store, &clock, Reach::News).unwrap();
+        assert_eq!(revocations.standing(in_time), Standing::Ended);
+        assert_eq!(late.map(|session| revocations.standing(session)), [Standing::Live; 3]);
+        learn(&revocations.state, &store, &clock, Reach::Whole).unwrap();
+        assert_eq!(late.map(|session| revocations.standing(session)), [Standing::Ended; 3]);
+    }
+
     /// A clock that was ahead had everything forgotten as long over.
     #[test]
     fn what_had_ended_is_learnt_again_when_the_clock_steps_back() {
         let database = TestDatabase::new();
-        let (store, session) = (database.store(), SessionId::generate());
-        let (ended, access_ends) = (NOW.as_micros(), NOW.plus(AN_HOUR).as_micros());
-        let id: String = session.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        let insert = format!(
-            "INSERT INTO sessions SELECT unhex('{id}'), randomblob(16), 0, 0, randomblob(32), NULL, zeroblob(16), 'k', 0, 0,
-               NULL, {access_ends}, {access_ends}, {access_ends}, {ended}, 'test', '[]', 'body', 0, 0, NULL, NULL, NULL, 0, 0"
-        );
-        diesel::sql_query(insert).execute(&mut database.connect()).unwrap();
-        let clock = Clock::manual(NOW);
-        // Without the thread that polls.
-        let nothing = State { ended: HashMap::new(), learnt: None, polled_at: Timestamp::from_micros(0) };
-        let revocations = Revocations { state: Arc::new(RwLock::new(nothing)) };
-        learn(&revocations.state, &store, &clock).unwrap();
+        let (store, session) = (database.store(), insert_ended(&database, NOW));
+        let (clock, revocations) = (Clock::manual(NOW), nothing_learnt());
+        learn(&revocations.state, &store, &clock, Reach::News).unwrap();
         assert_eq!(revocations.standing(session), Standing::Ended);
         clock.set(NOW.plus(2 * AN_HOUR));
-        learn(&revocations.state, &store, &clock).unwrap();
+        learn(&revocations.state, &store, &clock, Reach::News).unwrap();
         assert_eq!(revocations.standing(session), Standing::Live, "no token of it can be alive any more");
         clock.set(NOW.plus(AN_HOUR / 2));
-        learn(&revocations.state, &store, &clock).unwrap();
+        learn(&revocations.state, &store, &clock, Reach::News).unwrap();
         assert_eq!(revocations.standing(session), Standing::Ended);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::store::sessions::SessionRow;
 use crate::tokens::Place;
-use crate::tokens::refresh::TokenDigest;
+use crate::tokens::refresh::{Presented, RefreshTokens, TokenDigest};
 
 /// How lenient, and for how long; section `rotation` of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +36,34 @@ pub struct Claim<'a> {
     pub active_key: bool,
     /// The key that signed it.
     pub kid: &'a str,
+    /// When it was issued, as it says itself.
+    pub issued_at: Timestamp,
     /// Where it came from.
     pub ip_address: Option<&'a str>,
 }
+
+impl<'a> Claim<'a> {
+    /// What a verdict on a presented token depends on besides the row.
+    pub(super) fn of(
+        presented: &'a Presented,
+        tokens: &RefreshTokens,
+        now: Timestamp,
+        ip_address: Option<&'a str>,
+    ) -> Self {
+        Self {
+            place: presented.place(),
+            digest: presented.digest(),
+            expired: presented.expires_at() <= now,
+            active_key: presented.kid() == tokens.active_kid(),
+            kid: presented.kid(),
+            issued_at: presented.issued_at(),
+            ip_address,
+        }
+    }
+}
+
+/// A moment further in the future than this was told by a clock that was ahead, and says nothing about how long ago it was.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 /// What to do about a token that the rotating statement did not take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,13 +145,14 @@ fn judge_in_time(row: Option<&SessionRow>, claim: &Claim<'_>, now: Timestamp, po
         return Verdict::Refuse(Refusal::Expired);
     }
 
-    let overlapping = now.since(row.branched_at) < policy.overlap;
+    let age = age_of(row.branched_at, now, policy);
     if row.previous_hash == Some(claim.digest) {
-        return match (row.confirmed_at.is_some(), overlapping) {
-            (true, true) => Verdict::Conflict,
-            (false, true) => repeat(row, claim, policy),
-            (false, false) if recoverable(row, now, policy) => Verdict::Recover,
-            (_, false) => Verdict::Reused(Reuse::Previous),
+        return match (row.confirmed_at.is_some(), age) {
+            (true, Age::Overlapping | Age::Unknown) => Verdict::Conflict,
+            (false, Age::Overlapping) => repeat(row, claim, policy),
+            (false, Age::Unknown) => unrepeatable(row, now, policy),
+            (false, Age::Past) if recoverable(row, now, policy) => Verdict::Recover,
+            (_, Age::Past) => Verdict::Reused(Reuse::Previous),
         };
     }
 
@@ -134,24 +160,50 @@ fn judge_in_time(row: Option<&SessionRow>, claim: &Claim<'_>, now: Timestamp, po
         return ahead(row, claim, policy);
     }
     if claim.place == row.place {
-        return match (claim.digest == row.token_hash, overlapping) {
+        return match (claim.digest == row.token_hash, age) {
             (true, _) => Verdict::Current,
-            (false, true) => Verdict::Conflict,
-            (false, false) => Verdict::Reused(Reuse::Forked),
+            (false, Age::Overlapping | Age::Unknown) => Verdict::Conflict,
+            (false, Age::Past) => Verdict::Reused(Reuse::Forked),
         };
     }
     if claim.place.generation == row.place.generation {
         return Verdict::Reused(Reuse::Displaced);
     }
     let two_back = claim.place.generation.checked_add(2) == Some(row.place.generation);
-    if two_back && now.since(row.rotated_at) < policy.overlap {
+    if two_back && age_of(row.rotated_at, now, policy) != Age::Past {
+        return Verdict::Conflict;
+    }
+    // Whatever has happened since, a token that was handed out just now was not stolen long ago.
+    if age_of(claim.issued_at, now, policy) == Age::Overlapping {
         return Verdict::Conflict;
     }
     Verdict::Reused(Reuse::Older)
 }
 
-/// What to do where the same answer should be given again but cannot be derived, its key being gone:
-/// another successor, if there may be one; never a revocation, for the client did nothing wrong.
+/// How long ago something was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Age {
+    /// Within the overlap.
+    Overlapping,
+    /// Earlier.
+    Past,
+    /// A clock that was ahead said when: no time at all may have passed, or much.
+    Unknown,
+}
+
+fn age_of(moment: Timestamp, now: Timestamp, policy: &Policy) -> Age {
+    if moment > now.plus(CLOCKS_DIFFER) {
+        Age::Unknown
+    } else if now.since(moment) < policy.overlap {
+        Age::Overlapping
+    } else {
+        Age::Past
+    }
+}
+
+/// What to do where the same answer should be given again but cannot be derived, its key being gone, or where it is not
+/// known how long ago it was given: another successor, if there may be one; never a revocation, for the client did
+/// nothing wrong.
 pub fn unrepeatable(row: &SessionRow, now: Timestamp, policy: &Policy) -> Verdict {
     if recoverable(row, now, policy) { Verdict::Recover } else { Verdict::Conflict }
 }

@@ -8,7 +8,7 @@ use crate::store::sessions::Transport;
 const OVERLAP: Duration = Duration::from_secs(30);
 const RECOVERY: Duration = Duration::from_secs(7 * 24 * 3600);
 const POLICY: Policy =
-    Policy { overlap: OVERLAP, recovery: RECOVERY, max_recoveries: 3, adopt_ahead: true, max_repeat_streak: 0 };
+    Policy { overlap: OVERLAP, recovery: RECOVERY, max_recoveries: 16, adopt_ahead: true, max_repeat_streak: 0 };
 const START: Timestamp = Timestamp::from_seconds(1_000_000);
 
 const CURRENT: TokenDigest = TokenDigest([1; 32]);
@@ -40,11 +40,21 @@ fn row() -> SessionRow {
         repeat_streak: 0,
         streak_generation: 0,
         ip_address: Some("192.0.2.1".into()),
+        remember: true,
     }
 }
 
 fn claim(place: Place, digest: TokenDigest) -> Claim<'static> {
-    Claim { place, digest, expired: false, active_key: true, kid: "active", ip_address: Some("192.0.2.1") }
+    Claim {
+        place,
+        digest,
+        expired: false,
+        active_key: true,
+        kid: "active",
+        // Long ago.
+        issued_at: START.minus(Duration::from_secs(3600)),
+        ip_address: Some("192.0.2.1"),
+    }
 }
 
 fn previous() -> Claim<'static> {
@@ -99,8 +109,8 @@ fn a_recovered_branch_repeats_from_its_own_start_and_counts_recovery_from_the_ro
 }
 
 #[test]
-fn one_generation_recovers_three_times() {
-    for (branch, verdict) in [(2, Verdict::Recover), (3, Verdict::Reused(Reuse::Previous))] {
+fn one_generation_recovers_sixteen_times() {
+    for (branch, verdict) in [(15, Verdict::Recover), (16, Verdict::Reused(Reuse::Previous))] {
         let branched = SessionRow { place: at(5, branch), ..row() };
         assert_eq!(judge(Some(&branched), &previous(), after(60), &POLICY), verdict);
     }
@@ -129,6 +139,74 @@ fn two_generations_back_conflicts_within_the_overlap_and_anything_older_is_reuse
     assert_eq!(judge(Some(&row()), &claim(at(2, 0), OTHER), after(1), &POLICY), Verdict::Reused(Reuse::Older));
     // A branch of the last generation that a recovery displaced before the rotation.
     assert_eq!(judge(Some(&row()), &claim(at(4, 0), OTHER), after(1), &POLICY), Verdict::Reused(Reuse::Older));
+}
+
+/// Three rotations in a few seconds, and a duplicate of the first request at the end.
+#[test]
+fn an_older_token_that_was_issued_within_the_overlap_conflicts_however_many_generations_back_it_is() {
+    let older = [at(3, 0), at(2, 0), at(0, 0), at(4, 0), at(4, 1), at(2, 7)];
+    // Seconds from the token's issue to its presentation, at a moment long after the last rotation, and the verdict.
+    let (conflict, reused) = (Verdict::Conflict, Verdict::Reused(Reuse::Older));
+    let cases = [(0, conflict), (1, conflict), (29, conflict), (30, reused), (31, reused), (3600, reused)];
+    let ahead = [(1, conflict), (60, conflict), (61, reused), (3600, reused)];
+    let now = after(600);
+    for place in older {
+        let judged = |issued_at| judge(Some(&row()), &Claim { issued_at, ..claim(place, OTHER) }, now, &POLICY);
+        for (age, verdict) in cases {
+            assert_eq!(judged(now.minus(Duration::from_secs(age))), verdict, "{place} of {age} s ago");
+        }
+        for (age, verdict) in ahead {
+            assert_eq!(judged(now.plus(Duration::from_secs(age))), verdict, "{place} of {age} s to come");
+        }
+        let off = Policy { overlap: Duration::ZERO, ..POLICY };
+        assert_eq!(judge(Some(&row()), &Claim { issued_at: now, ..claim(place, OTHER) }, now, &off), reused);
+    }
+    // What a recovery has displaced is evidence at any time, and so is a second token for a place.
+    let branched = SessionRow { place: at(5, 2), ..row() };
+    for (place, reuse) in [(at(5, 0), Reuse::Displaced), (at(5, 1), Reuse::Displaced), (at(5, 2), Reuse::Forked)] {
+        let young = Claim { issued_at: now, ..claim(place, OTHER) };
+        assert_eq!(judge(Some(&branched), &young, now, &POLICY), Verdict::Reused(reuse), "{place}");
+    }
+    let young = Claim { issued_at: now, ..previous() };
+    let confirmed = SessionRow { confirmed_at: Some(START), ..row() };
+    assert_eq!(judge(Some(&confirmed), &young, now, &POLICY), Verdict::Reused(Reuse::Previous));
+}
+
+/// A moment that is still to come does not tell how long ago something was.
+#[test]
+fn after_a_clock_that_was_ahead_there_is_no_overlap_and_no_theft() {
+    let confirmed = || SessionRow { confirmed_at: Some(START), ..row() };
+    let branch = |branch| SessionRow { place: at(5, branch), ..row() };
+    let no_recovery = Policy { recovery: Duration::ZERO, ..POLICY };
+    let (repeat, reused) = (Verdict::Repeat { streak: None }, |reuse| Verdict::Reused(reuse));
+    // The row, the token, the policy; and the verdict while the clock of then was at most a minute ahead, while it was
+    // further ahead, and when the overlap is over by its own measure.
+    let cases = [
+        (row(), previous(), POLICY, [repeat, Verdict::Recover, Verdict::Recover]),
+        (branch(15), previous(), POLICY, [repeat, Verdict::Recover, Verdict::Recover]),
+        (branch(16), previous(), POLICY, [repeat, Verdict::Conflict, reused(Reuse::Previous)]),
+        (row(), previous(), no_recovery, [repeat, Verdict::Conflict, reused(Reuse::Previous)]),
+        (confirmed(), previous(), POLICY, [Verdict::Conflict, Verdict::Conflict, reused(Reuse::Previous)]),
+        (row(), claim(at(3, 0), OTHER), POLICY, [Verdict::Conflict, Verdict::Conflict, reused(Reuse::Older)]),
+        (row(), claim(at(5, 0), OTHER), POLICY, [Verdict::Conflict, Verdict::Conflict, reused(Reuse::Forked)]),
+        (row(), claim(at(5, 0), CURRENT), POLICY, [Verdict::Current; 3]),
+        (branch(1), claim(at(5, 0), OTHER), POLICY, [reused(Reuse::Displaced); 3]),
+        (row(), claim(at(2, 0), OTHER), POLICY, [reused(Reuse::Older); 3]),
+    ];
+    let before = |time| START.minus(time);
+    let minute = Duration::from_secs(60);
+    for (number, (row, claim, policy, [near, far, past])) in cases.into_iter().enumerate() {
+        let claim = Claim { issued_at: before(2 * 24 * 3600 * Duration::from_secs(1)), ..claim };
+        for (now, verdict) in [
+            (before(minute), near),
+            (before(minute).minus(MICROSECOND), far),
+            (before(3600 * Duration::from_secs(1)), far),
+            (START, near),
+            (after(30), past),
+        ] {
+            assert_eq!(judge(Some(&row), &claim, now, &policy), verdict, "case {number} at {now:?}");
+        }
+    }
 }
 
 #[test]
@@ -184,7 +262,7 @@ fn a_bounded_streak_ends_in_a_conflict() {
 #[test]
 fn an_answer_that_cannot_be_derived_any_more_recovers_or_conflicts_but_never_revokes() {
     assert_eq!(unrepeatable(&row(), after(1), &POLICY), Verdict::Recover);
-    let spent = SessionRow { place: at(5, 3), ..row() };
+    let spent = SessionRow { place: at(5, 16), ..row() };
     assert_eq!(unrepeatable(&spent, after(1), &POLICY), Verdict::Conflict);
     let off = Policy { recovery: Duration::ZERO, ..POLICY };
     assert_eq!(unrepeatable(&row(), after(1), &off), Verdict::Conflict);

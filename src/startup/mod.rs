@@ -85,11 +85,14 @@ pub fn begin(config: &Config, clock: &Clock) -> Result<Started, StartError> {
     // Before the database is looked for: another process that starts now makes that first.
     let known = files.databases()?;
     // One that other nodes may be at work on is migrated when its operator says so.
+    let failed = |error| OpenError::new(&config.database, error);
+    let condition = Store::inspect(&config.database).map_err(failed)?;
     let mut made = match config.database {
-        Database::Sqlite(_) => migrate(config)?,
-        Database::Postgres(_) => Made::default(),
+        // A damaged one is left as it is: this node will not be ready.
+        Database::Sqlite(_) if !condition.is_damaged(true) => migrate(config)?,
+        Database::Sqlite(_) | Database::Postgres(_) => Made::default(),
     };
-    let store = Store::open(&config.database).map_err(|error| OpenError::new(&config.database, error))?;
+    let store = Store::open(&config.database, condition).map_err(failed)?;
     let checked = check_list(config, &files, &store, &known, clock)?;
 
     let issuers = configured::issuers(config, &files)?;
@@ -184,9 +187,14 @@ fn check_list(
     Ok(true)
 }
 
-/// A database that nodes share may be away when one of them starts.
+/// A database that nodes share may be away when one of them starts, and one that is damaged answers what it still can: the
+/// node is not ready then.
 fn unless_shared(config: &Config, store: &Store, error: StoreError) -> Result<bool, StartError> {
-    if store.is_shared() { Ok(false) } else { Err(OpenError::new(&config.database, error).into()) }
+    if store.is_shared() || store.is_damaged() {
+        Ok(false)
+    } else {
+        Err(OpenError::new(&config.database, error).into())
+    }
 }
 
 /// A disk that is full lets a server start, and say that it is not ready.

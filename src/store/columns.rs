@@ -10,7 +10,7 @@ use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::{BigInt, Binary, Text};
 
 use crate::clock::Timestamp;
-use crate::ids::{EventId, SessionId, UserId};
+use crate::ids::{EventId, SessionEndId, SessionId, UserId};
 use crate::tokens::refresh::TokenDigest;
 
 macro_rules! binary_column {
@@ -48,6 +48,7 @@ macro_rules! binary_column {
 
 binary_column!(UserId, UserIdColumn, |id| id.as_bytes(), |bytes| Ok(UserId::try_from(bytes)?));
 binary_column!(SessionId, SessionIdColumn, |id| id.as_bytes(), |bytes| Ok(SessionId::try_from(bytes)?));
+binary_column!(SessionEndId, SessionEndIdColumn, |id| id.as_bytes(), |bytes| Ok(SessionEndId::try_from(bytes)?));
 binary_column!(EventId, EventIdColumn, |id| id.as_bytes(), |bytes| Ok(EventId::try_from(bytes)?));
 binary_column!(TokenDigest, TokenDigestColumn, |digest| &digest.0, |bytes| Ok(TokenDigest(bytes.try_into()?)));
 

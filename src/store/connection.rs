@@ -1,15 +1,20 @@
 //! A connection to either database.
 
+#[cfg(feature = "postgres")]
+use diesel::PgConnection;
+#[cfg(feature = "sqlite")]
+use diesel::SqliteConnection;
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
-use diesel::{PgConnection, SqliteConnection};
 
 /// A connection to either database. Every query is written once and compiles for both.
 #[derive(diesel::MultiConnection)]
 pub enum AnyConnection {
     /// PostgreSQL.
+    #[cfg(feature = "postgres")]
     Postgresql(PgConnection),
     /// The embedded database.
+    #[cfg(feature = "sqlite")]
     Sqlite(SqliteConnection),
 }
 
@@ -18,7 +23,9 @@ pub enum AnyConnection {
 macro_rules! prepared {
     ($conn:expr, $inner:ident => $query:expr) => {
         match $conn {
+            #[cfg(feature = "sqlite")]
             AnyConnection::Sqlite($inner) => $query,
+            #[cfg(feature = "postgres")]
             AnyConnection::Postgresql($inner) => $query,
         }
     };
@@ -61,7 +68,9 @@ pub fn in_savepoint<T>(
 /// If the database cannot be asked.
 pub fn checkpoint(connection: &mut AnyConnection) -> QueryResult<()> {
     match connection {
+        #[cfg(feature = "sqlite")]
         AnyConnection::Sqlite(sqlite) => sqlite.batch_execute("PRAGMA wal_checkpoint(PASSIVE)"),
+        #[cfg(feature = "postgres")]
         AnyConnection::Postgresql(_) => Ok(()),
     }
 }

@@ -7,8 +7,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "sqlite")]
 use diesel::dsl::sql;
+#[cfg(feature = "sqlite")]
 use diesel::prelude::*;
+#[cfg(feature = "sqlite")]
 use diesel::sql_types::BigInt;
 
 use crate::files::{FileError, absolute, check_writable_folder};
@@ -128,6 +131,7 @@ fn missing(whole: &Path) -> Result<Found, DatabaseFileError> {
 
 /// Whether a database without an application's id is one of our first versions'. Opened so that SQLite takes no lock and
 /// makes no file beside it; then it reads no write-ahead log either.
+#[cfg(feature = "sqlite")]
 fn has_our_tables(whole: &Path) -> bool {
     let count = |what: &str| {
         let mut connection = SqliteConnection::establish(&immutable(whole)).ok()?;
@@ -139,6 +143,12 @@ fn has_our_tables(whole: &Path) -> bool {
         // All that it has may still be in the log, if its server was killed soon after its first start.
         _ => count("true") == Some(0) && log_has_our_tables(whole),
     }
+}
+
+/// Without SQLite no file is ours.
+#[cfg(not(feature = "sqlite"))]
+fn has_our_tables(_: &Path) -> bool {
+    false
 }
 
 fn log_has_our_tables(whole: &Path) -> bool {
@@ -215,5 +225,6 @@ pub fn check_usable(path: &Path) -> Result<(), FileError> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 #[path = "database_file_tests.rs"]
 mod tests;

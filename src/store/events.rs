@@ -93,7 +93,9 @@ pub fn keep_of_each(
         let insert = diesel::insert_into(events::table).values(new.collect::<Vec<_>>());
         // diesel has no statement of several rows for both databases at once.
         match conn {
+            #[cfg(feature = "sqlite")]
             AnyConnection::Sqlite(sqlite) => insert.execute(sqlite)?,
+            #[cfg(feature = "postgres")]
             AnyConnection::Postgresql(postgresql) => insert.execute(postgresql)?,
         };
     }
@@ -137,6 +139,11 @@ pub fn purge(conn: &mut AnyConnection, before: Timestamp, limit: i64) -> QueryRe
     diesel::delete(events::table.filter(events::id.eq_any(old))).execute(conn)
 }
 
+/// When the last event happened.
+pub fn newest(conn: &mut AnyConnection) -> QueryResult<Option<Timestamp>> {
+    events::table.select(events::at).order(events::at.desc()).first(conn).optional()
+}
+
 /// Removes at most `limit` events of a user. Returns how many.
 pub fn forget(conn: &mut AnyConnection, user: UserId, limit: i64) -> QueryResult<usize> {
     let theirs: Vec<EventId> =
@@ -145,6 +152,7 @@ pub fn forget(conn: &mut AnyConnection, user: UserId, limit: i64) -> QueryResult
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -166,7 +174,7 @@ mod tests {
         sql_query(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)
              INSERT INTO sessions SELECT unhex(printf('%032x', i)), randomblob(16), 0, 0, randomblob(32), NULL, zeroblob(16), 'k',
-               0, 0, NULL, 0, 0, 0, NULL, NULL, '[]', 'body', 0, 0, 'device ' || i, NULL, NULL, 0, 0 FROM n",
+               0, 0, NULL, 0, 0, 0, NULL, NULL, '[]', 'body', 0, 0, 'device ' || i, NULL, NULL, 0, 0, true FROM n",
         )
         .execute(&mut conn)
         .unwrap();

@@ -9,6 +9,7 @@ use diesel::QueryResult;
 use diesel::connection::SimpleConnection as _;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
+use super::condition::Condition;
 use super::connection::AnyConnection;
 
 /// From this age on, a connection that turns out to be read-only was not so when it was made.
@@ -20,13 +21,17 @@ pub struct Lease {
     begin: String,
     /// Whether single statements need a transaction: settings of the session would be left behind for others.
     wrapped: bool,
+    /// What is known of the database.
+    condition: Arc<Condition>,
     /// None: a file is not lost.
     remote: Option<Made>,
 }
 
-/// When a connection to a server was made.
-struct Made {
+/// When and to what a connection to a server was made.
+pub struct Made {
     at: Instant,
+    /// The process of the server that answers, for as long as the connection lives. None: another one for each transaction.
+    process: Option<i32>,
     /// How often the server had been lost by then.
     losses: u64,
     all_losses: Arc<AtomicU64>,
@@ -34,23 +39,30 @@ struct Made {
     spoilt: bool,
 }
 
-impl Lease {
-    /// Of a file, which is not lost.
-    pub fn of_a_file(connection: AnyConnection, begin: String) -> Self {
-        Self { connection, begin, wrapped: false, remote: None }
+impl Made {
+    /// Now, after the server was lost so often, as `all_losses` counts it. `process`: the one that answers, if it is always
+    /// the same; else a session does not outlive a transaction.
+    pub fn now(process: Option<i32>, losses: u64, all_losses: Arc<AtomicU64>) -> Self {
+        Self { at: Instant::now(), process, losses, all_losses, spoilt: false }
     }
 
-    /// Of a server that had been lost so often, as `all_losses` counts it, before it was connected to. `wrapped`: a session
-    /// does not outlive a transaction there.
-    pub fn of_a_server(
-        connection: AnyConnection,
-        begin: String,
-        wrapped: bool,
-        losses: u64,
-        all_losses: Arc<AtomicU64>,
-    ) -> Self {
-        let made = Made { at: Instant::now(), losses, all_losses, spoilt: false };
-        Self { connection, begin, wrapped, remote: Some(made) }
+    /// This one has to go, and so do all that were made before. Of those who notice the same loss, one counts it.
+    fn give_up_all(&mut self) {
+        self.spoilt = true;
+        let next = self.losses.wrapping_add(1);
+        let _counted = self.all_losses.compare_exchange(self.losses, next, Ordering::SeqCst, Ordering::SeqCst);
+    }
+}
+
+impl Lease {
+    /// Of a file, which is not lost.
+    pub fn of_a_file(connection: AnyConnection, begin: String, condition: Arc<Condition>) -> Self {
+        Self { connection, begin, wrapped: false, condition, remote: None }
+    }
+
+    /// Of a server.
+    pub fn of_a_server(connection: AnyConnection, begin: String, condition: Arc<Condition>, made: Made) -> Self {
+        Self { connection, begin, wrapped: made.process.is_none(), condition, remote: Some(made) }
     }
 
     /// The connection.
@@ -80,19 +92,39 @@ impl Lease {
         result
     }
 
-    /// Takes note if `error` says that the server is gone: then every connection made before is given up.
+    /// Takes note of what `error` says of the database. If its server is gone, or its sessions are no longer ours, every
+    /// connection made before is given up.
     pub fn note(&mut self, error: &DieselError) {
-        let Some(made) = self.remote.as_mut().filter(|_| is_loss(error)) else { return };
-        made.spoilt = true;
-        // A server that takes no writes may have become a standby: another one takes them now. If it took none from the
-        // beginning, nothing is gained by connecting anew.
-        let read_only = matches!(error, DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _));
-        if read_only && made.at.elapsed() < SETTLED {
-            return;
+        self.condition.note(error);
+        let wrapped = self.wrapped;
+        let Some(made) = self.remote.as_mut() else { return };
+        if is_loss(error) {
+            made.spoilt = true;
+            // A server that takes no writes may have become a standby: another one takes them now. If it took none from the
+            // beginning, nothing is gained by connecting anew.
+            let read_only = matches!(error, DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _));
+            if !(read_only && made.at.elapsed() < SETTLED) {
+                made.give_up_all();
+            }
+        } else if !wrapped && is_answer_to_another(error) && made.at.elapsed() > SETTLED {
+            made.give_up_all();
         }
-        // Of those who notice the same loss, one counts it.
-        let next = made.losses.wrapping_add(1);
-        let _counted = made.all_losses.compare_exchange(made.losses, next, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// Takes note that this process of the server has answered. If it is not the one that always did, a pooler has begun to
+    /// give each transaction another session, in which neither our settings nor our statements are.
+    pub fn note_process(&mut self, answered: i32) {
+        let Some(made) = self.remote.as_mut() else { return };
+        if made.process.is_some_and(|process| process != answered) {
+            made.give_up_all();
+        }
+    }
+
+    fn commit(&mut self) -> QueryResult<()> {
+        let _under_way = self.condition.begin();
+        self.connection.batch_execute("COMMIT")?;
+        self.condition.note_commit();
+        Ok(())
     }
 
     /// Whether it is one still, as far as anybody has noticed.
@@ -101,8 +133,9 @@ impl Lease {
     }
 }
 
-/// Whether a query failed because its connection leads nowhere any more: the server has gone, has ended the connection, or
-/// has become a standby. Nothing was written then, unless it was a commit that failed so.
+/// Whether a query failed because its connection leads nowhere any more: the server has gone, has ended the connection, has
+/// become a standby, or a pooler has given our session to others. Nothing was written then, unless it was a commit that
+/// failed so.
 pub fn is_loss(error: &DieselError) -> bool {
     use DatabaseErrorKind as Kind;
     matches!(
@@ -112,7 +145,27 @@ pub fn is_loss(error: &DieselError) -> bool {
                 Kind::ClosedConnection | Kind::ReadOnlyTransaction | Kind::UnableToSendCommand,
                 _
             )
-    )
+    ) || is_of_another_session(error)
+}
+
+/// What every message about a prepared statement names, in whatever language: diesel's own.
+const PREPARED: &str = "\"__diesel_stmt_";
+
+/// Whether a statement that was prepared here is not in the session that was asked, or is another one there: a pooler has
+/// begun to give each transaction another session. Nothing was carried out then.
+fn is_of_another_session(error: &DieselError) -> bool {
+    matches!(error, DieselError::DatabaseError(_, told) if told.message().contains(PREPARED))
+}
+
+/// Whether an answer may be that to a statement of the same name that another connection had prepared: what was sent or came
+/// back has another form. It may also be a row that is not what the code expects.
+fn is_answer_to_another(error: &DieselError) -> bool {
+    const FORMS: [&str; 3] = ["bind parameter", "left in message", "cached plan"];
+    match error {
+        DieselError::DeserializationError(_) => true,
+        DieselError::DatabaseError(_, told) => FORMS.iter().any(|form| told.message().contains(form)),
+        _ => false,
+    }
 }
 
 /// Why a transaction has not been committed, as far as one can tell.
@@ -162,7 +215,7 @@ pub fn commit_after<T>(
     work: impl FnOnce(&mut AnyConnection) -> QueryResult<T>,
 ) -> Result<T, Aborted> {
     match work(lease.connection()) {
-        Ok(value) => match lease.connection().batch_execute("COMMIT") {
+        Ok(value) => match lease.commit() {
             Ok(()) => Ok(value),
             Err(error) => Err(Aborted::Unknown(roll_back(lease, error))),
         },

@@ -2,19 +2,27 @@
 
 use diesel::dsl::sql;
 use diesel::migration::{Migration, MigrationSource};
+#[cfg(feature = "postgres")]
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::Bool;
+#[cfg(feature = "postgres")]
+use diesel::sql_types::Text;
+#[cfg(feature = "sqlite")]
 use diesel::sqlite::Sqlite;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
+use super::addresses;
 use super::connection::AnyConnection;
 use super::error::StoreError;
 
+#[cfg(feature = "sqlite")]
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+#[cfg(feature = "postgres")]
 const POSTGRESQL: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
 /// Held while migrations run: nodes that start at once take turns. Schemas of one server have a lock each.
+#[cfg(feature = "postgres")]
 const LOCK: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
                     SELECT pg_advisory_xact_lock(1129270867, hashtext(current_schema()::text))";
 
@@ -31,34 +39,54 @@ diesel::table! {
 /// If a migration fails; it is then rolled back.
 pub fn run(connection: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
     match connection {
-        AnyConnection::Sqlite(sqlite) => match sqlite.run_pending_migrations(SQLITE) {
-            Ok(versions) => Ok(versions.iter().map(ToString::to_string).collect()),
-            Err(error) => Err(StoreError::Unavailable(error)),
-        },
+        #[cfg(feature = "sqlite")]
+        AnyConnection::Sqlite(sqlite) => {
+            let done = match sqlite.run_pending_migrations(SQLITE) {
+                Ok(versions) => versions.iter().map(ToString::to_string).collect(),
+                Err(error) => return Err(StoreError::Unavailable(error)),
+            };
+            addresses::renew_keys(connection)?;
+            Ok(done)
+        }
+        #[cfg(feature = "postgres")]
         AnyConnection::Postgresql(postgresql) => {
-            use diesel::connection::SimpleConnection as _;
             check_encoding(postgresql)?;
-            let mut failure = None;
-            let done = postgresql.transaction(|postgresql| {
-                postgresql.batch_execute(LOCK)?;
-                match postgresql.run_pending_migrations(POSTGRESQL) {
-                    Ok(versions) => Ok(versions.iter().map(ToString::to_string).collect()),
-                    Err(error) => {
-                        failure = Some(error);
-                        Err(diesel::result::Error::RollbackTransaction)
-                    }
-                }
-            });
-            match (done, failure) {
-                (Ok(done), _) => Ok(done),
-                (Err(_), Some(error)) => Err(StoreError::Unavailable(error)),
-                (Err(error), None) => Err(StoreError::Unavailable(error.into())),
-            }
+            run_on_postgresql(connection)
         }
     }
 }
 
+/// In one transaction: nodes and commands take turns.
+#[cfg(feature = "postgres")]
+fn run_on_postgresql(connection: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
+    use diesel::connection::SimpleConnection as _;
+    let mut failure = None;
+    let done = connection.transaction(|connection| {
+        connection.batch_execute(LOCK)?;
+        let done = match connection {
+            AnyConnection::Postgresql(postgresql) => postgresql.run_pending_migrations(POSTGRESQL),
+            #[cfg(feature = "sqlite")]
+            AnyConnection::Sqlite(_) => Ok(Vec::new()),
+        };
+        let done = match done {
+            Ok(versions) => versions.iter().map(ToString::to_string).collect(),
+            Err(error) => {
+                failure = Some(error);
+                return Err(diesel::result::Error::RollbackTransaction);
+            }
+        };
+        addresses::renew_keys(connection)?;
+        Ok(done)
+    });
+    match (done, failure) {
+        (Ok(done), _) => Ok(done),
+        (Err(_), Some(error)) => Err(StoreError::Unavailable(error)),
+        (Err(error), None) => Err(StoreError::Unavailable(error.into())),
+    }
+}
+
 /// What clients call themselves and their devices may be in any script.
+#[cfg(feature = "postgres")]
 fn check_encoding(postgresql: &mut PgConnection) -> Result<(), StoreError> {
     let encoding: String = diesel::select(sql::<Text>("current_setting('server_encoding')")).get_result(postgresql)?;
     if encoding == "UTF8" {
@@ -86,12 +114,16 @@ pub enum SchemaState {
 /// If the database cannot be asked.
 pub fn state(connection: &mut AnyConnection) -> QueryResult<SchemaState> {
     let known = match connection {
+        #[cfg(feature = "sqlite")]
         AnyConnection::Sqlite(_) => names(MigrationSource::<Sqlite>::migrations(&SQLITE)),
+        #[cfg(feature = "postgres")]
         AnyConnection::Postgresql(_) => names(MigrationSource::<Pg>::migrations(&POSTGRESQL)),
     };
     let known = known.map_err(diesel::result::Error::QueryBuilderError)?;
     let marked = sql::<Bool>(match connection {
+        #[cfg(feature = "sqlite")]
         AnyConnection::Sqlite(_) => "EXISTS (SELECT 1 FROM sqlite_master WHERE name = '__diesel_schema_migrations')",
+        #[cfg(feature = "postgres")]
         AnyConnection::Postgresql(_) => "to_regclass('__diesel_schema_migrations') IS NOT NULL",
     });
     let done: Vec<String> = if diesel::select(marked).get_result::<bool>(connection)? {

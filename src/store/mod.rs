@@ -4,29 +4,39 @@
 //! and return the narrowest result. [`Store`] runs them: reads on a pool of connections, writes through
 //! one writer. A closure given to [`Store::write`] may run more than once and must not mind.
 
+mod addresses;
 pub mod attempts;
 mod batch;
 pub mod columns;
+mod condition;
 pub mod connection;
 mod database_file;
+mod ending;
 pub mod error;
 pub mod events;
+pub mod health;
 pub mod lease;
 mod migrations;
 mod opening;
 pub mod pool;
+#[cfg(feature = "postgres")]
 mod postgres;
 pub mod schema;
 pub mod sessions;
 pub mod signing_keys;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 #[path = "testing_tests.rs"]
 pub mod testing;
+mod upkeep;
 pub mod users;
+mod watch;
 mod writer;
 
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -36,17 +46,28 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::Span;
 
+pub use self::addresses::Conflict;
+pub use self::condition::Condition;
+#[cfg(feature = "sqlite")]
 use self::connection::Access;
 pub use self::connection::AnyConnection;
 pub use self::error::StoreError;
-use self::lease::is_loss;
+use self::health::Health;
+use self::lease::{Lease, is_loss};
 pub use self::migrations::SchemaState;
 pub use self::opening::{OpenError, Presence, name};
-use self::pool::{Manager, Pool, Remote};
+#[cfg(feature = "postgres")]
+use self::pool::Remote;
+use self::pool::{Manager, Pool};
+#[cfg(feature = "sqlite")]
+use self::upkeep::LogEmptied;
+#[cfg(feature = "sqlite")]
+use self::watch::WatchedFile;
 pub use self::writer::Write;
 use self::writer::Writer;
-use crate::clock::Timestamp;
-use crate::config::{Database, Postgres};
+use crate::config::Database;
+#[cfg(feature = "postgres")]
+use crate::config::Postgres;
 
 /// Readers of the embedded database.
 const READERS: u32 = 4;
@@ -86,22 +107,43 @@ pub struct Store {
     writer: Writer,
     patience: Patience,
     shared: bool,
+    /// One permit: who ends many sessions takes turns with others who do.
+    ending: Arc<Semaphore>,
+    condition: Arc<Condition>,
+    health: Arc<Health>,
+    /// Of the embedded database.
+    path: Option<Arc<Path>>,
+    /// Of a command.
+    #[cfg(feature = "sqlite")]
+    _at_end: Option<Arc<LogEmptied>>,
 }
 
 impl Store {
-    /// Opens the database. The embedded one must have been made ([`Store::prepare`]); PostgreSQL need not even be there:
-    /// until it is, every query fails.
+    /// Opens the database, of which something may be known ([`Store::inspect`]). The embedded one must have been made
+    /// ([`Store::prepare`]), and is watched from here on; PostgreSQL need not even be there: until it is, every query fails.
     ///
     /// # Errors
     ///
     /// If it cannot be opened.
-    pub fn open(database: &Database) -> Result<Self, StoreError> {
+    pub fn open(database: &Database, condition: Arc<Condition>) -> Result<Self, StoreError> {
         match database {
-            Database::Sqlite(path) => Self::embedded(path, READERS, SERVING),
+            #[cfg(feature = "sqlite")]
+            Database::Sqlite(path) => {
+                let store = Self::embedded(path, READERS, SERVING, &condition)?;
+                if !condition.is_damaged(true) {
+                    watch::check_closed(path, &condition)?;
+                }
+                let health = Arc::new(Health::of(Some(WatchedFile::watch(path, &condition)?)));
+                Ok(Self { health, ..store })
+            }
+            #[cfg(feature = "postgres")]
             Database::Postgres(postgres) => {
                 let answer = postgres.pool_wait.saturating_add(postgres.statement_timeout);
-                Self::remote(postgres, postgres.pool_size, Patience { turn: postgres.statement_timeout, answer })
+                let patience = Patience { turn: postgres.statement_timeout, answer };
+                Self::remote(postgres, postgres.pool_size, patience, &condition)
             }
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            _ => Err(not_built()),
         }
     }
 
@@ -112,14 +154,22 @@ impl Store {
     /// If it cannot be opened.
     pub fn open_for_operator(database: &Database) -> Result<Self, StoreError> {
         match database {
-            Database::Sqlite(path) => Self::embedded(path, 1, OPERATING),
-            Database::Postgres(postgres) => Self::remote(postgres, 5, OPERATING),
+            #[cfg(feature = "sqlite")]
+            Database::Sqlite(path) => {
+                let store = Self::embedded(path, 1, OPERATING, &Arc::default())?;
+                Ok(Self { _at_end: Some(Arc::new(LogEmptied::of(path))), ..store })
+            }
+            #[cfg(feature = "postgres")]
+            Database::Postgres(postgres) => Self::remote(postgres, 5, OPERATING, &Arc::default()),
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            _ => Err(not_built()),
         }
     }
 
-    fn embedded(path: &std::path::Path, readers: u32, patience: Patience) -> Result<Self, StoreError> {
+    #[cfg(feature = "sqlite")]
+    fn embedded(path: &Path, readers: u32, patience: Patience, condition: &Arc<Condition>) -> Result<Self, StoreError> {
         let pool = |access, turn, size| {
-            let pool = pool::build(Manager::sqlite(path, access, turn), size, CONNECTING);
+            let pool = pool::build(Manager::sqlite(path, access, turn, condition), size, CONNECTING);
             // Whether it can be opened at all is told at once, and not by the first query.
             pool.get().map(|_| pool.clone()).map_err(|error| StoreError::Unavailable(error.into()))
         };
@@ -127,22 +177,36 @@ impl Store {
             .map_err(|error| StoreError::Unavailable(error.into()))?;
         let at_once = pool(Access::Read, Duration::ZERO, threads())?;
         let readers = (pool(Access::Read, patience.turn, readers + HOUSEKEEPERS)?, readers);
-        Ok(Self { at_once: Some(at_once), shared: false, ..Self::of(readers, CONNECTING, writer, patience) })
+        let store = Self::of(readers, CONNECTING, writer, patience, condition);
+        Ok(Self { at_once: Some(at_once), shared: false, path: Some(path.into()), ..store })
     }
 
     /// `connections`: at least five. One carries refreshes, a quarter of them all other writes, two are the
     /// housekeepers', and the rest read.
-    fn remote(postgres: &Postgres, connections: u32, patience: Patience) -> Result<Self, StoreError> {
-        let remote = Remote::new(postgres::Server::new(postgres, patience.turn)?);
+    #[cfg(feature = "postgres")]
+    fn remote(
+        postgres: &Postgres,
+        connections: u32,
+        patience: Patience,
+        condition: &Arc<Condition>,
+    ) -> Result<Self, StoreError> {
+        let remote = Remote::new(postgres::Server::new(postgres, patience.turn)?, condition);
         let pool = |remote: &Remote, size| pool::build(Manager::Postgresql(remote.clone()), size, postgres.pool_wait);
         let writers = (connections / 4).max(1);
         let readers = connections.saturating_sub(1 + writers + HOUSEKEEPERS).max(1);
         let writer = Writer::parallel(&pool(&remote.hurried(HELD), 1), &pool(&remote, writers), writers)
             .map_err(|error| StoreError::Unavailable(error.into()))?;
-        Ok(Self::of((pool(&remote, readers + HOUSEKEEPERS), readers), postgres.pool_wait, writer, patience))
+        let readers = (pool(&remote, readers + HOUSEKEEPERS), readers);
+        Ok(Self::of(readers, postgres.pool_wait, writer, patience, condition))
     }
 
-    fn of((readers, permits): (Pool, u32), reader_wait: Duration, writer: Writer, patience: Patience) -> Self {
+    fn of(
+        (readers, permits): (Pool, u32),
+        reader_wait: Duration,
+        writer: Writer,
+        patience: Patience,
+        condition: &Arc<Condition>,
+    ) -> Self {
         let permits = usize::try_from(permits).unwrap_or(1);
         Self {
             at_once: None,
@@ -152,6 +216,12 @@ impl Store {
             writer,
             patience,
             shared: true,
+            ending: Arc::new(Semaphore::new(1)),
+            condition: Arc::clone(condition),
+            health: Arc::default(),
+            path: None,
+            #[cfg(feature = "sqlite")]
+            _at_end: None,
         }
     }
 
@@ -240,62 +310,27 @@ impl Store {
         self.writer.submit(None, attempt, |_| ())?.wait()
     }
 
-    /// Spares the writer what much writing leaves behind: see [`connection::checkpoint`]. On this thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::read`].
-    pub fn checkpoint_blocking(&self) -> Result<(), StoreError> {
-        self.read_blocking(connection::checkpoint)
-    }
-
     /// Whether other nodes may have the same database. It may then be away when this one starts.
     pub fn is_shared(&self) -> bool {
         self.shared
     }
 
-    /// What time it is for a database that several nodes share. None: it has no clock of its own.
+    /// Accounts with the same address, which had different ones for earlier versions. On this thread.
     ///
     /// # Errors
     ///
     /// As [`Store::read`].
-    pub fn now_blocking(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.read_blocking(|connection| match connection {
-            AnyConnection::Sqlite(_) => Ok(None),
-            AnyConnection::Postgresql(postgresql) => postgres::now(postgresql).map(Some),
-        })
+    pub fn address_conflicts_blocking(&self) -> Result<Vec<Conflict>, StoreError> {
+        self.read_blocking(addresses::conflicts)
     }
+}
 
-    /// Whether the database answers and has the schema this version was built for.
-    ///
-    /// # Errors
-    ///
-    /// Why not.
-    pub async fn check(&self) -> Result<(), StoreError> {
-        let (schema, takes_writes) = self
-            .read(|connection| {
-                let schema = migrations::state(connection)?;
-                Ok((schema, matches!(connection, AnyConnection::Sqlite(_)) || postgres::takes_writes(connection)?))
-            })
-            .await?;
-        match (schema, takes_writes) {
-            (SchemaState::Current, true) => Ok(()),
-            (SchemaState::Pending(_), _) => Err(StoreError::Unavailable("migrations are pending".into())),
-            (SchemaState::Newer(_), _) => {
-                Err(StoreError::Unavailable("the database is newer than this program".into()))
-            }
-            (SchemaState::Current, false) => Err(StoreError::Unavailable("the server takes no writes".into())),
-        }
-    }
-
-    /// How the schema stands to the one this version needs. On this thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::read`].
-    pub fn schema_state_blocking(&self) -> Result<SchemaState, StoreError> {
-        self.read_blocking(migrations::state)
-    }
+/// The configuration refuses a database that this program was built without; a program can still ask for one.
+#[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+fn not_built() -> StoreError {
+    StoreError::Unavailable(
+        "this program was built without that kind of database (features sqlite and postgres)".into(),
+    )
 }
 
 /// A failure of our own inside a transaction, which is undone by it.
@@ -318,12 +353,25 @@ fn threads() -> u32 {
 }
 
 fn read_from<T>(readers: &Pool, query: impl Fn(&mut AnyConnection) -> QueryResult<T>) -> Result<T, StoreError> {
+    read_and_then(readers, query, |_, _| {})
+}
+
+/// The same, and what is to be noted of the connection that has answered.
+fn read_and_then<T>(
+    readers: &Pool,
+    query: impl Fn(&mut AnyConnection) -> QueryResult<T>,
+    note: impl Fn(&mut Lease, &T),
+) -> Result<T, StoreError> {
     let mut tries = 1;
     loop {
         let mut lease = readers.get().map_err(|error| StoreError::Unavailable(error.into()))?;
         match lease.run(&query) {
             Err(error) if is_loss(&error) && tries < TRIES => tries += 1,
-            result => return Ok(result?),
+            Ok(answer) => {
+                note(&mut lease, &answer);
+                return Ok(answer);
+            }
+            Err(error) => return Err(error.into()),
         }
     }
 }

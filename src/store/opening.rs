@@ -1,13 +1,26 @@
 //! How a database is found, made and brought up to date, before it is opened for work.
 
+#[cfg(feature = "sqlite")]
 use std::path::Path;
 
-use super::connection::{Access, AnyConnection};
-use super::database_file::{self, APPLICATION_ID, DatabaseFileError, Found};
+#[cfg(feature = "sqlite")]
+use super::connection::Access;
+use super::connection::AnyConnection;
+#[cfg(feature = "sqlite")]
+use super::database_file::APPLICATION_ID;
+use super::database_file::{self, DatabaseFileError, Found};
 use super::migrations::{self, SchemaState};
-use super::{OPERATING, SERVING, Store, StoreError, postgres, sqlite};
+#[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+use super::not_built;
+#[cfg(feature = "sqlite")]
+use super::sqlite;
+#[cfg(feature = "postgres")]
+use super::{OPERATING, postgres};
+use super::{SERVING, Store, StoreError};
 use crate::config::Database;
-use crate::files::{FolderLock, absolute, check_writable_folder};
+#[cfg(feature = "sqlite")]
+use crate::files::check_writable_folder;
+use crate::files::{FolderLock, absolute};
 
 /// Why a database cannot be used. Says which, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +116,7 @@ impl Store {
     pub fn look(database: &Database) -> Result<Presence, OpenError> {
         let failed = |error| OpenError::new(database, error);
         let mut connection = match database {
+            #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => match database_file::inspect(path) {
                 Ok(Found::Missing) | Err(DatabaseFileError::NoFolder(_)) => return Ok(Presence::Missing),
                 Ok(Found::Empty) => return Ok(Presence::Outdated),
@@ -112,11 +126,14 @@ impl Store {
                 }
                 Err(error) => return Err(error.into()),
             },
+            #[cfg(feature = "postgres")]
             Database::Postgres(postgres) => {
                 let server = postgres::Server::new(postgres, postgres.statement_timeout);
-                let connection = server.and_then(|server| server.connect(postgres.statement_timeout));
-                AnyConnection::Postgresql(connection.map_err(failed)?)
+                let connection = server.and_then(|server| server.connect(postgres.statement_timeout, 0));
+                AnyConnection::Postgresql(connection.map_err(failed)?.0)
             }
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            _ => return Err(failed(not_built())),
         };
         match migrations::state(&mut connection).map_err(|error| failed(error.into()))? {
             SchemaState::Current => Ok(Presence::Ready),
@@ -146,17 +163,21 @@ impl Store {
     /// than this program, or a migration fails.
     pub fn prepare(database: &Database) -> Result<Prepared, OpenError> {
         let failed = |error| OpenError::new(database, error);
-        let (mut connection, made, _lock) = match database {
+        let (mut connection, made, _lock): (_, _, Option<FolderLock>) = match database {
+            #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => {
                 let (made, lock) = embedded(database, path)?;
                 let sqlite = sqlite::connect(path, Access::Write, SERVING.turn).map_err(failed)?;
                 (AnyConnection::Sqlite(sqlite), made, lock)
             }
+            #[cfg(feature = "postgres")]
             Database::Postgres(postgres) => {
                 let server = postgres::Server::new(postgres, OPERATING.turn);
-                let connection = server.and_then(|server| server.connect(OPERATING.turn)).map_err(failed)?;
+                let (connection, _) = server.and_then(|server| server.connect(OPERATING.turn, 0)).map_err(failed)?;
                 (AnyConnection::Postgresql(connection), false, None)
             }
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            _ => return Err(failed(not_built())),
         };
         if let SchemaState::Newer(migration) =
             migrations::state(&mut connection).map_err(|error| failed(error.into()))?
@@ -170,6 +191,7 @@ impl Store {
 
 /// Makes the file if there is none, marks it as ours, and closes it to others. Returns whether it was made, and the lock
 /// that keeps others from doing the same until the schema is there.
+#[cfg(feature = "sqlite")]
 fn embedded(database: &Database, path: &Path) -> Result<(bool, Option<FolderLock>), OpenError> {
     if database_file::inspect(path)? == (Found::Ours { marked: true })
         && let Ok(Presence::Ready) = Store::look(database)

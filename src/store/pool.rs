@@ -1,15 +1,26 @@
 //! Connections, shared: made when they are needed, given back, and given up all at once when one of them finds that the
 //! server behind them is gone.
 
+#[cfg(feature = "sqlite")]
 use std::path::{Path, PathBuf};
+#[cfg(feature = "postgres")]
 use std::sync::Arc;
+#[cfg(feature = "postgres")]
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::connection::{Access, AnyConnection};
+use super::condition::{Condition, says_damaged};
+#[cfg(feature = "sqlite")]
+use super::connection::Access;
+use super::connection::AnyConnection;
 use super::error::StoreError;
 use super::lease::Lease;
-use super::{postgres, sqlite};
+#[cfg(feature = "postgres")]
+use super::lease::Made;
+#[cfg(feature = "postgres")]
+use super::postgres;
+#[cfg(feature = "sqlite")]
+use super::sqlite;
 
 /// A pool of connections to either database.
 pub type Pool = r2d2::Pool<Manager>;
@@ -21,6 +32,7 @@ pub type Pool = r2d2::Pool<Manager>;
 #[derive(Debug)]
 pub enum Manager {
     /// The embedded database.
+    #[cfg(feature = "sqlite")]
     Sqlite {
         /// Its file.
         path: PathBuf,
@@ -28,25 +40,31 @@ pub enum Manager {
         access: Access,
         /// How long they wait while another process writes.
         turn: Duration,
+        /// What is known of it.
+        condition: Arc<Condition>,
     },
     /// PostgreSQL.
+    #[cfg(feature = "postgres")]
     Postgresql(Remote),
 }
 
 /// A server, and how often it was lost.
+#[cfg(feature = "postgres")]
 #[derive(Clone, Debug)]
 pub struct Remote {
     server: Arc<postgres::Server>,
     losses: Arc<AtomicU64>,
+    condition: Arc<Condition>,
     /// How long a statement waits for a row that somebody holds.
     turn: Duration,
 }
 
+#[cfg(feature = "postgres")]
 impl Remote {
     /// What is shared by every pool of one process.
-    pub fn new(server: postgres::Server) -> Self {
+    pub fn new(server: postgres::Server, condition: &Arc<Condition>) -> Self {
         let turn = server.patience();
-        Self { server: Arc::new(server), losses: Arc::default(), turn }
+        Self { server: Arc::new(server), losses: Arc::default(), condition: Arc::clone(condition), turn }
     }
 
     /// The same, less patient.
@@ -55,10 +73,11 @@ impl Remote {
     }
 }
 
+#[cfg(feature = "sqlite")]
 impl Manager {
     /// For the database file at `path`, which must exist.
-    pub fn sqlite(path: &Path, access: Access, turn: Duration) -> Self {
-        Self::Sqlite { path: path.to_owned(), access, turn }
+    pub fn sqlite(path: &Path, access: Access, turn: Duration, condition: &Arc<Condition>) -> Self {
+        Self::Sqlite { path: path.to_owned(), access, turn, condition: Arc::clone(condition) }
     }
 }
 
@@ -79,16 +98,31 @@ impl r2d2::ManageConnection for Manager {
 
     fn connect(&self) -> Result<Lease, Unconnected> {
         match self {
-            // SQLite's default transaction starts as a reader and fails when it turns out to write.
-            Self::Sqlite { path, access, turn } => Ok(Lease::of_a_file(
-                AnyConnection::Sqlite(sqlite::connect(path, *access, *turn)?),
-                "BEGIN IMMEDIATE".to_owned(),
-            )),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite { path, access, turn, condition } => {
+                let connected = match condition.is_damaged(true) {
+                    // What is left to be saved is not worked off into the file.
+                    true => sqlite::connect_for_salvage(path, *access, *turn),
+                    false => sqlite::connect(path, *access, *turn),
+                };
+                let connection = connected.inspect_err(|error| {
+                    let told = error.chain();
+                    if says_damaged(&told) {
+                        condition.note_damage(&told);
+                    }
+                })?;
+                // SQLite's default transaction starts as a reader and fails when it turns out to write.
+                let begin = "BEGIN IMMEDIATE".to_owned();
+                Ok(Lease::of_a_file(AnyConnection::Sqlite(connection), begin, Arc::clone(condition)))
+            }
+            #[cfg(feature = "postgres")]
             Self::Postgresql(remote) => {
                 let losses = remote.losses.load(Ordering::SeqCst);
-                let connection = AnyConnection::Postgresql(remote.server.connect(remote.turn)?);
-                let (begin, wrapped) = (remote.server.begin(remote.turn), !remote.server.keeps_sessions());
-                Ok(Lease::of_a_server(connection, begin, wrapped, losses, Arc::clone(&remote.losses)))
+                let (connection, process) = remote.server.connect(remote.turn, losses)?;
+                let begin = remote.server.begin(remote.turn, process.is_some());
+                let made = Made::now(process, losses, Arc::clone(&remote.losses));
+                let connection = AnyConnection::Postgresql(connection);
+                Ok(Lease::of_a_server(connection, begin, Arc::clone(&remote.condition), made))
             }
         }
     }
@@ -106,7 +140,12 @@ impl r2d2::ManageConnection for Manager {
 /// A pool of at most `size` connections, for one of which anybody waits as long as `wait`. Those to a server are made when
 /// they are needed, those to a file at once.
 pub fn build(manager: Manager, size: u32, wait: Duration) -> Pool {
-    let remote = matches!(manager, Manager::Postgresql(_));
+    let remote = match &manager {
+        #[cfg(feature = "sqlite")]
+        Manager::Sqlite { .. } => false,
+        #[cfg(feature = "postgres")]
+        Manager::Postgresql(_) => true,
+    };
     r2d2::Pool::builder()
         .max_size(size)
         .min_idle(remote.then_some(0))

@@ -5,17 +5,17 @@
 //! standby therefore found by connecting anew; and a network that has gone silent is given up after seconds.
 //!
 //! A pooler in transaction mode (PgBouncer) gives each transaction another session of the server, so nothing may be left
-//! behind in a session: no prepared statement, no setting. Whether there is one is found out by looking who answers.
+//! behind in a session: no prepared statement, no setting. Whether there is one is found out by looking who answers, and
+//! again each time the server was lost: its mode may have been changed.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use diesel::connection::{CacheSize, Connection as _, SimpleConnection as _};
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Integer, Text};
+use diesel::sql_types::{BigInt, Integer};
 
-use super::connection::AnyConnection;
 use super::error::StoreError;
 use crate::clock::Timestamp;
 use crate::config::{Parts, Postgres};
@@ -37,8 +37,17 @@ pub struct Server {
     url: String,
     /// For one statement, and for one lock.
     patience: Duration,
-    /// Whether sessions outlive transactions. Not set: nobody has connected yet.
-    sessions_last: OnceLock<bool>,
+    /// Whether sessions outlive transactions. None: nobody has connected yet.
+    sessions_last: Mutex<Option<Finding>>,
+}
+
+/// What was found out.
+#[derive(Clone, Copy)]
+struct Finding {
+    /// Whether sessions outlive transactions.
+    sessions_last: bool,
+    /// How often the server had been lost by then.
+    losses: u64,
 }
 
 impl std::fmt::Debug for Server {
@@ -56,37 +65,35 @@ impl Server {
     pub fn new(configured: &Postgres, patience: Duration) -> Result<Self, StoreError> {
         let url = std::str::from_utf8(configured.url.expose());
         let url = url.map_err(|_not_text| StoreError::Unavailable("the URL is not UTF-8".into()))?;
-        Ok(Self { url: completed(url, configured.connect_timeout), patience, sessions_last: OnceLock::new() })
+        Ok(Self { url: completed(url, configured.connect_timeout), patience, sessions_last: Mutex::new(None) })
     }
 
-    /// A new connection, whose statements wait as long as `turn` for a row that somebody holds.
+    /// A new connection, whose statements wait as long as `turn` for a row that somebody holds, and the process of the server
+    /// that answers it. None: a pooler gives it another one for each transaction. `losses`: how often the server has been
+    /// lost.
     ///
     /// # Errors
     ///
     /// If there is none to be had.
-    pub fn connect(&self, turn: Duration) -> Result<PgConnection, StoreError> {
+    pub fn connect(&self, turn: Duration, losses: u64) -> Result<(PgConnection, Option<i32>), StoreError> {
         let mut connection = self.establish()?;
-        if self.sessions_last(&mut connection)? {
-            // Every query here is by an index, and its plan never depends on what is asked for. A plan that is made while a
-            // table is still empty must be right for the same table with a million rows.
-            connection.batch_execute(&format!(
-                "{}; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off",
-                self.bounds("SET", turn),
-            ))?;
-        } else {
+        if !self.sessions_last(&mut connection, losses)? {
             connection.set_prepared_statement_cache_size(CacheSize::Disabled);
+            return Ok((connection, None));
         }
-        Ok(connection)
+        // Every query here is by an index, and its plan never depends on what is asked for. A plan that is made while a
+        // table is still empty must be right for the same table with a million rows.
+        connection.batch_execute(&format!(
+            "{}; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off",
+            self.bounds("SET", turn),
+        ))?;
+        let process = process(&mut connection)?;
+        Ok((connection, Some(process)))
     }
 
     /// What begins a transaction.
-    pub fn begin(&self, turn: Duration) -> String {
-        if self.keeps_sessions() { BEGIN.to_owned() } else { format!("{BEGIN}; {}", self.bounds("SET LOCAL", turn)) }
-    }
-
-    /// Whether a session is the same from one transaction to the next, as far as is known.
-    pub fn keeps_sessions(&self) -> bool {
-        self.sessions_last.get() != Some(&false)
+    pub fn begin(&self, turn: Duration, sessions_last: bool) -> String {
+        if sessions_last { BEGIN.to_owned() } else { format!("{BEGIN}; {}", self.bounds("SET LOCAL", turn)) }
     }
 
     /// For one statement.
@@ -119,10 +126,32 @@ impl Server {
         })
     }
 
-    fn sessions_last(&self, connection: &mut PgConnection) -> Result<bool, StoreError> {
-        if let Some(known) = self.sessions_last.get() {
-            return Ok(*known);
+    /// One finds out, and others who connect meanwhile wait for what is found.
+    fn sessions_last(&self, connection: &mut PgConnection, losses: u64) -> Result<bool, StoreError> {
+        let mut known = self.sessions_last.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known.map(|finding| finding.sessions_last);
+        if let Some(Finding { sessions_last, losses: then }) = *known
+            && then == losses
+        {
+            return Ok(sessions_last);
         }
+        let sessions_last = match self.find_out(connection) {
+            Ok(kept) => kept == Kept::Yes,
+            // A server that has no second connection for us now is asked again by the next; until then it is as it was.
+            Err(error) => return before.ok_or(error),
+        };
+        *known = Some(Finding { sessions_last, losses });
+        match (before, sessions_last) {
+            (None | Some(true), false) => tracing::info!(
+                "a pooler in transaction mode stands before PostgreSQL: statements are not prepared, which costs some speed"
+            ),
+            (Some(false), true) => tracing::info!("no pooler in transaction mode stands before PostgreSQL any more"),
+            (None | Some(true), true) | (Some(false), false) => {}
+        }
+        Ok(sessions_last)
+    }
+
+    fn find_out(&self, connection: &mut PgConnection) -> Result<Kept, StoreError> {
         let mut kept = do_sessions_last(connection, &mut self.establish()?)?;
         // The server cuts off whoever was merely slow, too.
         for looks_again in [true, false] {
@@ -134,13 +163,7 @@ impl Server {
                 kept = do_sessions_last(connection, &mut self.establish()?)?;
             }
         }
-        let last = kept == Kept::Yes;
-        if !last && self.sessions_last.set(last).is_ok() {
-            tracing::info!(
-                "a pooler in transaction mode stands before PostgreSQL: statements are not prepared, which costs some speed"
-            );
-        }
-        Ok(*self.sessions_last.get_or_init(|| last))
+        Ok(kept)
     }
 }
 
@@ -213,25 +236,14 @@ fn completed(url: &str, connect_timeout: Duration) -> String {
     format!("{}{}?{}", parts.user, parts.place, parameters.join("&"))
 }
 
-/// What time it is for the server.
+/// What time it is for the server, and which of its processes says so.
 ///
 /// # Errors
 ///
 /// If it cannot be asked.
-pub fn now(connection: &mut PgConnection) -> QueryResult<Timestamp> {
+pub fn now(connection: &mut PgConnection) -> QueryResult<(Timestamp, i32)> {
     let now = sql::<BigInt>("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
-    diesel::select(now).get_result(connection)
-}
-
-/// Whether the server takes writes, as a standby does not.
-///
-/// # Errors
-///
-/// If it cannot be asked.
-pub fn takes_writes(connection: &mut AnyConnection) -> QueryResult<bool> {
-    diesel::select(sql::<Text>("current_setting('transaction_read_only')"))
-        .get_result::<String>(connection)
-        .map(|read_only| read_only == "off")
+    diesel::select((now, sql::<Integer>("pg_backend_pid()"))).get_result(connection)
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ diesel::table! {
         last_login_at -> Nullable<BigInt>,
         /// Microseconds since 1970; null: enabled.
         disabled_at -> Nullable<BigInt>,
+        /// 1: `email_key` is as addresses are compared now; 0: as earlier versions compared them.
+        email_key_version -> BigInt,
     }
 }
 
@@ -81,6 +83,30 @@ diesel::table! {
         created_at -> BigInt,
         /// Microseconds since 1970.
         last_used_at -> BigInt,
+        /// Whether its idle time is the long one.
+        remember -> Bool,
+    }
+}
+
+diesel::table! {
+    /// Users of whom more sessions have ended than one transaction marks; see `store::sessions::ends`.
+    session_ends (id) {
+        /// UUID, 16 bytes.
+        id -> Binary,
+        /// UUID, 16 bytes; the user may be gone.
+        user_id -> Binary,
+        /// Sessions with an id up to this one have ended.
+        last_session -> Binary,
+        /// Microseconds since 1970.
+        ended_at -> BigInt,
+        /// But this one goes on.
+        kept_session -> Nullable<Binary>,
+        /// Why.
+        reason -> Text,
+        /// From where.
+        ip_address -> Nullable<Text>,
+        /// Whether nothing personal is to stay.
+        erase -> Bool,
     }
 }
 
@@ -93,6 +119,18 @@ diesel::table! {
         count -> BigInt,
         /// Microseconds since 1970.
         window_ends_at -> BigInt,
+        /// So many of them count for the account, too, in the window that ends at `account_ends_at`.
+        in_account -> BigInt,
+        /// Microseconds since 1970.
+        account_ends_at -> BigInt,
+        /// So many of them count for the address, too, in the window that ends at `address_ends_at`.
+        in_address -> BigInt,
+        /// Microseconds since 1970.
+        address_ends_at -> BigInt,
+        /// UUID, 16 bytes: the account, if there is one.
+        user_id -> Nullable<Binary>,
+        /// From where an account that exists was guessed at.
+        ip_address -> Nullable<Text>,
     }
 }
 
@@ -115,6 +153,18 @@ diesel::table! {
         ip_address -> Nullable<Text>,
         /// As the session was called.
         device_name -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    /// One row: what probes write, and what the janitor remembers.
+    health (id) {
+        /// 1.
+        id -> BigInt,
+        /// How often it has been written.
+        writes -> BigInt,
+        /// Microseconds since 1970; 0: never.
+        trusted_at -> BigInt,
     }
 }
 

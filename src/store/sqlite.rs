@@ -34,6 +34,18 @@ pub fn connect(path: &Path, access: Access, turn: Duration) -> Result<SqliteConn
     Ok(connection)
 }
 
+/// The same for a file that is known to be damaged: nothing of its log is moved into it, so that an operator finds both as
+/// they were.
+///
+/// # Errors
+///
+/// As [`connect`].
+pub fn connect_for_salvage(path: &Path, access: Access, turn: Duration) -> Result<SqliteConnection, StoreError> {
+    let mut connection = connect(path, access, turn)?;
+    connection.batch_execute("PRAGMA wal_autocheckpoint = 0")?;
+    Ok(connection)
+}
+
 /// Writes whose file it is into its header.
 ///
 /// # Errors
@@ -46,6 +58,34 @@ pub fn mark(path: &Path, application_id: i32, turn: Duration) -> Result<(), Stor
         turn.as_millis()
     ))?;
     Ok(())
+}
+
+/// The URL by which SQLite opens the file at `path` for reading alone (sqlite.org/uri.html).
+fn read_only(path: &Path) -> Result<String, StoreError> {
+    let text = path.to_str().ok_or_else(|| StoreError::Unavailable("the database's path is not UTF-8".into()))?;
+    let whole = std::path::absolute(text).map_err(|error| StoreError::Unavailable(error.into()))?;
+    let mut url = String::from("file://");
+    for &byte in whole.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => url.push(char::from(byte)),
+            other => url.push_str(&format!("%{other:02X}")),
+        }
+    }
+    url.push_str("?mode=ro");
+    Ok(url)
+}
+
+/// Opens the file at `path`, which must be a database of ours, so that nothing can be written to it, nor its log be worked off
+/// when the connection is closed.
+///
+/// # Errors
+///
+/// If it cannot be opened.
+pub fn open_read_only(path: &Path, turn: Duration) -> Result<SqliteConnection, StoreError> {
+    let url = read_only(path)?;
+    let mut sqlite = SqliteConnection::establish(&url).map_err(|error| StoreError::Unavailable(error.into()))?;
+    sqlite.batch_execute(&format!("PRAGMA busy_timeout = {}", turn.as_millis()))?;
+    Ok(sqlite)
 }
 
 /// Opens the file at `path`, which must be a database of ours, for a look: nothing in it is changed.

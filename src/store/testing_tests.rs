@@ -3,12 +3,18 @@
 //! beside the tables, so that a test is written once.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+#[cfg(feature = "postgres")]
+use diesel::PgConnection;
 use diesel::connection::SimpleConnection as _;
-use diesel::{Connection as _, PgConnection, SqliteConnection};
+// Without PostgreSQL none of them is made.
+#[cfg(not(feature = "postgres"))]
+use diesel::SqliteConnection as PgConnection;
+use diesel::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -51,7 +57,7 @@ impl TestDatabase {
     }
 
     pub fn store(&self) -> Store {
-        let store = Store::open(&self.database).unwrap();
+        let store = Store::open(&self.database, Arc::default()).unwrap();
         store.read_blocking(|_| Ok(())).unwrap();
         store
     }
@@ -69,15 +75,22 @@ impl TestDatabase {
                 connection.batch_execute("PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON").unwrap();
                 AnyConnection::Sqlite(connection)
             }
+            #[cfg(not(feature = "postgres"))]
+            Some(_) => unreachable!("the configuration refuses it"),
+            #[cfg(feature = "postgres")]
             Some(schema) => AnyConnection::Postgresql(PgConnection::establish(&schema.url()).unwrap()),
         }
     }
 
     /// Begins a transaction during which nobody else can write to that table.
     pub fn hold_writers_up(&self, table: &str) -> AnyConnection {
+        // On SQLite there is no writing to one table alone.
+        let _ = table;
         let mut connection = self.connect();
         let begin = match connection {
+            #[cfg(feature = "sqlite")]
             AnyConnection::Sqlite(_) => "BEGIN IMMEDIATE".to_owned(),
+            #[cfg(feature = "postgres")]
             AnyConnection::Postgresql(_) => format!("BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE"),
         };
         connection.batch_execute(&begin).unwrap();

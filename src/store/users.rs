@@ -1,14 +1,24 @@
 //! Queries on accounts.
 
+use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
+#[cfg(feature = "sqlite")]
+use diesel::sql_types::Bool;
+use diesel::sql_types::{BigInt, Nullable};
 
 use super::AnyConnection;
 use super::columns::Roles;
 use super::connection::{in_savepoint, prepared};
 use super::schema::{sessions, users};
+use super::sessions::NotEnded;
 use crate::clock::Timestamp;
+use crate::email::EmailKey;
 use crate::ids::{SessionId, UserId};
+
+/// `email_key_version` of a key as earlier versions compared addresses, and of one as they are compared now.
+pub(super) const EARLIER_KEY: i64 = 0;
+pub(super) const CURRENT_KEY: i64 = 1;
 
 /// An account as others may see it.
 #[derive(Clone, Debug, Queryable)]
@@ -78,8 +88,7 @@ pub struct NewUser {
 
 /// Adds an account. `false`: another one has the address.
 pub fn insert(conn: &mut AnyConnection, user: &NewUser) -> QueryResult<bool> {
-    let taken = users::table.filter(users::email_key.eq(&user.email_key));
-    if diesel::select(diesel::dsl::exists(taken)).get_result(conn)? {
+    if holder(conn, &EmailKey::of(&user.email))?.is_some() {
         return Ok(false);
     }
     // PostgreSQL goes on with a transaction in which a statement has failed only behind a savepoint.
@@ -90,17 +99,25 @@ pub fn insert(conn: &mut AnyConnection, user: &NewUser) -> QueryResult<bool> {
     }
 }
 
-/// The account with this address, and its password's hash.
-pub fn credentials_by_email(conn: &mut AnyConnection, email_key: &str) -> QueryResult<Option<Credentials>> {
-    // Nobody has one like that, and PostgreSQL takes it for a mistake to ask.
-    if email_key.contains('\0') {
+/// Asks for the account that is found by an address: the one that is spelt exactly so where it has to be told from another
+/// by that, else the one with the same address.
+fn by_address<T>(key: &EmailKey, mut query: impl FnMut(&str) -> QueryResult<Option<T>>) -> QueryResult<Option<T>> {
+    // No account has one like that, and PostgreSQL takes it for a mistake to ask.
+    if key.earlier().contains('\0') {
         return Ok(None);
     }
-    users::table
-        .filter(users::email_key.eq(email_key))
-        .select((USER_COLUMNS, users::password_hash))
-        .first(conn)
-        .optional()
+    match query(key.earlier())? {
+        None if key.current() != key.earlier() => query(key.current()),
+        found => Ok(found),
+    }
+}
+
+/// The account with this address, and its password's hash.
+pub fn credentials_by_email(conn: &mut AnyConnection, key: &EmailKey) -> QueryResult<Option<Credentials>> {
+    by_address(key, |email_key| {
+        let theirs = users::table.filter(users::email_key.eq(email_key));
+        theirs.select((USER_COLUMNS, users::password_hash)).first(conn).optional()
+    })
 }
 
 /// The account with this id, and its password's hash.
@@ -109,9 +126,43 @@ pub fn credentials_by_id(conn: &mut AnyConnection, id: UserId) -> QueryResult<Op
 }
 
 /// The account with this address.
-pub fn find_by_email(conn: &mut AnyConnection, email_key: &str) -> QueryResult<Option<AccountRow>> {
-    let theirs = users::table.filter(users::email_key.eq(email_key));
-    theirs.select((USER_COLUMNS, users::last_login_at)).first(conn).optional()
+pub fn find_by_email(conn: &mut AnyConnection, key: &EmailKey) -> QueryResult<Option<AccountRow>> {
+    by_address(key, |email_key| {
+        let theirs = users::table.filter(users::email_key.eq(email_key));
+        theirs.select((USER_COLUMNS, users::last_login_at)).first(conn).optional()
+    })
+}
+
+/// The highest cost of a stored bcrypt hash. Looks at every account.
+pub fn highest_cost(conn: &mut AnyConnection) -> QueryResult<Option<i64>> {
+    match conn {
+        #[cfg(feature = "sqlite")]
+        AnyConnection::Sqlite(sqlite) => {
+            // None, as of an imported hash of another kind, is 0.
+            let cost = "CAST(substr(password_hash, instr(password_hash, '$2') + 4, 2) AS INTEGER)";
+            let hashes = users::table.filter(sql::<Bool>(&format!("{cost} BETWEEN 4 AND 31")));
+            hashes.select(sql::<Nullable<BigInt>>(&format!("max({cost})"))).get_result(sqlite)
+        }
+        #[cfg(feature = "postgres")]
+        AnyConnection::Postgresql(postgresql) => {
+            let cost = "max(substring(password_hash FROM '[$]2[abxy]?[$](0[4-9]|[12][0-9]|3[01])[$]')::bigint)";
+            users::table.select(sql::<Nullable<BigInt>>(cost)).get_result(postgresql)
+        }
+    }
+}
+
+/// Which account has this address, however it is spelt.
+fn holder(conn: &mut AnyConnection, key: &EmailKey) -> QueryResult<Option<UserId>> {
+    let found = by_address(key, |email_key| {
+        users::table.filter(users::email_key.eq(email_key)).select(users::id).first(conn).optional()
+    })?;
+    if found.is_some() {
+        return Ok(found);
+    }
+    // The few that are kept apart under keys of earlier versions, whose addresses may be this one all the same.
+    let apart = users::table.filter(users::email_key_version.eq(EARLIER_KEY)).select((users::id, users::email));
+    let apart: Vec<(UserId, String)> = apart.load(conn)?;
+    Ok(apart.into_iter().find(|(_, email)| EmailKey::of(email).current() == key.current()).map(|(id, _)| id))
 }
 
 /// The account with this id.
@@ -142,6 +193,7 @@ pub fn of_live_session(
         .filter(sessions::id.eq(session))
         .filter(sessions::revoked_at.is_null())
         .filter(sessions::expires_at.gt(now))
+        .filter(NotEnded)
         .select(USER_COLUMNS);
     // Not `first`: its LIMIT is a parameter, for whose value SQLite plans anew.
     prepared!(conn, conn => theirs.get_result(conn)).optional()
@@ -232,6 +284,42 @@ pub fn rename(
         .optional()
 }
 
+/// What came of a change of address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// The account has it now.
+    Yes,
+    /// Another account has it.
+    Taken,
+    /// There is no such account.
+    Gone,
+}
+
+/// Replaces the account's address, which nobody has proven then.
+pub fn set_email(conn: &mut AnyConnection, id: UserId, email: &str, now: Timestamp) -> QueryResult<Moved> {
+    let key = EmailKey::of(email);
+    if holder(conn, &key)?.is_some_and(|holder| holder != id) {
+        return Ok(Moved::Taken);
+    }
+    let change = |conn: &mut AnyConnection| {
+        diesel::update(users::table.filter(users::id.eq(id)))
+            .set((
+                users::email.eq(email),
+                users::email_key.eq(key.current()),
+                users::email_key_version.eq(CURRENT_KEY),
+                users::email_verified.eq(false),
+                users::updated_at.eq(now),
+            ))
+            .execute(conn)
+    };
+    match in_savepoint(conn, change) {
+        Ok(0) => Ok(Moved::Gone),
+        Ok(_) => Ok(Moved::Yes),
+        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(Moved::Taken),
+        Err(error) => Err(error),
+    }
+}
+
 /// Removes the account, if its password is still the one that was verified. `false`: it is not.
 pub fn delete(conn: &mut AnyConnection, id: UserId, verified_hash: &str) -> QueryResult<bool> {
     let unchanged = users::table.filter(users::id.eq(id)).filter(users::password_hash.eq(verified_hash));
@@ -241,4 +329,34 @@ pub fn delete(conn: &mut AnyConnection, id: UserId, verified_hash: &str) -> Quer
 /// Removes the account. `false`: there is none.
 pub fn remove(conn: &mut AnyConnection, id: UserId) -> QueryResult<bool> {
     Ok(diesel::delete(users::table.filter(users::id.eq(id))).execute(conn)? == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::TestDatabase;
+
+    #[test]
+    fn the_highest_cost_is_that_of_a_hash_that_can_be_read() {
+        let database = TestDatabase::new();
+        let mut conn = database.connect();
+        assert_eq!(highest_cost(&mut conn).unwrap(), None);
+        let rest = "$abcdefghijklmnopqrstuu5aJ5lDu4JfvtTWbXU3ZgvZRVRNzVBG6";
+        let hashes = ["garbage", "$2b$99", "cs1:-:$2b$10", "$2a$13", "cs1:2aB$2b$:x", "$argon2id$v=19"];
+        for (number, hash) in hashes.iter().enumerate() {
+            let new = NewUser {
+                id: UserId::generate(),
+                email: format!("user{number}@example.com"),
+                email_key: format!("user{number}@example.com"),
+                name: None,
+                password_hash: format!("{hash}{rest}"),
+                roles: Roles::default(),
+                email_verified: false,
+                created_at: Timestamp::from_seconds(1),
+                updated_at: Timestamp::from_seconds(1),
+            };
+            assert!(conn.transaction(|conn| insert(conn, &new)).unwrap());
+        }
+        assert_eq!(highest_cost(&mut conn).unwrap(), Some(13));
+    }
 }

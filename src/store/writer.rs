@@ -306,5 +306,6 @@ fn next(waiting: &Mutex<Receiver<Box<dyn Work>>>, most: usize) -> Option<Vec<Box
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 #[path = "writer_tests.rs"]
 mod tests;

@@ -38,6 +38,8 @@ struct State {
     writing: bool,
     /// Lines that found no room.
     dropped: u64,
+    /// How many is being said: there is room for that.
+    telling: bool,
 }
 
 impl Shared {
@@ -78,10 +80,12 @@ fn write(shared: &Shared, mut out: Lines<impl Write>, tell: impl Fn(u64)) {
         let mut state = shared.lock();
         lost += std::mem::take(&mut state.dropped);
         if lost > 0 && out.flows {
+            state.telling = true;
             drop(state);
             // A line like any other, before anything counts as written.
             tell(std::mem::take(&mut lost));
             state = shared.lock();
+            state.telling = false;
         }
         state.writing = false;
         shared.drained.notify_all();
@@ -152,7 +156,7 @@ impl<'a> MakeWriter<'a> for Sink {
 impl Write for Sink {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut state = self.0.lock();
-        if state.waiting.len().saturating_add(line.len()) > MOST {
+        if state.waiting.len().saturating_add(line.len()) > MOST && !state.telling {
             state.dropped += 1;
             return Ok(line.len());
         }
@@ -172,6 +176,7 @@ impl Write for Sink {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
     use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
     use super::*;
@@ -215,7 +220,14 @@ mod tests {
         let ((open, gate), (reached, reaches), (tell, told)) = (sync_channel(100), channel(), channel());
         let written = Arc::new(Mutex::new(Vec::new()));
         let gate = Gate { reached, open: gate, written: Arc::clone(&written) };
-        let (sink, last) = Sink::start(gate, move |lines| tell.send(lines).unwrap()).unwrap();
+        let itself = Arc::new(OnceLock::<Sink>::new());
+        let log = Arc::clone(&itself);
+        let tell = move |lines| {
+            log.get().unwrap().clone().write_all(b"dropped\n").unwrap();
+            tell.send(lines).unwrap();
+        };
+        let (sink, last) = Sink::start(gate, tell).unwrap();
+        itself.get_or_init(|| sink.clone());
         Gated { sink, last, open, reached: reaches, written, told }
     }
 
@@ -241,13 +253,13 @@ mod tests {
         let Gated { mut sink, open, reached, written, told, .. } = gated();
         sink.write_all(b"first\n").unwrap();
         reached.recv_timeout(PATIENCE).unwrap();
-        // The writer stands still: this would wait for ever if anybody waited for it.
-        let mut line = vec![b'x'; 100_000];
+        // The writer stands still: this would wait for ever if anybody waited for it. What is kept leaves no room.
+        let mut line = vec![b'x'; MOST / 8];
         *line.last_mut().unwrap() = b'\n';
-        for _ in 0..30 {
+        for _ in 0..28 {
             sink.write_all(&line).unwrap();
         }
-        assert_eq!(sink.0.lock().waiting.len(), 1_000_000, "no more than a mebibyte is kept");
+        assert_eq!(sink.0.lock().waiting.len(), MOST, "no more than a mebibyte is kept");
         open.send(()).unwrap();
         reached.recv_timeout(PATIENCE).unwrap();
         assert_eq!(told.try_recv(), Ok(20), "told with the first write that succeeds");
@@ -257,7 +269,9 @@ mod tests {
         while !written.lock().unwrap().concat().ends_with(b"\nlast\n") {
             thread::yield_now();
         }
-        assert_eq!(written.lock().unwrap().concat().len(), 6 + 1_000_000 + 5);
+        let written = written.lock().unwrap().concat();
+        assert_eq!(written.len(), "first\n".len() + MOST + "dropped\n".len() + "last\n".len());
+        assert!(written.ends_with(b"x\ndropped\nlast\n"), "where they are missing");
         assert!(told.try_recv().is_err(), "told once");
     }
 

@@ -105,6 +105,11 @@ impl Presented {
         Timestamp::from_seconds(self.claims.exp)
     }
 
+    /// When it was issued; claim `iat`.
+    pub fn issued_at(&self) -> Timestamp {
+        Timestamp::from_seconds(self.claims.iat)
+    }
+
     /// The key it was signed with.
     pub fn kid(&self) -> &str {
         &self.kid

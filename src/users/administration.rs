@@ -3,21 +3,26 @@
 //! What is done is kept among the account's events as done by the operator, in the same transaction, and
 //! so is the end of its sessions. A running server learns of those as it learns of any that others ended.
 
-use super::{ACCOUNT_DISABLED, PASSWORD_CHANGED, Registration, UserError, Users, clear_away, comparable};
-use crate::clock::Timestamp;
+use std::time::Duration;
+
+use super::budget::Lock;
+use super::{ACCOUNT_DISABLED, PASSWORD_CHANGED, Registration, UserError, Users, clear_away};
+use crate::email::{self, EmailKey};
 use crate::events::{Event, Kind};
 use crate::ids::UserId;
 use crate::passwords::Password;
 use crate::problem::FieldError;
 use crate::store::columns::Roles;
 use crate::store::events::{self, EventRow};
-use crate::store::sessions::{self, Scope};
-use crate::store::users::{self, AccountRow, NewUser};
-use crate::store::{AnyConnection, QueryResult, StoreError, outrun};
+use crate::store::sessions::{self, EndOrder};
+use crate::store::users::{self, AccountRow, Moved, NewUser};
+use crate::store::{AnyConnection, QueryResult, StoreError, attempts, outrun};
 
 /// How often a change of roles that lost a race against another looks again.
 const TRIES: usize = 8;
 
+/// Rest between two transactions that copy roles into sessions.
+const BETWEEN_COPIES: Duration = Duration::from_millis(2);
 /// The longest name of a role, in characters.
 const MAX_ROLE: usize = 64;
 /// The most roles of one account: they are in every access token, which must still fit into a cookie.
@@ -33,19 +38,21 @@ pub struct Portrait {
     pub account: AccountRow,
     /// How many live sessions it has.
     pub live_sessions: i64,
+    /// What keeps guesses at its password from it at present.
+    pub locks: Vec<Lock>,
     /// What has happened to it lately, newest first.
     pub events: Vec<EventRow>,
 }
 
 impl Users {
-    /// The account with this address, compared without case.
+    /// The account with this address, however it is spelt, or this id.
     ///
     /// # Errors
     ///
     /// If the database gave no answer.
-    pub async fn find(&self, email: &str) -> Result<Option<AccountRow>, StoreError> {
-        let key = comparable(email);
-        self.store.read(move |conn| users::find_by_email(conn, &key)).await
+    pub async fn find(&self, name: &str) -> Result<Option<AccountRow>, StoreError> {
+        let name = Name::of(name);
+        self.store.read(move |conn| name.find(conn)).await
     }
 
     /// The account with this id.
@@ -57,18 +64,19 @@ impl Users {
         self.store.read(move |conn| users::find_by_id(conn, id)).await
     }
 
-    /// The same with its live sessions counted, and at most `events` of its events.
+    /// The same with its live sessions counted, what keeps guesses from it, and at most `events` of its events.
     ///
     /// # Errors
     ///
     /// If the database gave no answer.
-    pub async fn portray(&self, email: &str, events: i64) -> Result<Option<Portrait>, StoreError> {
-        let (key, now) = (comparable(email), self.clock.now());
+    pub async fn portray(&self, name: &str, events: i64) -> Result<Option<Portrait>, StoreError> {
+        let (name, now, budget) = (Name::of(name), self.clock.now(), self.budget.clone());
         let portray = move |conn: &mut AnyConnection| {
-            let Some(account) = users::find_by_email(conn, &key)? else { return Ok(None) };
+            let Some(account) = name.find(conn)? else { return Ok(None) };
             let id = account.user.id;
             let live_sessions = sessions::count_live(conn, id, now)?;
-            Ok(Some(Portrait { account, live_sessions, events: events::of_user(conn, id, None, events)? }))
+            let locks = budget.locks(attempts::of_user(conn, id, now)?);
+            Ok(Some(Portrait { account, live_sessions, locks, events: events::of_user(conn, id, None, events)? }))
         };
         self.store.read(portray).await
     }
@@ -88,6 +96,7 @@ impl Users {
     ///
     /// [`UserError::Invalid`] naming every bad member, [`UserError::EmailTaken`], or no answer.
     pub async fn create(&self, registration: Registration, roles: Vec<String>) -> Result<NewUser, UserError> {
+        let registration = registration.trimmed();
         let mut errors = self.mistakes(&registration);
         let mut granted: Vec<String> = Vec::new();
         for role in roles {
@@ -120,18 +129,20 @@ impl Users {
     ///
     /// [`UserError::Gone`], or no answer.
     pub async fn disable(&self, id: UserId) -> Result<(bool, usize), UserError> {
-        let now = self.clock.now();
+        let clock = self.clock.clone();
         let attempt = move |conn: &mut AnyConnection| {
-            let changed = users::disable(conn, id, now)?;
+            let changed = users::disable(conn, id, clock.now())?;
             if !changed && !users::exists(conn, id)? {
-                return Ok(None);
+                return Ok((None, Vec::new()));
             }
+            let now = clock.now();
             if changed {
                 events::keep(conn, &Event::new(Kind::AccountDisabled).user(id).detail(BY_OPERATOR), now)?;
             }
-            Ok(Some((changed, end_sessions(conn, id, now, ACCOUNT_DISABLED)?)))
+            Ok((Some(changed), vec![sessions::begin_end(conn, &EndOrder::all(id, ACCOUNT_DISABLED), now)?]))
         };
-        self.store.write(attempt).await?.ok_or(UserError::Gone)
+        let (changed, ended) = self.store.write_and_end(&self.clock, attempt, |_| (), |_, _| ()).await?;
+        Ok((changed.ok_or(UserError::Gone)?, ended))
     }
 
     /// Opens a disabled account again. Returns whether it was closed.
@@ -151,23 +162,73 @@ impl Users {
         self.store.write(attempt).await?.ok_or(UserError::Gone)
     }
 
-    /// Replaces an account's password and ends its sessions. Returns how many have ended.
+    /// Replaces an account's password, ends its sessions, and forgets what was got wrong before. Returns how many have ended.
     ///
     /// # Errors
     ///
     /// [`UserError::Invalid`], [`UserError::Gone`], or no answer.
     pub async fn set_password(&self, account: &AccountRow, new: Password) -> Result<usize, UserError> {
-        if let Err(message) = new.check(self.min_password, &account.user.email, account.user.name.as_deref()) {
+        if let Err(message) = new.check(self.rules.min_password, &account.user.email, account.user.name.as_deref()) {
             return Err(UserError::Invalid(vec![FieldError { field: "password", message }]));
         }
         let id = account.user.id;
-        let (hash, now) = (self.hasher.hash(self.room(None)?, new).await?, self.clock.now());
+        let (hash, clock) = (self.hasher.hash(self.room(None)?, new).await?, self.clock.clone());
         let attempt = move |conn: &mut AnyConnection| {
-            if !users::set_password(conn, id, &hash, now)? {
+            if !users::set_password(conn, id, &hash, clock.now())? {
+                return Ok((false, Vec::new()));
+            }
+            let now = clock.now();
+            events::keep(conn, &Event::new(Kind::PasswordChanged).user(id).detail(BY_OPERATOR), now)?;
+            attempts::forget(conn, id, now)?;
+            Ok((true, vec![sessions::begin_end(conn, &EndOrder::all(id, PASSWORD_CHANGED), now)?]))
+        };
+        let (done, ended) = self.store.write_and_end(&self.clock, attempt, |_| (), |_, _| ()).await?;
+        if done { Ok(ended) } else { Err(UserError::Gone) }
+    }
+
+    /// Gives an account another address, which nobody has proven then. Its sessions stay.
+    ///
+    /// # Errors
+    ///
+    /// [`UserError::Invalid`], [`UserError::EmailTaken`], [`UserError::Gone`], or no answer.
+    pub async fn set_email(&self, id: UserId, email: &str) -> Result<(), UserError> {
+        let email = email::trim(email).to_owned();
+        if let Err(message) = email::check(&email) {
+            return Err(UserError::Invalid(vec![FieldError { field: "email", message }]));
+        }
+        let now = self.clock.now();
+        let event = Event::new(Kind::EmailChanged).user(id).detail(BY_OPERATOR);
+        let attempt = move |conn: &mut AnyConnection| {
+            let moved = users::set_email(conn, id, &email, now)?;
+            if moved == Moved::Yes {
+                events::keep(conn, &event, now)?;
+            }
+            Ok(moved)
+        };
+        match self.store.write(attempt).await? {
+            Moved::Yes => Ok(()),
+            Moved::Taken => Err(UserError::EmailTaken),
+            Moved::Gone => Err(UserError::Gone),
+        }
+    }
+
+    /// Forgets every wrong password that is counted at an account, wherever it came from. Returns whether there was any.
+    ///
+    /// # Errors
+    ///
+    /// [`UserError::Gone`], or no answer.
+    pub async fn unlock(&self, id: UserId) -> Result<bool, UserError> {
+        let now = self.clock.now();
+        let event = Event::new(Kind::AccountUnlocked).user(id).detail(BY_OPERATOR);
+        let attempt = move |conn: &mut AnyConnection| {
+            if !users::exists(conn, id)? {
                 return Ok(None);
             }
-            events::keep(conn, &Event::new(Kind::PasswordChanged).user(id).detail(BY_OPERATOR), now)?;
-            end_sessions(conn, id, now, PASSWORD_CHANGED).map(Some)
+            let counted = attempts::forget(conn, id, now)?;
+            if counted {
+                events::keep(conn, &event, now)?;
+            }
+            Ok(Some(counted))
         };
         self.store.write(attempt).await?.ok_or(UserError::Gone)
     }
@@ -221,21 +282,31 @@ impl Users {
                 let Some(read) = users::roles(conn, id)? else { return Ok(Err(UserError::Gone)) };
                 let mut names = read.clone().into_names();
                 if !change(&mut names) {
-                    return Ok(Ok(false));
+                    // Copied all the same: what changed them before may not have come to its end.
+                    return Ok(Ok((false, sessions::copy_roles(conn, id, &read, None)?)));
                 }
                 if let Some(error) = too_many(&names) {
                     return Ok(Err(UserError::Invalid(vec![error])));
                 }
                 let roles = Roles::new(names);
                 if users::replace_roles(conn, id, &read, &roles, now)? {
-                    sessions::set_roles(conn, id, &roles)?;
                     events::keep(conn, &event, now)?;
-                    return Ok(Ok(true));
+                    return Ok(Ok((true, sessions::copy_roles(conn, id, &roles, None)?)));
                 }
             }
             Err(outrun())
         };
-        self.store.write(attempt).await?
+        let (changed, mut after) = self.store.write(attempt).await??;
+        // An account may have very many sessions: others write in between.
+        while let Some(reached) = after {
+            let copy = move |conn: &mut AnyConnection| match users::roles(conn, id)? {
+                Some(roles) => sessions::copy_roles(conn, id, &roles, Some(reached)),
+                None => Ok(None),
+            };
+            after = self.store.write(copy).await?;
+            tokio::time::sleep(BETWEEN_COPIES).await;
+        }
+        Ok(changed)
     }
 
     /// Deletes an account and what is kept of its past. Its sessions end, and lose everything personal. Returns how many
@@ -245,21 +316,43 @@ impl Users {
     ///
     /// [`UserError::Gone`], or no answer.
     pub async fn remove(&self, id: UserId) -> Result<usize, UserError> {
-        let now = self.clock.now();
-        let attempt =
-            move |conn: &mut AnyConnection| users::remove(conn, id)?.then(|| clear_away(conn, id, now)).transpose();
-        let ended = self.store.write(attempt).await?.ok_or(UserError::Gone)?;
+        let clock = self.clock.clone();
+        let attempt = move |conn: &mut AnyConnection| {
+            if !users::remove(conn, id)? {
+                return Ok((false, Vec::new()));
+            }
+            Ok((true, vec![clear_away(conn, id, None, clock.now())?]))
+        };
+        let (done, ended) = self.store.write_and_end(&self.clock, attempt, |_| (), |_, _| ()).await?;
+        if !done {
+            return Err(UserError::Gone);
+        }
         self.forget(id).await;
-        Ok(ended.len())
+        Ok(ended)
     }
 }
 
-/// Ends every session of an account, keeps that of each, and returns how many there were.
-fn end_sessions(conn: &mut AnyConnection, id: UserId, now: Timestamp, reason: &'static str) -> QueryResult<usize> {
-    let ended = sessions::revoke(conn, id, Scope::All, now, reason)?;
-    let revoked = Event::new(Kind::Revoked).user(id).detail(reason);
-    events::keep_of_each(conn, &revoked, ended.iter().map(|session| session.id), now)?;
-    Ok(ended.len())
+/// What an operator calls an account by.
+enum Name {
+    Id(UserId),
+    Email(EmailKey),
+}
+
+impl Name {
+    /// No address is an id: it has an @.
+    fn of(text: &str) -> Self {
+        match text.trim().to_ascii_lowercase().parse() {
+            Ok(id) => Self::Id(id),
+            Err(_) => Self::Email(EmailKey::of(text)),
+        }
+    }
+
+    fn find(&self, conn: &mut AnyConnection) -> QueryResult<Option<AccountRow>> {
+        match self {
+            Self::Id(id) => users::find_by_id(conn, *id),
+            Self::Email(key) => users::find_by_email(conn, key),
+        }
+    }
 }
 
 /// Whether a role may be called that: one word, which needs no quotes anywhere.

@@ -1,10 +1,13 @@
 //! Whether somebody is who they say they are: a password, compared within what is left of everybody's guesses.
 
 use std::net::IpAddr;
+use std::thread;
 
 use tracing::Instrument as _;
 
-use super::{UserError, Users, comparable};
+use super::budget::Target;
+use super::{UserError, Users};
+use crate::email::EmailKey;
 use crate::events::{Event, Kind};
 use crate::ids::UserId;
 use crate::passwords::{Comparison, Password};
@@ -34,11 +37,13 @@ impl Users {
         address: Option<IpAddr>,
     ) -> Result<Authenticated, UserError> {
         // A full queue turns away before the database is troubled, a spent budget before a place is taken in it.
-        self.look_for_room(address)?;
-        let key = comparable(email);
-        let allowed = self.budget.look(&key, address).await?;
-        let guess = allowed.count().await?;
+        self.look_for_room(address).await?;
+        let key = EmailKey::of(email);
+        let unknown = Target::Unknown(key.current().to_owned());
         let found = self.store.read(move |conn| users::credentials_by_email(conn, &key)).await?;
+        let target = found.as_ref().map_or(unknown, |found| Target::Account(found.user.id));
+        let allowed = self.budget.look(&target, address).await?;
+        let guess = allowed.count().await?;
         let stored = found.as_ref().map(|found| found.password_hash.clone());
         let comparison = self.hasher.compare(self.room(address)?, password.clone(), stored, guess.begun()).await?;
         let failed = Event::new(Kind::LoginFailed).ip_address(address.map(|address| address.to_string()).as_deref());
@@ -62,6 +67,21 @@ impl Users {
         }
         let verified = Authenticated { user: found.user, password_hash: found.password_hash };
         if comparison == Comparison::Same { Ok(verified) } else { self.renew_hash(verified, password, address).await }
+    }
+
+    /// Finds out, on a thread of its own, how long the slowest stored hash takes: guesses at unknown accounts must take as
+    /// long. Until then, and where the database cannot be asked, that is learnt from the hashes that are compared.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread to give.
+    pub fn look_for_slow_hashes(&self) -> std::io::Result<()> {
+        let (store, hasher) = (self.store.clone(), self.hasher.clone());
+        let look = move || match store.read_blocking(users::highest_cost) {
+            Ok(cost) => hasher.has_seen(cost.and_then(|cost| u32::try_from(cost).ok()).unwrap_or_default()),
+            Err(error) => tracing::debug!(error = error.chain(), "the costs of stored hashes are not known yet"),
+        };
+        thread::Builder::new().name("hash-costs".into()).spawn(look).map(drop)
     }
 
     /// Replaces a hash that is not as it would be made today. Where nothing can be hashed just now, the next log-in will.
@@ -108,10 +128,10 @@ impl Users {
         password: Password,
         address: Option<IpAddr>,
     ) -> Result<Authenticated, UserError> {
-        self.look_for_room(address)?;
+        self.look_for_room(address).await?;
         let found = self.store.read(move |conn| users::credentials_by_id(conn, id)).await?;
         let found = found.ok_or(UserError::Gone)?;
-        let allowed = self.budget.look(&comparable(&found.user.email), address).await?;
+        let allowed = self.budget.look_signed_in(id, address).await?;
         let guess = allowed.count().await?;
         match self
             .hasher

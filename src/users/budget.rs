@@ -2,49 +2,39 @@
 //! address at all accounts. Guesses at accounts that do not exist are counted alike.
 //!
 //! A guess is counted before it is looked at, so that guesses made at once cannot slip through together, and
-//! taken back when it turns out to be none. The counts are in the database: a restart forgets nothing.
+//! taken back when it turns out to be none. A right one clears what its account and address have got wrong together, and
+//! gives that back to the two totals: many people at one address have a mistake each. The total of an account keeps nobody
+//! out of it where one of its sessions is, nor who has an access token of it. The counts are in the database: a restart
+//! forgets nothing.
 
 use std::collections::HashMap;
 use std::mem;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use tracing::Instrument as _;
 
-use crate::clock::Clock;
+use super::guess_keys::{ACCOUNT, ADDRESS, Limited, PAIR, WIDER, key, keys_of, limits_of, totals_of};
+pub use super::guess_keys::{Limits, Target};
+use super::undecided::{Undecided, Waiting};
+use crate::clock::{Clock, Timestamp};
 use crate::events::{Event, Kind};
+use crate::ids::UserId;
 use crate::network::counted_as;
 use crate::passwords::Begun;
-use crate::store::attempts::{self, AttemptKey, Counted};
-use crate::store::{AnyConnection, Store, StoreError};
+use crate::store::attempts::{self, AccountCount, Counted, GuessCounts, Limit, Totals};
+use crate::store::{AnyConnection, Store, StoreError, sessions};
 
-/// One account, and one address, have this many times the guesses that one account has from one address.
-const WIDER: i64 = 10;
 /// Registrations from one address: more than any class-room makes, and a small fraction of what an attacker would need
 /// to fill a database, or to learn which of many addresses are taken.
 const REGISTRATIONS: i64 = 1_000;
 const REGISTRATION_WINDOW: Duration = Duration::from_secs(60 * 60);
+/// What is counted of those.
+const REGISTRATION: &str = "registration";
 /// The seconds that whoever is refused waits where only guesses that nobody has looked at yet are in the way.
 const SOON: u64 = 2;
 /// After how many seconds what could not be taken back is tried again.
 const AGAIN: [u64; 5] = [1, 2, 4, 8, 16];
-/// What is counted.
-const PAIR: &str = "account_and_address";
-const ACCOUNT: &str = "account";
-const ADDRESS: &str = "address";
-const REGISTRATION: &str = "registration";
-
-/// How many; `limits.*`.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Failures at one account from one address.
-    pub failures: u32,
-    /// How long a failure counts.
-    pub window: Duration,
-}
-
 /// Counts guesses. Clones share the counts.
 #[derive(Clone)]
 pub struct Budget {
@@ -54,13 +44,28 @@ pub struct Budget {
     undecided: Undecided,
 }
 
-/// What is counted, under which key, and up to what.
-type Limited = (&'static str, AttemptKey, i64);
+/// That an account takes no guesses, from an address or from everywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// The address, or the IPv6 /64. None: everywhere, but for addresses where one of its sessions is.
+    pub ip_address: Option<String>,
+    /// Until then.
+    pub until: Timestamp,
+}
+
+/// Who guesses, and from where: whether that is where a session of theirs is.
+#[derive(Clone, Copy)]
+struct Home {
+    user: UserId,
+    network: IpAddr,
+}
 
 /// A guess that may be made, and has not been counted.
 pub struct Allowed {
     budget: Budget,
     keys: Vec<Limited>,
+    totals: Option<Totals>,
+    home: Option<Home>,
     window: Duration,
 }
 
@@ -70,6 +75,7 @@ pub struct Guess {
     budget: Budget,
     /// The narrowest first.
     counts: Vec<Count>,
+    totals: Option<Totals>,
     begun: Begun,
     /// Until it is decided, or taken back.
     undecided: Option<Waiting>,
@@ -104,28 +110,45 @@ impl Budget {
         self.limits.is_some()
     }
 
-    /// Looks whether a guess at the password of an account may be made, whether there is one or not. Nothing is counted.
+    /// Looks whether a guess at a password may be made, whether there is an account or not. Nothing is counted.
     ///
     /// # Errors
     ///
     /// [`Denied`].
-    pub async fn look(&self, email_key: &str, address: Option<IpAddr>) -> Result<Allowed, Denied> {
-        let mut keys = Vec::new();
-        let window = self.limits.map_or(Duration::ZERO, |limits| limits.window);
-        if let Some(limits) = self.limits {
-            let narrow = i64::from(limits.failures);
-            let wide = narrow.saturating_mul(WIDER);
-            let from = address.map(|address| counted_as(address).to_string());
-            if let Some(from) = &from {
-                keys.push((PAIR, key(&[PAIR, email_key, from]), narrow));
-            }
-            keys.push((ACCOUNT, key(&[ACCOUNT, email_key]), wide));
-            if let Some(from) = &from {
-                keys.push((ADDRESS, key(&[ADDRESS, from]), wide));
-            }
+    pub async fn look(&self, target: &Target, address: Option<IpAddr>) -> Result<Allowed, Denied> {
+        let Some(limits) = self.limits else { return Ok(self.unlimited()) };
+        let mut keys = keys_of(target, address, limits);
+        if address.is_none() {
+            keys.retain(|key| key.name == ACCOUNT);
         }
-        self.refuse_if_full(&keys).await?;
-        Ok(Allowed { budget: self.clone(), keys, window })
+        // Of an account that does not exist no session is anywhere, which is looked for all the same: it takes as long.
+        let user = if let Target::Account(id) = target { *id } else { UserId::generate() };
+        let home = address.map(|address| Home { user, network: counted_as(address) });
+        if self.refuse_if_full(&keys, home).await? {
+            keys.retain(|key| key.name != ACCOUNT);
+        }
+        let totals = Some(totals_of(target, address));
+        Ok(Allowed { budget: self.clone(), keys, totals, home, window: limits.window })
+    }
+
+    /// The same for who has an access token of the account: only what was got wrong from the same address counts, so that
+    /// strangers keep nobody from changing their password.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`].
+    pub async fn look_signed_in(&self, user: UserId, address: Option<IpAddr>) -> Result<Allowed, Denied> {
+        let Some(limits) = self.limits else { return Ok(self.unlimited()) };
+        let target = Target::Account(user);
+        let mut keys = keys_of(&target, address, limits);
+        keys.retain(|key| key.name == PAIR);
+        self.refuse_if_full(&keys, None).await?;
+        let totals = Some(totals_of(&target, address));
+        Ok(Allowed { budget: self.clone(), keys, totals, home: None, window: limits.window })
+    }
+
+    fn unlimited(&self) -> Allowed {
+        Allowed { budget: self.clone(), keys: Vec::new(), totals: None, home: None, window: Duration::ZERO }
     }
 
     /// Counts a registration.
@@ -135,58 +158,96 @@ impl Budget {
     /// [`Denied`]; then nothing was counted.
     pub async fn registration(&self, address: Option<IpAddr>) -> Result<(), Denied> {
         let (Some(_), Some(address)) = (self.limits, address) else { return Ok(()) };
-        let keys = [(REGISTRATION, key(&[REGISTRATION, &counted_as(address).to_string()]), REGISTRATIONS)];
-        self.refuse_if_full(&keys).await?;
+        let key = key(&[REGISTRATION, &counted_as(address).to_string()]);
+        let limit = Limit { key, limit: REGISTRATIONS, user_id: None, ip_address: None };
+        let keys = [Limited { name: REGISTRATION, limit }];
+        self.refuse_if_full(&keys, None).await?;
         let Some(counts) = self.count(&keys, REGISTRATION_WINDOW).await? else {
-            return Err(self.refuse_if_full(&keys).await.err().unwrap_or(Denied::Spent(SOON)));
+            return Err(self.refuse_if_full(&keys, None).await.err().unwrap_or(Denied::Spent(SOON)));
         };
         tell_of_the_last(&counts, &Event::new(Kind::LimitReached).ip_address(Some(&address.to_string())));
         Ok(())
     }
 
-    /// A flood of attempts that are refused writes nothing, and is in no writer's way.
-    async fn refuse_if_full(&self, keys: &[Limited]) -> Result<(), Denied> {
+    /// What keeps guesses from an account at present, of what is counted at it.
+    pub fn locks(&self, counts: Vec<AccountCount>) -> Vec<Lock> {
+        let Some(limits) = self.limits else { return Vec::new() };
+        let narrow = i64::from(limits.failures);
+        let is_full = |count: &AccountCount| {
+            let wide = count.ip_address.is_none();
+            count.count >= if wide { narrow.saturating_mul(WIDER) } else { narrow }
+        };
+        let full = counts.into_iter().filter(is_full);
+        full.map(|count| Lock { ip_address: count.ip_address, until: count.until }).collect()
+    }
+
+    /// A flood of attempts that are refused writes nothing, and is in no writer's way. `true`: the account's total is full,
+    /// and does not hold where the guess comes from.
+    async fn refuse_if_full(&self, keys: &[Limited], home: Option<Home>) -> Result<bool, Denied> {
         let (now, limits) = (self.clock.now(), limits_of(keys));
         if limits.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
+        let total = keys.iter().find(|key| key.name == ACCOUNT).map(|key| key.limit.key);
         // Looked at before and after: what is taken back meanwhile may still be in the count that is read.
-        let before: HashMap<_, _> = keys.iter().map(|(_, key, _)| (*key, self.undecided.of(key))).collect();
-        let full = self.store.read(move |conn| attempts::full(conn, &limits, now)).await?;
+        let before: HashMap<_, _> = keys.iter().map(|key| (key.limit.key, self.undecided.of(&key.limit.key))).collect();
+        let read = move |conn: &mut AnyConnection| {
+            let full = attempts::full(conn, &limits, now)?;
+            let known = match home {
+                Some(home) if full.iter().any(|(key, ..)| Some(*key) == total) => {
+                    sessions::addresses_of_live(conn, home.user, now)?
+                }
+                _ => Vec::new(),
+            };
+            Ok((full, known))
+        };
+        let (mut full, known) = self.store.read(read).await?;
+        let known = known.iter().filter_map(|text| text.parse().ok()).map(counted_as);
+        let at_home = home.is_some_and(|home| known.into_iter().any(|network| network == home.network));
+        if at_home {
+            full.retain(|(key, ..)| Some(*key) != total);
+        }
         let waits = full.into_iter().map(|(full, count, until)| {
-            let limit = keys.iter().find(|(_, key, _)| *key == full).map_or(0, |(_, _, limit)| *limit);
-            // Guesses that nobody has looked at yet may turn out to be right, and leave room again.
+            let limit = keys.iter().find(|key| key.limit.key == full).map_or(0, |key| key.limit.limit);
+            // Guesses that have not been looked at yet may turn out to be right, and leave room again.
             let undecided = self.undecided.of(&full).max(before.get(&full).copied().unwrap_or(0));
             let decided = count.saturating_sub(undecided);
             // Rounded up: who waits as long as told is let in.
             if decided < limit { SOON } else { now.seconds_until(until).saturating_add(1) }
         });
-        waits.max().map_or(Ok(()), |wait| Err(Denied::Spent(wait)))
+        waits.max().map_or(Ok(at_home), |wait| Err(Denied::Spent(wait)))
     }
 
     /// `None`: some limit was reached, and nothing was counted.
     async fn count(&self, keys: &[Limited], window: Duration) -> Result<Option<Vec<Count>>, StoreError> {
-        let (now, limits) = (self.clock.now(), limits_of(keys));
-        if limits.is_empty() {
+        if keys.is_empty() {
             return Ok(Some(Vec::new()));
         }
-        let counted = self.store.write(move |conn| attempts::count(conn, &limits, now, window)).await?;
-        Ok(counted.map(|counted| {
+        let (now, keys) = (self.clock.now(), keys.to_vec());
+        let attempt = move |conn: &mut AnyConnection| {
+            let Some(counted) = attempts::count(conn, &limits_of(&keys), now, window)? else { return Ok(None) };
             let named = keys.iter().zip(counted);
-            named.map(|((name, _, limit), counted)| Count { name, limit: *limit, counted }).collect()
-        }))
+            let counts = named.map(|(Limited { name, limit }, counted)| Count { name, limit: limit.limit, counted });
+            let counts: Vec<_> = counts.collect();
+            attempts::add_shares(conn, &guess_of(&counts))?;
+            Ok(Some(counts))
+        };
+        self.store.write(attempt).await
     }
 
     /// Once, and if that fails, a few times more when nobody waits for it: counts that stay would refuse whoever was right.
-    async fn take_back(self, counts: Vec<Count>, undecided: Option<Waiting>, right: bool) -> Result<(), StoreError> {
-        let counts = Arc::new(counts);
+    async fn take_back(
+        self,
+        counts: Vec<Count>,
+        undecided: Option<Waiting>,
+        right: Option<Totals>,
+    ) -> Result<(), StoreError> {
+        let guess = guess_of(&counts);
         let write = move || {
-            let (store, counts) = (self.store.clone(), Arc::clone(&counts));
-            let attempt = move |conn: &mut AnyConnection| {
-                let counted: Vec<_> = counts.iter().map(|count| count.counted).collect();
-                attempts::give_back(conn, &counted)?;
-                let pair = counts.iter().find(|count| right && count.name == PAIR);
-                pair.map_or(Ok(()), |pair| attempts::clear(conn, &pair.counted))
+            let store = self.store.clone();
+            let attempt = move |conn: &mut AnyConnection| match &right {
+                Some(totals) => attempts::forgive(conn, &guess, totals),
+                None => attempts::take_back(conn, &guess),
             };
             async move { store.write(attempt).await }
         };
@@ -221,55 +282,27 @@ impl Allowed {
     }
 
     async fn count_now(self) -> Result<Guess, Denied> {
-        let Self { budget, keys, window } = self;
-        let undecided = budget.undecided.add(&keys);
-        let Some(counts) = budget.count(&keys, window).await? else {
+        let Self { budget, mut keys, totals, home, window } = self;
+        loop {
+            let undecided = budget.undecided.add(&keys);
+            if let Some(counts) = budget.count(&keys, window).await? {
+                return Ok(Guess { budget, counts, totals, begun: Begun::default(), undecided: Some(undecided) });
+            }
             drop(undecided);
-            return Err(budget.refuse_if_full(&keys).await.err().unwrap_or(Denied::Spent(SOON)));
-        };
-        Ok(Guess { budget, counts, begun: Begun::default(), undecided: Some(undecided) })
-    }
-}
-
-/// How many guesses at each key are waiting to be looked at, in this process.
-#[derive(Clone, Default)]
-struct Undecided(Arc<Mutex<HashMap<AttemptKey, i64>>>);
-
-/// Some of them, for as long as it lives.
-struct Waiting {
-    undecided: Undecided,
-    keys: Vec<AttemptKey>,
-}
-
-impl Undecided {
-    fn add(&self, keys: &[Limited]) -> Waiting {
-        let keys: Vec<_> = keys.iter().map(|(_, key, _)| *key).collect();
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.iter().for_each(|key| *counts.entry(*key).or_default() += 1);
-        Waiting { undecided: self.clone(), keys }
-    }
-
-    fn of(&self, key: &AttemptKey) -> i64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied().unwrap_or(0)
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let mut counts = self.undecided.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in &self.keys {
-            if let Some(count) = counts.get_mut(key) {
-                *count -= 1;
-                if *count == 0 {
-                    counts.remove(key);
-                }
+            let with_total = keys.len();
+            if budget.refuse_if_full(&keys, home).await? {
+                keys.retain(|key| key.name != ACCOUNT);
+            }
+            if keys.len() == with_total {
+                return Err(Denied::Spent(SOON));
             }
         }
     }
 }
 
-fn limits_of(keys: &[Limited]) -> Vec<(AttemptKey, i64)> {
-    keys.iter().map(|(_, key, limit)| (*key, *limit)).collect()
+fn guess_of(counts: &[Count]) -> GuessCounts {
+    let of = |name: &str| counts.iter().find(|count| count.name == name).map(|count| count.counted);
+    GuessCounts { pair: of(PAIR), account: of(ACCOUNT), address: of(ADDRESS) }
 }
 
 impl Guess {
@@ -278,8 +311,8 @@ impl Guess {
         self.begun.clone()
     }
 
-    /// The guess was right: what its account and address have got wrong together is forgotten, and the guess itself
-    /// counts nowhere.
+    /// The guess was right: what its account and address have got wrong together is forgotten, in the totals too, and
+    /// the guess itself counts nowhere.
     ///
     /// # Errors
     ///
@@ -290,7 +323,8 @@ impl Guess {
             return Ok(());
         }
         // A task of its own: it is done even if whoever guessed hangs up now.
-        let taken = tokio::spawn(self.budget.clone().take_back(counts, undecided, true).in_current_span());
+        let totals = self.totals.take();
+        let taken = tokio::spawn(self.budget.clone().take_back(counts, undecided, totals).in_current_span());
         taken.await.map_err(|panic| StoreError::Broken(panic.into()))?
     }
 
@@ -306,7 +340,7 @@ impl Drop for Guess {
         let counts = mem::take(&mut self.counts);
         if !counts.is_empty() && !self.begun.is_set() {
             let undecided = self.undecided.take();
-            tokio::spawn(self.budget.clone().take_back(counts, undecided, false).in_current_span());
+            tokio::spawn(self.budget.clone().take_back(counts, undecided, None).in_current_span());
         }
     }
 }
@@ -315,16 +349,4 @@ fn tell_of_the_last(counts: &[Count], event: &Event) {
     for count in counts.iter().filter(|count| count.counted.count == count.limit) {
         event.clone().kind(Kind::LimitReached).detail(count.name).record();
     }
-}
-
-/// A digest of what is counted. The parts cannot run into each other: each is preceded by its length.
-fn key(parts: &[&str]) -> AttemptKey {
-    let mut key = AttemptKey::default();
-    let mut context = Context::new(&SHA256);
-    for part in parts {
-        context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        context.update(part.as_bytes());
-    }
-    key.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
-    key
 }

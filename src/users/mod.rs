@@ -5,11 +5,14 @@ pub mod administration;
 mod allowance;
 mod authentication;
 pub mod budget;
+mod guess_keys;
+pub mod search;
+mod undecided;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use email_address::{EmailAddress, Options};
 use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
@@ -17,18 +20,17 @@ use self::allowance::Allowance;
 pub use self::authentication::Authenticated;
 use self::budget::{Budget, Denied};
 use crate::clock::{Clock, Timestamp};
+use crate::email::{self, EmailKey};
 use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
 use crate::passwords::{HashError, Hasher, Password, Room};
 use crate::problem::FieldError;
 use crate::store::columns::Roles;
 use crate::store::events;
-use crate::store::sessions::{self, Ended, Scope};
+use crate::store::sessions::{self, EndOrder, EndProgress, Ended};
 use crate::store::users::{self, NewUser, UserRow};
-use crate::store::{AnyConnection, QueryResult, Store, StoreError};
+use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts};
 
-/// The longest address, in bytes (RFC 5321 section 4.5.3.1.3, less the brackets).
-pub const MAX_EMAIL: usize = 254;
 /// The longest name, in characters.
 pub const MAX_NAME: usize = 200;
 /// How often an account may change under a log-in before it is told to come back.
@@ -38,6 +40,8 @@ const AT_ONCE: i64 = 500;
 /// How often the rest of a deleted account's past may fail to go, and the rest between.
 const MOST_FAILURES: u32 = 10;
 const A_REST: Duration = Duration::from_secs(1);
+/// How long a client waits to hear that the queue is full: one that asks again at once then asks four times a second.
+const REFUSAL_DELAY: Duration = Duration::from_millis(250);
 /// Why sessions end.
 const ACCOUNT_DISABLED: &str = "account_disabled";
 const PASSWORD_CHANGED: &str = "password_changed";
@@ -51,7 +55,16 @@ pub struct Users {
     hasher: Hasher,
     budget: Budget,
     allowance: Allowance,
-    min_password: usize,
+    rules: Rules,
+}
+
+/// What accounts must be like; sections `passwords` and `registration` of the configuration.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The shortest password, in characters.
+    pub min_password: usize,
+    /// The domains, as A-labels, whose addresses may register. None: any.
+    pub allowed_domains: Arc<[String]>,
 }
 
 /// What somebody registers with.
@@ -63,6 +76,14 @@ pub struct Registration {
     pub password: Password,
     /// What the user is called.
     pub name: Option<String>,
+}
+
+impl Registration {
+    /// What stands around an address is no part of it.
+    fn trimmed(mut self) -> Self {
+        self.email = email::trim(&self.email).to_owned();
+        self
+    }
 }
 
 /// Why an account was not made, found or changed. Nothing was written.
@@ -107,17 +128,21 @@ impl From<Denied> for UserError {
 }
 
 impl Users {
-    /// Puts the parts together. `min_password` is in characters.
-    pub fn new(store: Store, clock: Clock, hasher: Hasher, budget: Budget, min_password: usize) -> Self {
+    /// Puts the parts together.
+    pub fn new(store: Store, clock: Clock, hasher: Hasher, budget: Budget, rules: Rules) -> Self {
         let allowance = Allowance::new(clock.clone(), budget.is_limited());
-        Self { store, clock, hasher, budget, allowance, min_password }
+        Self { store, clock, hasher, budget, allowance, rules }
     }
 
     /// Looks whether a password from `address` may be hashed, and would find a place in the queue: a flood of those that
-    /// may not or would not troubles no database.
-    fn look_for_room(&self, address: Option<IpAddr>) -> Result<(), UserError> {
+    /// may not or would not troubles no database, nor, as it is told so only after a moment, the cores that hash.
+    async fn look_for_room(&self, address: Option<IpAddr>) -> Result<(), UserError> {
         self.allowance.look(address).map_err(UserError::TooMany)?;
-        Ok(self.hasher.look(address)?)
+        if let Err(full) = self.hasher.look(address) {
+            tokio::time::sleep(REFUSAL_DELAY).await;
+            return Err(full.into());
+        }
+        Ok(())
     }
 
     /// A place in the queue for a password from `address`, to be asked for when everything else that the hash needs is
@@ -136,22 +161,34 @@ impl Users {
     ///
     /// [`UserError::Invalid`] naming every bad member, [`UserError::TooMany`], or a hashing failure.
     pub async fn prepare(&self, registration: Registration, address: Option<IpAddr>) -> Result<NewUser, UserError> {
-        let errors = self.mistakes(&registration);
+        let registration = registration.trimmed();
+        let mut errors = self.mistakes(&registration);
+        if !errors.iter().any(|error| error.field == "email") && !self.is_allowed(&registration.email) {
+            let message = "is not of a domain whose addresses may register here".to_owned();
+            errors.insert(0, FieldError { field: "email", message });
+        }
         if !errors.is_empty() {
             return Err(UserError::Invalid(errors));
         }
-        self.look_for_room(address)?;
+        self.look_for_room(address).await?;
         self.budget.registration(address).await?;
         self.hash(self.room(address)?, registration).await
+    }
+
+    /// Whether an address is of a domain that may register.
+    fn is_allowed(&self, email: &str) -> bool {
+        let allowed = &self.rules.allowed_domains;
+        let domain = email.rsplit_once('@').and_then(|(_, domain)| email::domain(domain));
+        allowed.is_empty() || domain.is_some_and(|domain| allowed.contains(&domain))
     }
 
     /// Every member of a registration that is not acceptable.
     fn mistakes(&self, registration: &Registration) -> Vec<FieldError> {
         let checked = [
-            ("email", check_email(&registration.email)),
+            ("email", email::check(&registration.email)),
             (
                 "password",
-                registration.password.check(self.min_password, &registration.email, registration.name.as_deref()),
+                registration.password.check(self.rules.min_password, &registration.email, registration.name.as_deref()),
             ),
             ("name", check_name(registration.name.as_deref())),
         ];
@@ -164,7 +201,7 @@ impl Users {
         let now = self.clock.now();
         Ok(NewUser {
             id: UserId::generate(),
-            email_key: comparable(&registration.email),
+            email_key: EmailKey::of(&registration.email).current().to_owned(),
             email: registration.email,
             name: registration.name,
             password_hash,
@@ -193,30 +230,29 @@ impl Users {
         let from = address.map(|address| address.to_string());
         for _ in 0..ROUNDS {
             let Authenticated { user, password_hash } = self.verify(id, current.clone(), address).await?;
-            if let Err(message) = new.check(self.min_password, &user.email, user.name.as_deref()) {
+            if let Err(message) = new.check(self.rules.min_password, &user.email, user.name.as_deref()) {
                 return Err(UserError::Invalid(vec![FieldError { field: "new_password", message }]));
             }
             let new_hash = self.hasher.hash(self.room(address)?, new.clone()).await?;
-            let now = self.clock.now();
             let changed = Event::new(Kind::PasswordChanged).user(id).session(keep).ip_address(from.as_deref());
-            let revoked = Event::new(Kind::Revoked).user(id).detail(PASSWORD_CHANGED).ip_address(from.as_deref());
-            let (kept, kept_revoked, announce) = (changed.clone(), revoked.clone(), announce.clone());
+            let others = EndOrder { kept: Some(keep), ip_address: from.clone(), ..EndOrder::all(id, PASSWORD_CHANGED) };
+            let (kept, clock) = (changed.clone(), self.clock.clone());
             let attempt = move |conn: &mut AnyConnection| {
-                if !users::replace_password(conn, id, &password_hash, &new_hash, now)? {
-                    return Ok(None);
+                if !users::replace_password(conn, id, &password_hash, &new_hash, clock.now())? {
+                    return Ok((false, Vec::new()));
                 }
+                // Read when no log-in with the old password can begin any more.
+                let now = clock.now();
                 events::keep(conn, &kept, now)?;
-                let ended = sessions::revoke(conn, id, Scope::Except(keep), now, PASSWORD_CHANGED)?;
-                events::keep_of_each(conn, &kept_revoked, ended.iter().map(|session| session.id), now)?;
-                Ok(Some(ended))
+                Ok((true, vec![sessions::begin_end(conn, &others, now)?]))
             };
-            let announce = move |ended: &Option<Vec<Ended>>| {
-                if let Some(ended) = ended {
+            let told = move |done: &bool| {
+                if *done {
                     changed.record();
-                    announce(&revoked, ended);
                 }
             };
-            if self.store.write_and_then(attempt, announce).await?.is_some() {
+            let (done, _ended) = self.store.write_and_end(&self.clock, attempt, told, announce.clone()).await?;
+            if done {
                 return Ok(());
             }
         }
@@ -253,23 +289,24 @@ impl Users {
         let from = address.map(|address| address.to_string());
         for _ in 0..ROUNDS {
             let Authenticated { password_hash, .. } = self.verify(id, password.clone(), address).await?;
-            let now = self.clock.now();
             let deleted = Event::new(Kind::AccountDeleted).user(id).ip_address(from.as_deref());
-            let revoked = Event::new(Kind::Revoked).user(id).detail(ACCOUNT_DELETED).ip_address(from.as_deref());
-            let announce = announce.clone();
+            let (clock, address) = (self.clock.clone(), from.clone());
             let attempt = move |conn: &mut AnyConnection| {
-                users::delete(conn, id, &password_hash)?.then(|| clear_away(conn, id, now)).transpose()
+                if !users::delete(conn, id, &password_hash)? {
+                    return Ok((false, Vec::new()));
+                }
+                Ok((true, vec![clear_away(conn, id, address.clone(), clock.now())?]))
             };
             let (this, runtime) = (self.clone(), Handle::current());
-            let announce = move |ended: &Option<Vec<Ended>>| {
-                if let Some(ended) = ended {
+            let told = move |done: &bool| {
+                if *done {
                     deleted.record();
-                    announce(&revoked, ended);
                     // Whoever asked need not wait for it, and may hang up.
                     runtime.spawn(async move { this.forget(id).await }.in_current_span());
                 }
             };
-            if self.store.write_and_then(attempt, announce).await?.is_some() {
+            let (done, _ended) = self.store.write_and_end(&self.clock, attempt, told, announce.clone()).await?;
+            if done {
                 return Ok(());
             }
         }
@@ -301,24 +338,17 @@ impl Users {
 }
 
 /// What a deleted account leaves behind: its sessions end and lose everything personal, and its past goes.
-fn clear_away(conn: &mut AnyConnection, id: UserId, now: Timestamp) -> QueryResult<Vec<Ended>> {
-    let ended = sessions::revoke(conn, id, Scope::All, now, ACCOUNT_DELETED)?;
-    sessions::anonymise(conn, id)?;
+fn clear_away(
+    conn: &mut AnyConnection,
+    id: UserId,
+    ip_address: Option<String>,
+    now: Timestamp,
+) -> QueryResult<EndProgress> {
+    let order = EndOrder { ip_address, erase: true, ..EndOrder::all(id, ACCOUNT_DELETED) };
+    let progress = sessions::begin_end(conn, &order, now)?;
+    attempts::forget(conn, id, now)?;
     events::forget(conn, id, AT_ONCE)?;
-    Ok(ended)
-}
-
-/// Addresses are compared without case.
-fn comparable(email: &str) -> String {
-    email.to_lowercase()
-}
-
-fn check_email(email: &str) -> Result<(), String> {
-    let options = Options::default().with_required_tld().without_display_text().without_domain_literal();
-    let valid = email.len() <= MAX_EMAIL
-        && EmailAddress::parse_with_options(email, options).is_ok()
-        && !email.chars().any(|c| c.is_whitespace() || c.is_control());
-    if valid { Ok(()) } else { Err("must be an e-mail address".into()) }
+    Ok(progress)
 }
 
 /// Whether a name, of a person or of a device, can be kept: not blank, not too long, on one line.

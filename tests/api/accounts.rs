@@ -80,8 +80,11 @@ fn what_is_not_acceptable_is_named_field_by_field() {
         (json!({ "email": "no-address", "password": PASSWORD }), vec!["email"]),
         (json!({ "email": "ada@localhost", "password": PASSWORD }), vec!["email"]),
         (json!({ "email": "Ada <ada@example.com>", "password": PASSWORD }), vec!["email"]),
-        (json!({ "email": " ada@example.com", "password": PASSWORD }), vec!["email"]),
-        (json!({ "email": "ada@example.com\n", "password": PASSWORD }), vec!["email"]),
+        (json!({ "email": "ada @example.com", "password": PASSWORD }), vec!["email"]),
+        (json!({ "email": "ada@exam\nple.com", "password": PASSWORD }), vec!["email"]),
+        (json!({ "email": "ada@xn--zzzzzz--.example", "password": PASSWORD }), vec!["email"]),
+        (json!({ "email": "ada@example.com.", "password": PASSWORD }), vec!["email"]),
+        (json!({ "email": "ada@\u{300}.example", "password": PASSWORD }), vec!["email"]),
         (json!({ "email": "", "password": PASSWORD }), vec!["email"]),
         (json!({ "email": format!("{}@example.com", "a".repeat(250)), "password": PASSWORD }), vec!["email"]),
         (json!({ "email": ADA, "password": "seven77" }), vec!["password"]),
@@ -102,6 +105,137 @@ fn what_is_not_acceptable_is_named_field_by_field() {
     }
     // Nothing of all that has taken the address.
     app.sign_up(ADA);
+}
+
+/// One account, however its address is typed: at the log-in, and where it would be registered again.
+#[test]
+fn an_address_has_one_account_however_it_is_typed() {
+    let app = TestApp::start(&Home::new());
+    for (registered, others) in [
+        (
+            "Ada@Example.com",
+            &["ada@example.com", " ada@example.com ", "\tADA@EXAMPLE.COM\r\n", "\u{feff}ada@example.com\u{a0}"][..],
+        ),
+        ("grace@example.com", &["grace@example.com.", "grace@ｅｘａｍｐｌｅ．com", "grace@example\u{3002}com"]),
+        ("zo\u{eb}@example.com", &["zoe\u{308}@example.com", "ZOE\u{308}@example.com", "ZO\u{cb}@EXAMPLE.COM"]),
+        ("noe\u{308}l@example.com", &["no\u{eb}l@example.com", "NO\u{cb}L@example.com"]),
+        (
+            "ada@bücher.example",
+            &["ada@xn--bcher-kva.example", "ADA@XN--BCHER-KVA.example", "ada@BU\u{308}CHER.example"],
+        ),
+        ("bob@xn--bcher-kva.example", &["bob@bücher.example", "bob@Bücher.Example"]),
+        ("\u{130}brahim@example.com", &["I\u{307}brahim@example.com", "i\u{307}brahim@example.com"]),
+        ("ada@fa\u{df}.example", &["ada@xn--fa-hia.example", "ada@FA\u{1e9e}.example"]),
+        ("ada@fass.example", &["ada@FASS.example"]),
+        ("ΟΔΥΣΣΕΑΣ@example.com", &["οδυσσεας@example.com", "οδυσσεασ@example.com"]),
+        ("用户@例子.example", &["用户@xn--fsqu00a.example"]),
+        ("दीपक@example.com", &["दीपक@EXAMPLE.com"]),
+    ] {
+        let user =
+            app.post("/v1/auth/register", &json!({ "email": registered, "password": PASSWORD })).expect(201).json();
+        assert_eq!(user["user"]["email"], registered, "shown as it was typed");
+        for email in others.iter().chain(&[registered]) {
+            let request = json!({ "email": email, "password": PASSWORD });
+            let answer = app.post("/v1/auth/login", &request).expect(200).json();
+            assert_eq!(answer["user"], user["user"], "{email:?}");
+            // Not acceptable in this spelling, or taken.
+            let again = app.post("/v1/auth/register", &request);
+            assert!(matches!(again.code(), "email_taken" | "validation_failed"), "{email:?}: {}", again.text);
+            if !email.ends_with('.') {
+                again.expect_error(409, "email_taken");
+            }
+        }
+    }
+    let trimmed = json!({ "email": " \u{a0}eve@example.com\n", "password": PASSWORD });
+    assert_eq!(app.post("/v1/auth/register", &trimmed).expect(201).json()["user"]["email"], "eve@example.com");
+}
+
+#[test]
+fn an_address_that_no_account_can_have_is_wrong_credentials_at_the_log_in() {
+    let app = TestApp::start(&Home::new());
+    app.sign_up(ADA);
+    let long = format!("{}@example.com", "ü".repeat(20_000));
+    let labels = format!("ada@{}", "xn--bcher-kva.".repeat(300));
+    for email in [
+        "",
+        " ",
+        "@",
+        "ada",
+        "ada@",
+        "ada@xn--zzzzzz--.example",
+        "ada@\u{300}.example",
+        "a\0@ü.example",
+        &long,
+        &labels,
+    ] {
+        let request = json!({ "email": email, "password": PASSWORD });
+        app.post("/v1/auth/login", &request).expect_error(401, "invalid_credentials");
+    }
+}
+
+#[test]
+fn the_address_and_what_stands_before_its_at_are_no_passwords() {
+    let app = TestApp::start(&Home::new());
+    let messages = |email: &str, password: &str| {
+        let request = json!({ "email": email, "password": password, "name": "Ada Lovelace" });
+        let answer = app.post("/v1/auth/register", &request).expect_error(422, "validation_failed").json();
+        assert_eq!(answer["reason"], "blocklisted");
+        answer["errors"][0]["message"].as_str().unwrap().to_owned()
+    };
+    let email = "Lovelace.Ada+Shop@Bücher.example";
+    for password in [
+        "lovelace.ada+shop@bücher.example",
+        "lovelace.ada+shop@xn--bcher-kva.example",
+        "LOVELACE.ADA+SHOP",
+        "Lovelace.Ada+Shop",
+        "lovelace.ada",
+    ] {
+        assert_eq!(messages(email, password), "is the e-mail address, or a part of it: choose another", "{password}");
+    }
+    assert_eq!(messages(email, "ada LOVELACE"), "is a name that would be tried first: choose another");
+    let common = "is one of the most common passwords, which are tried first: choose another";
+    assert_eq!(messages(email, "iloveyou"), common);
+    // What only contains it is long enough to be one.
+    let request = json!({ "email": email, "password": "lovelace.ada and more" });
+    let pair = app.post("/v1/auth/register", &request).expect(201).pair();
+    let change = json!({ "current_password": "lovelace.ada and more", "new_password": "lovelace.ADA" });
+    let answer =
+        send(&app, Method::POST, "/v1/users/me/password", &pair, &change).expect_error(422, "validation_failed");
+    assert_eq!(fields(&answer), ["new_password"]);
+}
+
+#[test]
+fn only_addresses_of_the_allowed_domains_register() {
+    let home = Home::new();
+    let allowed = config(&home).with("registration.allowed_domains", "Example.com, bücher.example");
+    let app = TestApp::start_with(allowed, clock());
+    let register =
+        |email: &str, password: &str| app.post("/v1/auth/register", &json!({ "email": email, "password": password }));
+    for email in [
+        "ada@example.com",
+        "bob@EXAMPLE.com",
+        " eve@example.com ",
+        "ada@bücher.example",
+        "bob@xn--bcher-kva.example",
+        "eve@BU\u{308}CHER.example",
+    ] {
+        register(email, PASSWORD).expect(201);
+    }
+    for email in [
+        "ada@example.org",
+        "ada@sub.example.com",
+        "ada@notexample.com",
+        "ada@example.com.example.org",
+        "\"ada@example.com\"@example.org",
+        "ada@bucher.example",
+        "ada@xn--bcher-kva.example.org",
+    ] {
+        let answer = register(email, PASSWORD).expect_error(422, "validation_failed");
+        assert_eq!(fields(&answer), ["email"], "{email}");
+        assert_eq!(fields(&register(email, "short")), ["email", "password"], "{email}");
+    }
+    // Who is there already logs in, wherever from.
+    app.log_in("ada@example.com");
 }
 
 #[test]
@@ -330,9 +464,20 @@ fn sessions_are_listed_most_recently_used_first() {
     assert_eq!((&sessions[0]["current"], &sessions[1]["current"]), (&json!(false), &json!(true)));
     let mut names: Vec<&String> = sessions[0].as_object().unwrap().keys().collect();
     names.sort_unstable();
-    let members =
-        ["created_at", "current", "device_name", "expires_at", "id", "ip_address", "last_used_at", "user_agent"];
+    let members = [
+        "created_at",
+        "current",
+        "device_name",
+        "ends_at",
+        "expires_at",
+        "id",
+        "ip_address",
+        "last_used_at",
+        "remember",
+        "user_agent",
+    ];
     assert_eq!(names, members);
+    assert_eq!(sessions[0]["remember"], true);
     assert_eq!(sessions[0]["device_name"], "Phone");
     assert_eq!(sessions[0]["user_agent"], "Test/1.0");
     assert_eq!(sessions[0]["ip_address"], "127.0.0.1");
@@ -610,9 +755,9 @@ fn an_id_in_a_path_is_taken_in_either_case_and_in_no_other_form() {
     let app = TestApp::start(&Home::new());
     let pair = app.sign_up(ADA);
     let end = |id: &str| send(&app, Method::DELETE, &format!("/v1/sessions/{id}"), &pair, &json!({}));
-    for change in [str::to_uppercase as fn(&str) -> String, str::to_lowercase, |id| {
-        format!("{}{}", id[..9].to_uppercase(), &id[9..])
-    }] {
+    let mixed = |id: &str| format!("{}{}", id[..9].to_uppercase(), &id[9..]);
+    let changes: [fn(&str) -> String; 3] = [str::to_uppercase, str::to_lowercase, mixed];
+    for change in changes {
         let other = app.log_in(ADA);
         end(&change(&other.session_id)).expect(204);
         assert!(!app.works(&other.access));

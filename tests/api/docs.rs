@@ -109,7 +109,7 @@ fn below_the_page_errors_are_as_everywhere() {
     }
 }
 
-/// Whoever types the server's address is led to where everything is explained, unless its operator does not want that.
+/// The server's address alone leads to where everything is explained, unless its operator does not want that.
 #[test]
 fn the_first_page_leads_to_the_docs_where_they_are_enabled() {
     for (enabled, first, docs) in [(None, "303", "200"), (Some("true"), "303", "200"), (Some("false"), "404", "404")] {

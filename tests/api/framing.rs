@@ -79,7 +79,7 @@ fn a_request_without_one_clear_end_is_a_400_and_the_last_on_its_connection() {
     Answer::to(app.get("/health/live")).expect(200);
 }
 
-/// Whoever refused the request, the parser or what comes behind it: the answer has a body and headers like every other.
+/// Whether the parser refused the request or what comes behind it: the answer has a body and headers like every other.
 #[track_caller]
 fn assert_is_whole(answer: &str, code: &str) {
     let (head, body) = answer.rsplit_once("\r\n\r\n").unwrap();
@@ -269,9 +269,9 @@ fn a_head_that_is_too_large_is_a_431() {
     Answer::to(app.get("/health/live")).expect(200);
 }
 
-/// What else a site and its neighbours keep in a browser is nothing that its owner could clear to get out.
+/// What a site and its neighbours keep in a browser is not in the hands of the person who wants to sign out.
 #[test]
-fn a_full_cookie_jar_keeps_nobody_in_or_out() {
+fn a_full_cookie_jar_is_no_reason_to_refuse_a_request() {
     let app = TestApp::start(&Home::new());
     let pair = app.sign_up(ADA);
     for others in [vec![9 * 1024], vec![15 * 1024], vec![15 * 1024, 15 * 1024, 10 * 1024]] {

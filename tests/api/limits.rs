@@ -18,6 +18,8 @@ const WRONG: &str = "wrong wrong wrong";
 /// An address for each purpose (RFC 5737).
 const OWNER: &str = "198.51.100.1";
 const THIEF: &str = "203.0.113.66";
+/// Where nobody is signed in.
+const ELSEWHERE: &str = "198.51.100.77";
 
 /// A server with the contract's limits, behind a proxy on this machine.
 fn limited(home: &Home) -> TestApp {
@@ -95,11 +97,128 @@ fn an_account_has_ten_times_as_many_failures_from_everywhere() {
     for number in 0..100 {
         guess(&app, ADA, WRONG, &format!("192.0.2.{number}")).expect(401);
     }
-    expect_limited(guess(&app, ADA, PASSWORD, OWNER));
-    expect_limited(guess(&app, &ADA.to_uppercase(), PASSWORD, OWNER));
-    guess(&app, "bob@example.com", PASSWORD, OWNER).expect(200);
+    expect_limited(guess(&app, ADA, PASSWORD, ELSEWHERE));
+    expect_limited(guess(&app, &ADA.to_uppercase(), PASSWORD, ELSEWHERE));
+    guess(&app, "bob@example.com", PASSWORD, ELSEWHERE).expect(200);
     app.pass(Duration::from_secs(15 * 60));
-    guess(&app, ADA, PASSWORD, OWNER).expect(200);
+    guess(&app, ADA, PASSWORD, ELSEWHERE).expect(200);
+}
+
+/// Ten wrong guesses from each of ten networks: nobody can lock the owner out of a device that is at home.
+#[test]
+fn a_locked_account_opens_where_it_is_signed_in() {
+    for (at_home, beside, elsewhere) in [
+        (OWNER, OWNER, ELSEWHERE),
+        ("2001:db8:7:7::1", "2001:db8:7:7:ffff::2", "2001:db8:7:8::1"),
+        ("2001:db8::1", "2001:0db8:0:0::ffff", "2001:db8:1::1"),
+    ] {
+        let home = Home::new();
+        let app = limited(&home);
+        let register = json!({ "email": ADA, "password": PASSWORD });
+        let first = send(&app, "/v1/auth/register", at_home, &register).expect(201).pair();
+        let flood = || {
+            for network in 0..10 {
+                for host in 0..10 {
+                    guess(&app, ADA, WRONG, &format!("2001:db8:bad:{network:x}::{host:x}")).expect(401);
+                }
+            }
+        };
+        flood();
+        expect_limited(guess(&app, ADA, PASSWORD, elsewhere));
+        let second = guess(&app, ADA, PASSWORD, beside).expect(200).pair();
+        // The pair's count holds at home, too.
+        for _ in 0..10 {
+            guess(&app, ADA, WRONG, at_home).expect(401);
+        }
+        expect_limited(guess(&app, ADA, PASSWORD, beside));
+        // Home is where a session was last used.
+        app.pass(Duration::from_secs(15 * 60));
+        flood();
+        expect_limited(guess(&app, ADA, PASSWORD, elsewhere));
+        let first = app.refresh_from(elsewhere, &first.refresh).expect(200).pair();
+        guess(&app, ADA, PASSWORD, elsewhere).expect(200);
+        // Where no session lives any more, it is not.
+        let all = app.request(Method::DELETE, "/v1/sessions?scope=all").bearer_auth(&first.access);
+        Answer::to(all.header("x-forwarded-for", at_home)).expect(200);
+        assert!(!app.works(&second.access));
+        for address in [at_home, elsewhere] {
+            expect_limited(guess(&app, ADA, PASSWORD, address));
+        }
+    }
+}
+
+#[test]
+fn who_is_signed_in_is_kept_from_the_account_by_nothing_that_strangers_got_wrong() {
+    let home = Home::new();
+    let app = limited(&home);
+    sign_up(&app, ADA);
+    let pair = guess(&app, ADA, PASSWORD, OWNER).expect(200).pair();
+    for number in 0..100 {
+        guess(&app, ADA, WRONG, &format!("192.0.2.{number}")).expect(401);
+    }
+    // Also from an address that has spent what it has for all accounts.
+    for number in 0..100 {
+        guess(&app, &format!("user{number}@example.com"), WRONG, ELSEWHERE).expect(401);
+    }
+    expect_limited(guess(&app, ADA, PASSWORD, ELSEWHERE));
+    let ask = |method: Method, path: &str, body: &Value| {
+        Answer::to(app.request(method, path).header("x-forwarded-for", ELSEWHERE).bearer_auth(&pair.access).json(body))
+    };
+    let new = "something else entirely";
+    let change = |current: &str| {
+        ask(Method::POST, "/v1/users/me/password", &json!({ "current_password": current, "new_password": new }))
+    };
+    change(WRONG).expect(403);
+    change(PASSWORD).expect(204);
+    for _ in 0..10 {
+        change(WRONG).expect(403);
+    }
+    expect_limited(change(new));
+    expect_limited(ask(Method::DELETE, "/v1/users/me", &json!({ "password": new })));
+    app.pass(Duration::from_secs(15 * 60));
+    let again = guess(&app, ADA, new, ELSEWHERE).expect(200).pair();
+    let delete = app.request(Method::DELETE, "/v1/users/me").bearer_auth(&again.access);
+    Answer::to(delete.header("x-forwarded-for", OWNER).json(&json!({ "password": new }))).expect(204);
+    let left = "SELECT count(*) FROM attempts WHERE user_id IS NOT NULL OR ip_address IS NOT NULL";
+    assert_eq!(number_in_database(&home, left), 0, "what was counted at the account goes with it");
+}
+
+/// A school, an office: everybody at one address, with a typing error each.
+#[test]
+fn many_people_at_one_address_with_a_typing_error_each_all_get_in() {
+    let home = Home::new();
+    let app = limited(&home);
+    let email = |number: u32| format!("user{number}@example.com");
+    (0..130).for_each(|number| sign_up(&app, &email(number)));
+    for number in 0..130 {
+        guess(&app, &email(number), WRONG, ELSEWHERE).expect(401);
+        guess(&app, &email(number), PASSWORD, ELSEWHERE).expect(200);
+    }
+    // Their errors come before anybody's success, as far as an address goes.
+    app.pass(Duration::from_secs(15 * 60));
+    (0..99).for_each(|number| drop(guess(&app, &email(number), WRONG, ELSEWHERE).expect(401)));
+    (0..99).for_each(|number| drop(guess(&app, &email(number), PASSWORD, ELSEWHERE).expect(200)));
+    (99..130).for_each(|number| drop(guess(&app, &email(number), WRONG, ELSEWHERE).expect(401)));
+    (99..130).for_each(|number| drop(guess(&app, &email(number), PASSWORD, ELSEWHERE).expect(200)));
+    let counted = number_in_database(&home, "SELECT coalesce(max(count), 0) FROM attempts WHERE count < 130");
+    assert_eq!(counted, 0, "nothing is left but the registrations");
+}
+
+/// Who owns an account gains no guesses at others by it.
+#[test]
+fn an_address_that_guesses_over_many_accounts_is_stopped_whatever_it_gets_right_beside() {
+    let home = Home::new();
+    let app = limited(&home);
+    sign_up(&app, "eve@example.com");
+    for number in 0..100 {
+        guess(&app, &format!("user{number}@example.com"), WRONG, THIEF).expect(401);
+        if number < 98 {
+            guess(&app, "eve@example.com", WRONG, THIEF).expect(401);
+            guess(&app, "eve@example.com", PASSWORD, THIEF).expect(200);
+        }
+    }
+    expect_limited(guess(&app, "user0@example.com", WRONG, THIEF));
+    expect_limited(guess(&app, "eve@example.com", PASSWORD, THIEF));
 }
 
 #[test]
@@ -119,17 +238,20 @@ fn a_success_clears_what_its_account_and_address_got_wrong_and_nothing_else() {
     let home = Home::new();
     let app = limited(&home);
     sign_up(&app, ADA);
-    for _ in 0..3 {
-        for _ in 0..9 {
-            guess(&app, ADA, WRONG, OWNER).expect(401);
-        }
-        guess(&app, ADA, PASSWORD, OWNER).expect(200);
-    }
-    // 27 of the account's 100 stay counted: a thief must not be able to wipe them by owning another account.
-    for number in 0..73 {
+    for number in 0..27 {
         guess(&app, ADA, WRONG, &format!("192.0.2.{number}")).expect(401);
     }
-    expect_limited(guess(&app, ADA, PASSWORD, OWNER));
+    for _ in 0..12 {
+        for _ in 0..9 {
+            guess(&app, ADA, WRONG, ELSEWHERE).expect(401);
+        }
+        guess(&app, ADA, PASSWORD, ELSEWHERE).expect(200);
+    }
+    // What others got wrong stays counted: 27 of the account's 100.
+    for number in 100..173 {
+        guess(&app, ADA, WRONG, &format!("192.0.2.{number}")).expect(401);
+    }
+    expect_limited(guess(&app, ADA, WRONG, "192.0.2.200"));
 }
 
 /// LOG-03: attempts made at once are counted before they are looked at.

@@ -1,5 +1,6 @@
 //! The contract, over HTTP: one file a concept.
 
+#![cfg(feature = "sqlite")] // its servers have the embedded database
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -24,6 +25,7 @@ mod jwt_attacks;
 mod limits;
 mod outage;
 mod patience;
+mod sessions;
 mod standards;
 mod storms;
 mod tokens;

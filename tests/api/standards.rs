@@ -191,8 +191,17 @@ fn a_failed_log_in_takes_as_long_whoever_it_is_and_whatever_is_wrong() {
     app.sign_up("off@example.com");
     in_database(&home, "UPDATE users SET disabled_at = 1 WHERE email_key = 'off@example.com'");
     let long = "p".repeat(300);
+    for (email, hash) in [
+        ("cheap@example.com", "$2b$04$abcdefghijklmnopqrstuu5aJ5lDu4JfvtTWbXU3ZgvZRVRNzVBG6"),
+        ("damaged@example.com", "$2b$04$"),
+    ] {
+        app.sign_up(email);
+        in_database(&home, &format!("UPDATE users SET password_hash = '{hash}' WHERE email_key = '{email}'"));
+    }
     let cases = [
         ("a wrong password", ADA, "not the password"),
+        ("a hash of a lower cost", "cheap@example.com", "not the password"),
+        ("a damaged hash", "damaged@example.com", "not the password"),
         ("nobody", "nobody@example.com", "not the password"),
         ("an empty password", ADA, ""),
         ("a password that is too long", ADA, &long),

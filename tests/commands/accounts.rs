@@ -52,6 +52,7 @@ fn an_account_is_made_listed_and_shown() {
     let shown = shown.as_object_mut().unwrap();
     shown.remove("recent_events");
     assert_eq!(shown.remove("live_sessions"), Some(json!(0)));
+    assert_eq!(shown.remove("locks"), Some(json!([])));
     assert_eq!(&Value::from(shown.clone()), ada);
 
     let table = run(&home, &["user", "list"]).done();
@@ -83,9 +84,9 @@ fn a_new_account_is_checked_like_a_registration_and_every_mistake_is_told_in_one
     for mistake in expected.iter().map(String::as_str).chain(["role must be 1 to 64 letters"]) {
         assert!(told.contains(mistake), "{mistake} is not in {told}");
     }
-    for common in ["password", ADA] {
+    for (common, why) in [("password", "is one of the most common"), (ADA, "is the e-mail address, or a part of it")] {
         let told = run_with(&home, &["user", "create", ADA], common).refused();
-        assert!(told.contains("password is blocklisted"), "{told}");
+        assert!(told.contains(&format!("password {why}")), "{told}");
     }
     assert_eq!(json(&home, &["user", "list"]), json!([]));
 }
@@ -112,6 +113,8 @@ fn an_address_that_nobody_has_is_refused_by_every_command() {
         &["user", "set-password", BOB],
         &["user", "grant", BOB, "admin"],
         &["user", "revoke-role", BOB, "admin"],
+        &["user", "set-email", BOB, "eve@example.com"],
+        &["user", "unlock", BOB],
         &["user", "delete", BOB, "--yes"],
         &["session", "list", BOB],
         &["session", "revoke", "--user", BOB],

@@ -218,3 +218,33 @@ fn standard_input_that_is_no_password_is_refused() {
     // The longest that there may be.
     run_with(&home, &["user", "create", ADA], &format!("{}\r\n", "🦀".repeat(256))).done();
 }
+
+/// It would silently become the password, and its owner could not log in.
+#[test]
+fn a_hash_is_no_password_wherever_one_is_given() {
+    let home = empty();
+    create(&home, BOB);
+    let digest = "N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
+    for hash in [
+        format!("$2b$12${digest}\n"),
+        format!("$2y$10${digest}"),
+        format!("$2a$04${digest}\r\n"),
+        format!(" $2b$12${digest} "),
+        format!("cs1:-:$2b$12${digest}"),
+        "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQxMjM0$RdescudvJCsgt3ub+b4dWRWJTmaaJObG\n".to_owned(),
+        format!("pbkdf2_sha256$600000$salt${digest}"),
+    ] {
+        for arguments in [["user", "create", ADA], ["user", "set-password", BOB]] {
+            let told = run_with(&home, &arguments, &hash).refused();
+            assert!(told.contains("hash of a password") && told.contains("user import"), "{told}");
+            assert!(!told.contains(digest), "{told}");
+        }
+    }
+    assert_eq!(json(&home, &["user", "list"]).as_array().unwrap().len(), 1);
+    let mut terminal = Terminal::start(&home, &["user", "create", ADA]);
+    terminal.answer("New password: ", &format!("$2b$12${digest}\r"));
+    terminal.answer("The same again: ", &format!("$2b$12${digest}\r"));
+    let (code, screen) = terminal.finish();
+    assert_eq!(code, Some(1), "{screen}");
+    assert!(screen.contains("user import"), "{screen}");
+}

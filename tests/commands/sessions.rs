@@ -34,10 +34,12 @@ fn live_sessions_are_listed_with_whose_they_are() {
         "current",
         "device_name",
         "email",
+        "ends_at",
         "expires_at",
         "id",
         "ip_address",
         "last_used_at",
+        "remember",
         "user_agent",
         "user_id",
     ];
@@ -97,4 +99,46 @@ fn more_sessions_than_a_page_are_listed_and_ended_to_the_last() {
     assert_eq!(run(&home, &["session", "revoke", "--all"]).done(), "1203 sessions have ended\n");
     assert_eq!(run(&home, &["session", "list"]).done(), "there are no live sessions\n");
     assert_eq!(json(&home, &["session", "list"]), json!([]));
+}
+
+/// None of them in one transaction, and all of them.
+#[test]
+fn very_many_sessions_of_a_user_end_to_the_last_by_whatever_command() {
+    let cases: [(&[&str], &str); 4] = [
+        (&["session", "revoke", "--user", ADA], "1203 sessions of ada@example.com have ended\n"),
+        (&["user", "disable", ADA], "ada@example.com is disabled; 1203 sessions have ended\n"),
+        (&["user", "set-password", ADA], "ada@example.com has a new password; 1203 sessions have ended\n"),
+        (&["user", "delete", ADA, "--yes"], "ada@example.com is deleted; 1203 sessions have ended\n"),
+    ];
+    for (command, told) in cases {
+        let home = empty();
+        create(&home, ADA);
+        open_sessions(&home, 1_203);
+        in_database(&home, "UPDATE sessions SET user_agent = 'agent'");
+        assert_eq!(run_with(&home, command, PASSWORD).done(), told);
+        assert_eq!(number_in_database(&home, "SELECT count(*) FROM sessions WHERE revoked_at IS NOT NULL"), 1_203);
+        assert_eq!(number_in_database(&home, "SELECT count(*) FROM session_ends"), 0);
+        let gone = command[1] == "delete";
+        let spoken = number_in_database(&home, "SELECT count(*) FROM sessions WHERE user_agent IS NOT NULL");
+        assert_eq!(spoken, if gone { 0 } else { 1_203 });
+        let kept = number_in_database(&home, "SELECT count(*) FROM events WHERE kind = 'revoked'");
+        assert_eq!(kept, if gone { 0 } else { 1_203 });
+    }
+}
+
+/// Of a user who has very many sessions, each hands out the new role.
+#[test]
+fn a_role_is_copied_into_every_session_however_many_there_are() {
+    let home = empty();
+    create(&home, ADA);
+    open_sessions(&home, 1_203);
+    let with = || number_in_database(&home, "SELECT count(*) FROM sessions WHERE roles = '[\"admin\"]'");
+    run(&home, &["user", "grant", ADA, "admin"]).done();
+    assert_eq!(with(), 1_203);
+    // What was cut off before its end is done by doing it again.
+    in_database(&home, "UPDATE sessions SET roles = '[]' WHERE id > unhex(printf('%032x', 700))");
+    run(&home, &["user", "grant", ADA, "admin"]).done();
+    assert_eq!(with(), 1_203);
+    run(&home, &["user", "revoke-role", ADA, "admin"]).done();
+    assert_eq!(with(), 0);
 }

@@ -11,7 +11,16 @@ use std::time::{Duration, SystemTime};
 
 use diesel::connection::SimpleConnection as _;
 use diesel::sql_types::{BigInt, Binary, Text};
-use diesel::{Connection as _, PgConnection, QueryResult, RunQueryDsl as _, SqliteConnection};
+// Where one of the databases is not built in, nothing of it is made.
+#[cfg(not(feature = "sqlite"))]
+use diesel::PgConnection as SqliteConnection;
+#[cfg(feature = "postgres")]
+use diesel::PgConnection;
+#[cfg(not(feature = "postgres"))]
+use diesel::SqliteConnection as PgConnection;
+#[cfg(feature = "sqlite")]
+use diesel::SqliteConnection;
+use diesel::{Connection as _, QueryResult, RunQueryDsl as _};
 use uuid::Uuid;
 
 /// Where a PostgreSQL server is, as somebody who may make schemas.

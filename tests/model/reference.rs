@@ -5,10 +5,12 @@
 pub type Micros = i64;
 
 pub const SECOND: Micros = 1_000_000;
+pub const MINUTE: Micros = 60 * SECOND;
 pub const DAY: Micros = 24 * 3600 * SECOND;
 
 pub const OVERLAP: Micros = 30 * SECOND;
 pub const RECOVERY: Micros = 7 * DAY;
+/// Fewer than by default, so that schedules come to the last one.
 pub const MAX_RECOVERIES: u32 = 3;
 pub const IDLE: Micros = 10 * DAY;
 pub const ABSOLUTE: Micros = 25 * DAY;
@@ -78,7 +80,7 @@ impl Session {
             rotated_at: now,
             branched_at: now,
             confirmed: false,
-            access_expires_at: floor(now) + ACCESS,
+            access_expires_at: (floor(now) + ACCESS).min(idle_expires_at),
             idle_expires_at,
             expires_at,
             revoked: false,
@@ -100,18 +102,27 @@ impl Session {
         if token == self.current {
             return Verdict::Rotate;
         }
+        // A clock that was more than a minute ahead says nothing of how long ago something was.
+        let unknown = self.branched_at > now + MINUTE;
         let overlapping = since(now, self.branched_at) < OVERLAP;
         if Some(token) == self.previous {
             let recoverable = since(now, self.rotated_at) <= RECOVERY && self.place(self.current).1 < MAX_RECOVERIES;
-            return match (overlapping, self.confirmed) {
-                (true, true) => Verdict::Conflict,
-                (true, false) => Verdict::Repeat,
-                (false, false) if recoverable => Verdict::Recover,
-                (false, _) => Verdict::Reused,
+            return match (unknown, overlapping, self.confirmed) {
+                (true, _, false) if recoverable => Verdict::Recover,
+                (true, _, _) | (false, true, true) => Verdict::Conflict,
+                (false, true, false) => Verdict::Repeat,
+                (false, false, false) if recoverable => Verdict::Recover,
+                (false, false, _) => Verdict::Reused,
             };
         }
-        let two_back = self.place(token).0 + 2 == self.place(self.current).0;
-        if two_back && since(now, self.rotated_at) < OVERLAP { Verdict::Conflict } else { Verdict::Reused }
+        let (presented, current) = (self.tokens[token], self.tokens[self.current]);
+        if presented.generation == current.generation {
+            return Verdict::Reused;
+        }
+        let two_back = presented.generation + 2 == current.generation;
+        let issued_at = presented.issued_at * SECOND;
+        let young = since(now, issued_at) < OVERLAP && issued_at <= now + MINUTE;
+        if (two_back && since(now, self.rotated_at) < OVERLAP) || young { Verdict::Conflict } else { Verdict::Reused }
     }
 
     /// Presents a token: what is answered, and the pair if there is one.
@@ -143,7 +154,7 @@ impl Session {
 
     fn branch_off(&mut self, generation: u32, branch: u32, now: Micros) {
         self.branched_at = now;
-        self.access_expires_at = floor(now) + ACCESS;
+        self.access_expires_at = (floor(now) + ACCESS).min(self.idle_expires_at);
         self.current = self.tokens.len();
         let (issued_at, expires_at) = (now.div_euclid(SECOND), self.idle_expires_at / SECOND);
         self.tokens.push(Token { generation, branch, issued_at, expires_at });

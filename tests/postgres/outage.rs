@@ -78,6 +78,20 @@ impl Somebody {
         self.ask(Method::GET, "/health/ready", None, None)
     }
 
+    /// It says so, and why, within its bound or a little later.
+    #[track_caller]
+    fn stops_being_ready(&self, detail: &str) {
+        let began = Instant::now();
+        loop {
+            let told = self.ready();
+            if told.status != 200 && told.body["detail"] == detail {
+                return told.is_an_outage();
+            }
+            assert!(began.elapsed() < RECOVERY, "not {detail:?}: {told:?}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     fn me(&self, pair: &Value) -> Told {
         self.ask(Method::GET, "/v1/users/me", pair["access_token"].as_str(), None)
     }
@@ -342,12 +356,62 @@ pub fn a_database_that_answers_nothing_makes_the_node_not_ready() {
     other.execute(
         "BEGIN; LOCK TABLE sessions, users, attempts, events, __diesel_schema_migrations IN ACCESS EXCLUSIVE MODE",
     );
-    client.ready().is_an_outage();
+    client.stops_being_ready("The database does not answer.");
     client.refresh(&pair).is_an_outage();
     other.execute("ROLLBACK");
     client.recovers(&pair);
     assert_eq!(client.ready().status, 200);
     server.stop();
+}
+
+/// Reads go on: only what is written shows it. Each of them is written by log-ins or refreshes.
+pub fn a_table_that_nobody_can_write_makes_the_node_not_ready() {
+    let home = Home::new();
+    let (server, client, pair) = node(&home, &[]);
+    let mut other = home.database().connect();
+    for table in ["sessions", "users", "attempts", "events"] {
+        // As an index that is made, or a backup that locks, does.
+        other.execute(&format!("BEGIN; LOCK TABLE {table} IN SHARE MODE"));
+        client.stops_being_ready("The database takes no writes.");
+        assert_eq!(client.me(&pair).status, 200);
+        other.execute("ROLLBACK");
+        let began = Instant::now();
+        while client.ready().status != 200 {
+            assert!(began.elapsed() < RECOVERY, "{table}: {:?}", client.ready());
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    client.recovers(&pair);
+    server.stop();
+}
+
+/// Its operator makes it read-only, or a standby has taken its place.
+pub fn a_server_that_takes_no_writes_makes_the_node_not_ready() {
+    let mut cluster = cluster();
+    let home = Home::on_postgres(&cluster.url());
+    let (server, client, pair) = node(&home, &[]);
+    assert_eq!(client.ready().status, 200);
+    let mut operator = Connection::open(&cluster.url());
+    operator.execute("ALTER SYSTEM SET default_transaction_read_only = on");
+    operator.execute("SELECT pg_reload_conf()");
+    client.stops_being_ready("The database takes no writes.");
+    client.refresh(&pair).is_an_outage();
+    operator.execute("ALTER SYSTEM RESET default_transaction_read_only");
+    operator.execute("SELECT pg_reload_conf()");
+    let pair = client.recovers(&pair);
+    drop(operator);
+
+    // One that follows another cannot write, and the URL says that it may be used all the same.
+    let standby = cluster.standby().unwrap();
+    let url = through(&home, cluster.port(), &[standby.port()]);
+    let mark = if url.contains('?') { '&' } else { '?' };
+    let url = format!("{url}{mark}target_session_attrs=any");
+    let reader = home.serve(&[("DATABASE_URL", &url)]);
+    Somebody::of(&reader).stops_being_ready("The database takes no writes.");
+    reader.stop();
+    client.recovers(&pair);
+    server.stop();
+    cluster.halt();
 }
 
 /// Takes every connection that the server has for anybody.

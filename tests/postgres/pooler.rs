@@ -1,9 +1,11 @@
 //! A real PgBouncer between the nodes and PostgreSQL, with few connections behind it.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -22,8 +24,9 @@ const FOUND: &str = "a pooler in transaction mode stands before PostgreSQL";
 /// How long it may take to start, and a command to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs it until this program closes its end of the pipe.
-const KEEPER: &str = r#""$@" </dev/null & pooler=$!; read -r told; kill -TERM $pooler; wait $pooler"#;
+/// Runs it until this program closes its end of the pipe; each line makes it read its settings again.
+const KEEPER: &str = r#""$@" </dev/null & pooler=$!
+    while read -r told; do kill -HUP $pooler; done; kill -TERM $pooler; wait $pooler"#;
 
 /// Where the program is. `Err` says that it is missing.
 pub fn installed() -> Result<PathBuf, String> {
@@ -42,15 +45,12 @@ struct Pooler {
 impl Pooler {
     /// In that mode, with so many connections to the server.
     fn start(cluster: &Cluster, mode: &str, connections: usize) -> Self {
-        let port = free_port().unwrap();
-        let settings = format!(
-            "[databases]\n* = host=127.0.0.1 port={} user=postgres\n\
-             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
-             pool_mode = {mode}\ndefault_pool_size = {connections}\nmax_client_conn = 200\n",
-            cluster.port()
-        );
-        let (file, log) = (cluster.folder().join("pgbouncer.ini"), cluster.folder().join("pgbouncer.log"));
-        fs::write(&file, settings).unwrap();
+        Self::start_at(cluster, free_port().unwrap(), mode, connections)
+    }
+
+    fn start_at(cluster: &Cluster, port: u16, mode: &str, connections: usize) -> Self {
+        let file = Self::configure(cluster, port, mode, connections);
+        let log = cluster.folder().join("pgbouncer.log");
         let mut command = cluster.as_the_server_runs("sh");
         command.args(["-c", KEEPER, "sh"]).arg(installed().unwrap()).arg(file);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap());
@@ -61,6 +61,33 @@ impl Pooler {
             thread::sleep(Duration::from_millis(20));
         }
         pooler
+    }
+
+    /// Writes its settings.
+    fn configure(cluster: &Cluster, port: u16, mode: &str, connections: usize) -> PathBuf {
+        let settings = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user=postgres\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
+             pool_mode = {mode}\ndefault_pool_size = {connections}\nmax_client_conn = 200\n",
+            cluster.port()
+        );
+        let file = cluster.folder().join("pgbouncer.ini");
+        fs::write(&file, settings).unwrap();
+        file
+    }
+
+    /// Goes on in another mode, without its clients noticing.
+    fn reload(&mut self, cluster: &Cluster, mode: &str, connections: usize) {
+        Self::configure(cluster, self.port, mode, connections);
+        self.keeper.stdin.as_mut().unwrap().write_all(b"reload\n").unwrap();
+    }
+
+    /// Stops, and starts again in another mode.
+    fn restart(&mut self, cluster: &Cluster, mode: &str, connections: usize) {
+        let port = self.port;
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+        *self = Self::start_at(cluster, port, mode, connections);
     }
 
     fn url(&self) -> String {
@@ -249,6 +276,98 @@ pub fn processes_that_start_at_once_behind_a_pooler_do_not_wait_for_each_other()
                     scope.spawn(|| told(&home, &pooler.url(), &["user", "list"]));
                 }
             });
+        }
+    }
+}
+
+/// Rotations that each chain makes after the change before it is believed that all is well.
+const IN_A_ROW: usize = 25;
+
+/// Refreshes without end, each with the token that was just handed out, and everything else that a client asks for, until
+/// told to stop: the last pair, and how many rotations there were. An outage is waited for, anything else is a failure.
+fn chain(node: &Server, mut pair: Value, stop: &AtomicBool, in_a_row: &AtomicUsize) -> (Value, i64) {
+    let mut rotations = 0;
+    while !stop.load(Ordering::SeqCst) {
+        let (status, body) = refresh(node.address, &pair);
+        match status {
+            200 => {
+                (pair, rotations) = (body, rotations + 1);
+                in_a_row.fetch_add(1, Ordering::SeqCst);
+            }
+            409 | 503 => {
+                in_a_row.store(0, Ordering::SeqCst);
+                thread::sleep(Duration::from_millis(20));
+                continue;
+            }
+            _ => panic!("{status}: {body}"),
+        }
+        for path in ["/v1/users/me", "/v1/sessions", "/v1/users/me/events"] {
+            let (status, body) = ask(node.address, "GET", path, &text(&pair, "access_token"), &Value::Null);
+            assert!(status == 200 || status == 503, "{path}: {status}: {body}");
+            if status == 503 {
+                in_a_row.store(0, Ordering::SeqCst);
+            }
+        }
+    }
+    (pair, rotations)
+}
+
+/// Statements that were prepared, and settings that were made, are in sessions that are ours no longer: it costs at most a
+/// moment of 503, no restart, and nobody's session.
+pub fn a_pooler_that_changes_its_mode_under_running_nodes_needs_no_restart_of_them() {
+    type Change = fn(&mut Pooler, &Cluster, &str, usize);
+    let changes: [(&str, Change); 2] = [("reload", Pooler::reload), ("restart", Pooler::restart)];
+    for (from, to) in [("session", "transaction"), ("transaction", "session")] {
+        for (what, change) in changes {
+            let cluster = Cluster::start().unwrap();
+            let home = database(&cluster);
+            home.migrate();
+            let mut pooler = Pooler::start(&cluster, from, 60);
+            let nodes = [0, 1].map(|_| home.serve(&[("DATABASE_URL", &pooler.url())]));
+            nodes[0].register(ADA);
+            let pairs: Vec<Value> = (0..8).map(|number| log_in(&nodes[number % 2])).collect();
+            let stop = AtomicBool::new(false);
+            let in_a_row: Vec<AtomicUsize> = pairs.iter().map(|_| AtomicUsize::new(0)).collect();
+            let all_go_on = |when: &str| {
+                in_a_row.iter().for_each(|count| count.store(0, Ordering::SeqCst));
+                let began = Instant::now();
+                while in_a_row.iter().any(|count| count.load(Ordering::SeqCst) < IN_A_ROW) {
+                    // A chain that failed has said why, and would be waited for in vain.
+                    if began.elapsed() > Duration::from_secs(60) {
+                        stop.store(true, Ordering::SeqCst);
+                        panic!("{what} from {from} to {to}, {when}: {in_a_row:?}");
+                    }
+                    thread::sleep(Duration::from_millis(20));
+                }
+            };
+            let ends: Vec<(Value, i64)> = thread::scope(|scope| {
+                let chains: Vec<_> = pairs
+                    .iter()
+                    .enumerate()
+                    .map(|(number, pair)| {
+                        let (node, stop, in_a_row) = (&nodes[number % 2], &stop, &in_a_row[number]);
+                        scope.spawn(move || chain(node, pair.clone(), stop, in_a_row))
+                    })
+                    .collect();
+                all_go_on("before");
+                change(&mut pooler, &cluster, to, 60);
+                all_go_on("after");
+                stop.store(true, Ordering::SeqCst);
+                chains.into_iter().map(|chain| chain.join().unwrap()).collect()
+            });
+            let mut rows = home.database().connect();
+            for (number, (pair, rotations)) in ends.iter().enumerate() {
+                assert!(works(&nodes[number % 2], pair));
+                let row = text(pair, "session_id").replace('-', "");
+                let row = format!("id = unhex('{row}') AND branch = 0 AND revoked_at IS NULL");
+                assert_eq!(rows.number(&format!("SELECT generation FROM sessions WHERE {row}")), *rotations);
+            }
+            for node in nodes {
+                let answer = Connection::open(node.address).unwrap().send("GET", "/health/ready", &[], "").unwrap();
+                assert_eq!(answer.status, 200, "{}", answer.body);
+                let log = node.stop();
+                assert!(log.contains(FOUND), "{what} from {from} to {to}: {log}");
+            }
         }
     }
 }

@@ -87,11 +87,15 @@ pub fn with_migrations_pending_it_lives_and_is_not_ready_until_they_are_done() {
 
     let (code, _, told) = finish(home.command(["migrate"], []));
     assert_eq!(code, Some(0), "{told}");
-    let began = Instant::now();
-    while get(&server, "/health/ready").0 != 200 {
-        assert!(began.elapsed() < PATIENCE, "it is ready without a restart");
-        thread::sleep(Duration::from_millis(20));
-    }
+    // An answer is given to all who ask within a second.
+    let becomes = |status: u16| {
+        let began = Instant::now();
+        while get(&server, "/health/ready").0 != status {
+            assert!(began.elapsed() < PATIENCE, "it becomes {status} without a restart");
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    becomes(200);
     server.register("ada@example.com");
     // One migration that this version has and the database has not is enough.
     let mut database = home.database().connect();
@@ -99,9 +103,9 @@ pub fn with_migrations_pending_it_lives_and_is_not_ready_until_they_are_done() {
         "CREATE TABLE kept AS SELECT * FROM __diesel_schema_migrations;
          DELETE FROM __diesel_schema_migrations WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)",
     );
-    assert_eq!(get(&server, "/health/ready"), (503, "unavailable".to_owned()));
+    becomes(503);
     database.execute("DELETE FROM __diesel_schema_migrations; INSERT INTO __diesel_schema_migrations TABLE kept");
-    assert_eq!(get(&server, "/health/ready").0, 200);
+    becomes(200);
 }
 
 pub fn a_database_that_is_not_utf8_is_not_migrated_and_its_operator_is_told() {

@@ -77,24 +77,37 @@ fn h3_the_answer_is_lost_and_the_client_retries_after_6_days() {
 }
 
 #[test]
-fn h3_three_answers_of_one_generation_are_lost() {
+fn h3_sixteen_answers_of_one_generation_are_lost() {
     let world = World::new();
     let first = world.somebody();
-    for delay in [secs(90), mins(92), hours(20)] {
+    for delay in [secs(90), mins(92), hours(20), secs(31)].into_iter().cycle().take(16) {
         let _lost = world.rotate(&first.refresh);
         world.pass(delay);
     }
     let kept = world.rotate(&first.refresh);
-    assert_eq!((generation(&kept.refresh), branch(&kept.refresh)), (1, 3));
+    assert_eq!((generation(&kept.refresh), branch(&kept.refresh)), (1, 16));
     world.goes_on(&kept);
 }
 
 #[test]
-fn h3_a_fourth_loss_in_one_generation_is_refused() {
+fn h15_five_answers_are_lost_in_a_row_and_each_retry_comes_a_minute_after_the_last() {
+    let world = World::new();
+    let first = world.somebody();
+    for _ in 0..5 {
+        let _lost = world.rotate(&first.refresh);
+        world.pass(mins(1));
+    }
+    let kept = world.rotate(&first.refresh);
+    assert_eq!((generation(&kept.refresh), branch(&kept.refresh)), (1, 5));
+    world.goes_on(&kept);
+}
+
+#[test]
+fn h3_a_seventeenth_loss_in_one_generation_is_refused() {
     let world = World::new();
     let first = world.somebody();
     let mut lost = first.clone();
-    for _ in 0..4 {
+    for _ in 0..17 {
         lost = world.rotate(&first.refresh);
         world.pass(secs(90));
     }
@@ -185,6 +198,39 @@ fn h8_a_very_late_duplicate_from_two_generations_back_within_the_overlap_conflic
     assert_eq!(duplicate.header("Retry-After"), Some("1"));
     assert!(duplicate.json().get("refresh_token").is_none() && duplicate.json().get("access_token").is_none());
     world.goes_on(&third);
+}
+
+/// So many rotations a second apart, and then a duplicate of the first request of all.
+fn rotations_and_a_duplicate(rotations: usize, late: Duration) -> (World, Pair, Pair) {
+    let world = World::new();
+    let first = world.sign_up("ada@example.com");
+    let mut newest = first.clone();
+    for _ in 0..rotations {
+        world.pass(secs(1));
+        newest = world.rotate(&newest.refresh);
+    }
+    world.pass(late);
+    (world, first, newest)
+}
+
+#[test]
+fn h8_a_late_duplicate_from_any_generation_back_conflicts_within_the_overlap_of_its_own_issue() {
+    for rotations in [2, 3, 4, 10] {
+        let (world, first, newest) = rotations_and_a_duplicate(rotations, secs(1));
+        let late = world.refresh(&first.refresh).expect_error(409, "refresh_conflict");
+        assert_eq!(late.header("Retry-After"), Some("1"));
+        assert!(late.json().get("refresh_token").is_none() && late.json().get("access_token").is_none());
+        assert_eq!(log::count(&first.session_id, "reused"), 0);
+        world.goes_on(&newest);
+    }
+}
+
+#[test]
+fn t4_a_duplicate_from_three_generations_back_is_theft_once_its_own_issue_is_past_the_overlap() {
+    let (world, first, newest) = rotations_and_a_duplicate(3, secs(27));
+    world.refresh(&first.refresh).expect_refused("reused");
+    assert!(log::has(&first.session_id, "reused", "older"));
+    world.is_dead(&[&newest]);
 }
 
 const ONLY_A: &[(&str, &str)] = &[("tokens.refresh_secret", SECRET_A)];
@@ -364,4 +410,43 @@ fn h12_an_app_whose_clock_is_an_hour_off_is_told_durations_and_needs_no_clock() 
     assert_eq!(answer.json()["expires_in"], 15 * 60);
     assert_eq!(answer.json()["refresh_expires_in"], 30 * 24 * 3600);
     world.goes_on(&answer.pair());
+}
+
+/// The clock was hours ahead when the answer was given that was lost; now it is right again.
+#[test]
+fn h12_the_servers_clock_was_ahead_during_a_rotation_and_its_answer_was_lost() {
+    let world = World::new();
+    let first = world.somebody();
+    let lost = world.rotate(&first.refresh);
+    world.step_back(hours(2));
+    let again = world.rotate(&first.refresh);
+    assert_ne!(again.refresh, lost.refresh, "the overlap does not stay open until the clock is there again");
+    assert_eq!((generation(&again.refresh), branch(&again.refresh)), (1, 1));
+    let newest = world.goes_on(&again);
+    assert_eq!(log::count(&newest.session_id, "recovered"), 1);
+}
+
+/// It cannot be told that a duplicate is late, so nothing is revoked for it.
+#[test]
+fn h12_the_servers_clock_was_ahead_during_a_rotation_and_a_duplicate_arrives_afterwards() {
+    let world = World::new();
+    let first = world.somebody();
+    let second = world.rotate(&first.refresh);
+    world.step_back(hours(2));
+    let third = world.rotate(&second.refresh);
+    world.pass(secs(1));
+    world.refresh(&first.refresh).expect_error(409, "refresh_conflict");
+    world.goes_on(&third);
+}
+
+#[test]
+fn h12_the_servers_clock_was_ahead_during_a_rotation_that_was_confirmed_and_a_duplicate_arrives() {
+    let world = World::new();
+    let first = world.somebody();
+    let second = world.rotate(&first.refresh);
+    world.confirm(&second.access).expect(204);
+    world.step_back(hours(2));
+    world.refresh(&first.refresh).expect_error(409, "refresh_conflict");
+    let third = world.rotate(&second.refresh);
+    world.goes_on(&third);
 }

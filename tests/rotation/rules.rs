@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::harness::PASSWORD;
 use crate::world::*;
 
 #[test]
@@ -428,4 +429,42 @@ fn without_recovery_an_answer_that_cannot_be_repeated_conflicts_and_ends_nothing
     world.refresh(&first.refresh).expect_error(409, "refresh_conflict");
     let world = world.restart(&keys(SECRET_B, SECRET_A));
     world.goes_on(&second);
+}
+
+/// At the start, at a rotation, its repeat and a recovery.
+#[test]
+fn no_access_token_outlives_its_session() {
+    let world = World::with(&[
+        ("tokens.refresh_short_ttl", "25m"),
+        ("tokens.refresh_idle_ttl", "25m"),
+        ("tokens.refresh_absolute_ttl", "25m"),
+    ]);
+    let lives = |answer: &crate::harness::Answer| {
+        let said = answer.json();
+        let token = claims(&answer.pair().access);
+        let life = token["exp"].as_i64().unwrap() - world.clock.now().as_seconds();
+        assert_eq!(said["expires_in"], life);
+        assert!(said["refresh_expires_in"].as_i64().unwrap() >= life, "{said}");
+        life
+    };
+    let first = world.sign_up("ada@example.com");
+    world.pass(mins(5));
+    let second = world.refresh(&first.refresh).expect(200);
+    assert_eq!(lives(&second), 15 * 60);
+    world.pass(mins(10));
+    let recovered = world.refresh(&first.refresh).expect(200);
+    assert_eq!(lives(&recovered), 10 * 60);
+    world.pass(mins(5));
+    let third = world.refresh(&recovered.pair().refresh).expect(200);
+    assert_eq!(lives(&third), 5 * 60);
+    world.pass(secs(10));
+    let repeated = world.refresh(&recovered.pair().refresh).expect(200);
+    assert_eq!((lives(&repeated), repeated.pair().refresh), (5 * 60 - 10, third.pair().refresh));
+    world.pass(mins(5) - secs(10));
+    assert!(!world.works(&third.pair().access));
+
+    let world = World::with(&[("tokens.refresh_short_ttl", "5m"), ("tokens.refresh_idle_ttl", "5m")]);
+    let answer =
+        world.post("/v1/auth/register", &json!({ "email": "bob@example.com", "password": PASSWORD })).expect(201);
+    assert_eq!((&answer.json()["expires_in"], &answer.json()["refresh_expires_in"]), (&json!(300), &json!(300)));
 }

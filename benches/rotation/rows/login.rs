@@ -121,7 +121,7 @@ fn beside_seventy(bench: &mut Bench, span: Duration) -> Outcome<Report> {
         let runtime = runtime()?;
         // One account for all of them: registering seventy would take as long as the measurement.
         runtime.block_on(async {
-            let mut one = Crowd::open_from([Ipv4Addr::new(127, 0, 0, 66)], address, What::Login, 1).await?;
+            let one = Crowd::open_from([Ipv4Addr::new(127, 0, 0, 66)], address, What::Login, 1).await?;
             let email = one.email()?;
             let mut seventy = Crowd::open_from(from, address, What::Get, 1).await?;
             seventy.log_in_as(&email);

@@ -51,7 +51,9 @@ pub(super) fn sessions() -> Value {
         "ip_address": "192.0.2.7",
         "created_at": NOW,
         "last_used_at": "2026-11-23T10:00:00Z",
-        "expires_at": "2027-02-21T09:30:00Z",
+        "expires_at": "2026-12-23T10:00:00Z",
+        "ends_at": "2027-02-21T09:30:00Z",
+        "remember": true,
         "current": true,
     });
     json!({ "sessions": [session] })

@@ -293,7 +293,10 @@ fn live() -> Operation {
 
 fn ready() -> Operation {
     Operation::new("Machines", "ready", "Whether the process can do its work")
-        .about("Not while the database does not answer or needs a migration, nor while a shutdown is under way.")
+        .about(
+            "Not while the database does not answer, takes no writes, is damaged or was replaced, needs a migration or belongs \
+             to a newer version, nor while a shutdown is under way. `detail` says which.",
+        )
         .answers("200", body("It can.", "Ready", json!({ "status": "ready" })))
         .fails(STORE)
 }

@@ -39,6 +39,10 @@ fn moment() -> Value {
     json!({ "type": "string", "format": "date-time" })
 }
 
+fn moment_when(description: &str) -> Value {
+    json!({ "type": "string", "format": "date-time", "description": description })
+}
+
 fn seconds(description: &str) -> Value {
     json!({ "type": "integer", "minimum": 0, "description": description })
 }

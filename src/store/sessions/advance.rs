@@ -5,12 +5,16 @@
 //! is sent anywhere, they are one each, in one transaction.
 
 use diesel::backend::Backend;
+#[cfg(feature = "postgres")]
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
-use diesel::sql_types::{Array, BigInt, Binary, Nullable, Text};
+#[cfg(feature = "postgres")]
+use diesel::sql_types::Array;
+use diesel::sql_types::{BigInt, Binary, Bool, HasSqlType, Nullable, Text};
 
+use super::not_ended::NOT_ENDED;
 use super::rows::{Handover, Rotation};
 use crate::ids::SessionId;
 use crate::store::AnyConnection;
@@ -19,7 +23,9 @@ use crate::tokens::refresh::TokenDigest;
 /// Rotates. `None`: what was presented is not the current token of a live session.
 pub fn advance(conn: &mut AnyConnection, rotation: &Rotation) -> QueryResult<Option<Handover>> {
     match conn {
+        #[cfg(feature = "sqlite")]
         AnyConnection::Sqlite(sqlite) => Advance::of(rotation).get_result(sqlite).optional(),
+        #[cfg(feature = "postgres")]
         AnyConnection::Postgresql(postgresql) => Advance::of(rotation).get_result(postgresql).optional(),
     }
 }
@@ -32,6 +38,7 @@ struct Advance<'a> {
     at: i64,
     access_end: i64,
     idle_end: i64,
+    user_agent: Option<&'a str>,
     rotation: &'a Rotation,
 }
 
@@ -45,19 +52,22 @@ impl<'a> Advance<'a> {
             at: next.now.as_micros(),
             access_end: next.access_expires_at.as_micros(),
             idle_end: next.idle_expires_at.as_micros(),
+            user_agent: next.device.stored_user_agent(),
             rotation,
         }
     }
 }
 
-impl<DB> QueryFragment<DB> for Advance<'_>
+impl<'a, DB> QueryFragment<DB> for Advance<'a>
 where
-    DB: Backend,
+    DB: Backend + HasSqlType<Bool>,
     i64: ToSql<BigInt, DB>,
     SessionId: ToSql<Binary, DB>,
     TokenDigest: ToSql<Binary, DB>,
     [u8]: ToSql<Binary, DB>,
     str: ToSql<Text, DB>,
+    bool: ToSql<Bool, DB>,
+    Option<&'a str>: ToSql<Nullable<Text>, DB>,
     Option<String>: ToSql<Nullable<Text>, DB>,
     String: ToSql<Text, DB>,
 {
@@ -82,7 +92,7 @@ where
         out.push_sql(", last_used_at = ");
         out.push_bind_param::<BigInt, _>(&self.at)?;
         out.push_sql(", user_agent = ");
-        out.push_bind_param::<Nullable<Text>, _>(&next.device.user_agent)?;
+        out.push_bind_param::<Nullable<Text>, _>(&self.user_agent)?;
         out.push_sql(", ip_address = ");
         out.push_bind_param::<Nullable<Text>, _>(&next.device.ip_address)?;
         out.push_sql(" WHERE id = ");
@@ -93,11 +103,15 @@ where
         out.push_bind_param::<BigInt, _>(&self.branch)?;
         out.push_sql(" AND token_hash = ");
         out.push_bind_param::<Binary, _>(presented)?;
+        out.push_sql(" AND remember = ");
+        out.push_bind_param::<Bool, _>(&self.rotation.remember)?;
         out.push_sql(" AND revoked_at IS NULL AND idle_expires_at > ");
         out.push_bind_param::<BigInt, _>(&self.at)?;
         out.push_sql(" AND expires_at > ");
         out.push_bind_param::<BigInt, _>(&self.at)?;
-        out.push_sql(" RETURNING roles, transport");
+        out.push_sql(" AND ");
+        out.push_sql(NOT_ENDED);
+        out.push_sql(" RETURNING roles, transport, remember");
         Ok(())
     }
 }
@@ -108,7 +122,7 @@ impl QueryId for Advance<'_> {
 }
 
 impl Query for Advance<'_> {
-    type SqlType = (Text, Text);
+    type SqlType = (Text, Text, Bool);
 }
 
 impl<C: diesel::Connection> RunQueryDsl<C> for Advance<'_> {}
@@ -119,7 +133,9 @@ pub fn advance_all(conn: &mut AnyConnection, rotations: &[&Rotation]) -> QueryRe
     match (conn, rotations) {
         (_, []) => Ok(Vec::new()),
         (conn, [one]) => Ok(advance(conn, one)?.map(|handover| (one.id, handover)).into_iter().collect()),
+        #[cfg(feature = "postgres")]
         (AnyConnection::Postgresql(postgresql), many) => AdvanceAll::of(many).load(postgresql),
+        #[cfg(feature = "sqlite")]
         (AnyConnection::Sqlite(_), many) => {
             Err(diesel::result::Error::QueryBuilderError(format!("{} rotations in one statement", many.len()).into()))
         }
@@ -127,6 +143,7 @@ pub fn advance_all(conn: &mut AnyConnection, rotations: &[&Rotation]) -> QueryRe
 }
 
 /// One array a column, of equal length.
+#[cfg(feature = "postgres")]
 #[derive(Default)]
 struct AdvanceAll<'a> {
     ids: Vec<SessionId>,
@@ -141,8 +158,10 @@ struct AdvanceAll<'a> {
     idle_ends: Vec<i64>,
     user_agents: Vec<Option<&'a str>>,
     ip_addresses: Vec<Option<&'a str>>,
+    remembered: Vec<bool>,
 }
 
+#[cfg(feature = "postgres")]
 impl<'a> AdvanceAll<'a> {
     fn of(rotations: &[&'a Rotation]) -> Self {
         // In one order everywhere, so that statements of several nodes seldom wait for each other.
@@ -161,13 +180,15 @@ impl<'a> AdvanceAll<'a> {
             all.times.push(next.now.as_micros());
             all.access_ends.push(next.access_expires_at.as_micros());
             all.idle_ends.push(next.idle_expires_at.as_micros());
-            all.user_agents.push(next.device.user_agent.as_deref());
+            all.user_agents.push(next.device.stored_user_agent());
             all.ip_addresses.push(next.device.ip_address.as_deref());
+            all.remembered.push(rotation.remember);
         }
         all
     }
 }
 
+#[cfg(feature = "postgres")]
 impl QueryFragment<Pg> for AdvanceAll<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
@@ -200,26 +221,32 @@ impl QueryFragment<Pg> for AdvanceAll<'_> {
         out.push_bind_param::<Array<Nullable<Text>>, _>(&self.user_agents)?;
         out.push_sql(", ");
         out.push_bind_param::<Array<Nullable<Text>>, _>(&self.ip_addresses)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Bool>, _>(&self.remembered)?;
         out.push_sql(
             ") AS new (id, generation, branch, presented, token_hash, salt, key_id, at, access_expires_at, \
-             idle_expires_at, user_agent, ip_address) WHERE sessions.id = new.id \
+             idle_expires_at, user_agent, ip_address, remember) WHERE sessions.id = new.id \
              AND sessions.generation = new.generation AND sessions.branch = new.branch \
-             AND sessions.token_hash = new.presented AND sessions.revoked_at IS NULL \
-             AND sessions.idle_expires_at > new.at AND sessions.expires_at > new.at \
-             RETURNING sessions.id, sessions.roles, sessions.transport",
+             AND sessions.token_hash = new.presented AND sessions.remember = new.remember \
+             AND sessions.revoked_at IS NULL AND sessions.idle_expires_at > new.at AND sessions.expires_at > new.at AND ",
         );
+        out.push_sql(NOT_ENDED);
+        out.push_sql(" RETURNING sessions.id, sessions.roles, sessions.transport, sessions.remember");
         Ok(())
     }
 }
 
+#[cfg(feature = "postgres")]
 impl QueryId for AdvanceAll<'_> {
     type QueryId = AdvanceAll<'static>;
     // The text is the same for any number of them, so it is prepared once.
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
+#[cfg(feature = "postgres")]
 impl Query for AdvanceAll<'_> {
-    type SqlType = (Binary, (Text, Text));
+    type SqlType = (Binary, (Text, Text, Bool));
 }
 
+#[cfg(feature = "postgres")]
 impl RunQueryDsl<diesel::PgConnection> for AdvanceAll<'_> {}

@@ -2,12 +2,12 @@
 
 use diesel::prelude::*;
 
+use super::not_ended::NotEnded;
 use super::rows::OwnedSession;
 use super::{LATE, SUMMARY};
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 use crate::store::AnyConnection;
-use crate::store::columns::Roles;
 use crate::store::schema::{sessions, users};
 
 /// At most `limit` live sessions, of one user or of all, in the order in which they were opened, from the one after
@@ -24,6 +24,7 @@ pub fn live_page(
         .filter(sessions::revoked_at.is_null())
         .filter(sessions::idle_expires_at.gt(now))
         .filter(sessions::expires_at.gt(now))
+        .filter(NotEnded)
         .order(sessions::id)
         .select((SUMMARY, users::id, users::email))
         .limit(limit)
@@ -85,13 +86,22 @@ pub fn count_live(conn: &mut AnyConnection, user: UserId, now: Timestamp) -> Que
         .filter(sessions::revoked_at.is_null())
         .filter(sessions::idle_expires_at.gt(now))
         .filter(sessions::expires_at.gt(now))
+        .filter(NotEnded)
         .count()
         .get_result(conn)
 }
 
-/// Replaces the copy of a user's roles in every session, so that the next refresh hands them out.
-pub fn set_roles(conn: &mut AnyConnection, user: UserId, roles: &Roles) -> QueryResult<()> {
-    let theirs = sessions::table.filter(sessions::user_id.eq(user)).filter(sessions::revoked_at.is_null());
-    diesel::update(theirs).set(sessions::roles.eq(roles)).execute(conn)?;
-    Ok(())
+/// Where a user's live sessions were last used.
+pub fn addresses_of_live(conn: &mut AnyConnection, user: UserId, now: Timestamp) -> QueryResult<Vec<String>> {
+    let known: Vec<Option<String>> = sessions::table
+        .filter(sessions::user_id.eq(user))
+        .filter(sessions::revoked_at.is_null())
+        .filter(sessions::idle_expires_at.gt(now))
+        .filter(sessions::expires_at.gt(now))
+        .filter(sessions::ip_address.is_not_null())
+        .filter(NotEnded)
+        .select(sessions::ip_address)
+        .distinct()
+        .load(conn)?;
+    Ok(known.into_iter().flatten().collect())
 }

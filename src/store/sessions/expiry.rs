@@ -42,3 +42,8 @@ pub fn purge_idle(conn: &mut AnyConnection, ids: &[SessionId], before: Timestamp
         .filter(sessions::revoked_at.is_null());
     diesel::delete(idle).execute(conn)
 }
+
+/// When the session was opened that was opened last.
+pub fn newest(conn: &mut AnyConnection) -> QueryResult<Option<Timestamp>> {
+    sessions::table.select(sessions::created_at).order(sessions::id.desc()).first(conn).optional()
+}

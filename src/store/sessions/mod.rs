@@ -2,8 +2,10 @@
 //! and comes out.
 
 mod advance;
+mod ends;
 mod everybody;
 mod expiry;
+mod not_ended;
 mod rotation;
 mod rows;
 
@@ -12,13 +14,19 @@ use std::time::Duration;
 use diesel::prelude::*;
 
 pub use self::advance::{advance, advance_all};
-pub use self::everybody::{count_live, end, live_page, opened_since, set_roles};
-pub use self::expiry::{idle_among, purge_expired, purge_idle};
+pub use self::ends::{
+    AT_ONCE, EndOrder, EndProgress, EndRest, begin_end, copy_roles, displace, go_on_ending, unfinished_ends,
+    would_have_ended,
+};
+pub use self::everybody::{addresses_of_live, count_live, end, live_page, opened_since};
+pub use self::expiry::{idle_among, newest, purge_expired, purge_idle};
+pub use self::not_ended::NotEnded;
 pub use self::rotation::{adopt, confirm, count_streak, find, recover, revoke_at};
 pub use self::rows::{
     Device, Ended, Handover, NewSession, OwnedSession, Rotation, Scope, SessionRow, SessionSummary, Successor,
     Transport,
 };
+use self::rows::{MAX_DEVICE_NAME, cut};
 use super::AnyConnection;
 use super::columns::Roles;
 use super::connection::prepared;
@@ -35,7 +43,9 @@ type Summary = (
     sessions::ip_address,
     sessions::created_at,
     sessions::last_used_at,
+    sessions::idle_expires_at,
     sessions::expires_at,
+    sessions::remember,
 );
 const SUMMARY: Summary = (
     sessions::id,
@@ -44,7 +54,9 @@ const SUMMARY: Summary = (
     sessions::ip_address,
     sessions::created_at,
     sessions::last_used_at,
+    sessions::idle_expires_at,
     sessions::expires_at,
+    sessions::remember,
 );
 const ENDED: (sessions::id, sessions::access_expires_at) = (sessions::id, sessions::access_expires_at);
 
@@ -73,11 +85,12 @@ pub fn insert(conn: &mut AnyConnection, new: &NewSession, roles: &Roles) -> Quer
                 sessions::streak_generation.eq(0_i64),
             ),
             (
-                sessions::device_name.eq(&new.device_name),
-                sessions::user_agent.eq(&new.device.user_agent),
+                sessions::device_name.eq(new.device_name.as_deref().map(|name| cut(name, MAX_DEVICE_NAME))),
+                sessions::user_agent.eq(new.device.stored_user_agent()),
                 sessions::ip_address.eq(&new.device.ip_address),
                 sessions::created_at.eq(new.now),
                 sessions::last_used_at.eq(new.now),
+                sessions::remember.eq(new.remember),
             ),
         ))
         .execute(conn)?;
@@ -87,54 +100,40 @@ pub fn insert(conn: &mut AnyConnection, new: &NewSession, roles: &Roles) -> Quer
 /// A refresh that came in time may be committed so much later: until then its session has not run out.
 const LATE: Duration = Duration::from_secs(60);
 
-/// Ends a user's live sessions, and returns them.
-pub fn revoke(
+/// Ends one session of a user, if it is live. All of them: [`begin_end`].
+pub fn end_one(
     conn: &mut AnyConnection,
     user: UserId,
-    scope: Scope,
+    id: SessionId,
     now: Timestamp,
-    reason: &'static str,
-) -> QueryResult<Vec<Ended>> {
-    let live = sessions::table.filter(
-        sessions::user_id
-            .eq(user)
-            .and(sessions::revoked_at.is_null())
-            .and(sessions::idle_expires_at.gt(now.minus(LATE)))
-            .and(sessions::expires_at.gt(now.minus(LATE))),
-    );
-    let ended = (sessions::revoked_at.eq(Some(now)), sessions::revoked_reason.eq(Some(reason)));
-    match scope {
-        Scope::All => diesel::update(live).set(ended).returning(ENDED).get_results(conn),
-        Scope::Except(id) => {
-            diesel::update(live.filter(sessions::id.ne(id))).set(ended).returning(ENDED).get_results(conn)
-        }
-        Scope::Only(id) => {
-            diesel::update(live.filter(sessions::id.eq(id))).set(ended).returning(ENDED).get_results(conn)
-        }
-    }
+    reason: &str,
+) -> QueryResult<Option<Ended>> {
+    let live = sessions::table
+        .filter(sessions::id.eq(id))
+        .filter(sessions::user_id.eq(user))
+        .filter(sessions::revoked_at.is_null())
+        .filter(sessions::idle_expires_at.gt(now.minus(LATE)))
+        .filter(sessions::expires_at.gt(now.minus(LATE)));
+    diesel::update(live)
+        .set((sessions::revoked_at.eq(Some(now)), sessions::revoked_reason.eq(Some(reason))))
+        .returning(ENDED)
+        .get_result(conn)
+        .optional()
 }
 
-/// Strips a deleted user's sessions of everything personal. They stay, as tombstones.
-pub fn anonymise(conn: &mut AnyConnection, user: UserId) -> QueryResult<()> {
-    diesel::update(sessions::table.filter(sessions::user_id.eq(user)))
-        .set((
-            sessions::device_name.eq(None::<String>),
-            sessions::user_agent.eq(None::<String>),
-            sessions::ip_address.eq(None::<String>),
-            sessions::roles.eq(Roles::default()),
-        ))
-        .execute(conn)?;
-    Ok(())
-}
+/// As many sessions as are listed for a user: an answer must fit into memory, many times over.
+const LISTED: i64 = 1_000;
 
-/// A user's live sessions, most recently used first.
+/// A user's live sessions, most recently used first: the first thousand.
 pub fn live_of_user(conn: &mut AnyConnection, user: UserId, now: Timestamp) -> QueryResult<Vec<SessionSummary>> {
     sessions::table
         .filter(sessions::user_id.eq(user))
         .filter(sessions::revoked_at.is_null())
         .filter(sessions::idle_expires_at.gt(now))
         .filter(sessions::expires_at.gt(now))
+        .filter(NotEnded)
         .order((sessions::last_used_at.desc(), sessions::id.desc()))
+        .limit(LISTED)
         .select(SUMMARY)
         .load(conn)
 }
@@ -150,10 +149,11 @@ pub fn ended_since(conn: &mut AnyConnection, since: Timestamp, alive_after: Time
 
 /// Whether the session exists and has not been ended.
 pub fn is_live(conn: &mut AnyConnection, id: SessionId) -> QueryResult<bool> {
-    let live = sessions::table.filter(sessions::id.eq(id)).filter(sessions::revoked_at.is_null());
+    let live = sessions::table.filter(sessions::id.eq(id)).filter(sessions::revoked_at.is_null()).filter(NotEnded);
     prepared!(conn, conn => diesel::select(diesel::dsl::exists(live)).get_result(conn))
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 #[path = "queries_tests.rs"]
 mod tests;

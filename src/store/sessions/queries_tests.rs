@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::events::{Event, Kind};
 use crate::store::testing::TestDatabase;
 use crate::tokens::refresh::TokenDigest;
 
@@ -57,6 +58,7 @@ impl Table {
                 transport: Transport::Body,
                 device_name: None,
                 device: Device::default(),
+                remember: true,
             };
             insert(&mut table.connection, &new, &Roles::default()).unwrap();
         }
@@ -113,7 +115,7 @@ const CONFIRMED: &str = "confirmed_at = 1";
 /// there.
 fn advance_from(together: bool, from: Place, presented: TokenDigest) -> impl FnOnce(&mut Table) -> bool {
     move |table| {
-        let rotation = Rotation { id: table.id, from, presented, next: next() };
+        let rotation = Rotation { id: table.id, from, presented, next: next(), remember: true };
         if !together || matches!(table.connection, AnyConnection::Sqlite(_)) {
             return advance(&mut table.connection, &rotation).unwrap().is_some();
         }
@@ -155,7 +157,7 @@ fn of_many_rotations_rows_are_taken_in_the_order_of_their_ids() {
         let row = diesel::sql_query(format!("SELECT 1 FROM sessions WHERE id = $1 FOR UPDATE {how}"));
         row.bind::<diesel::sql_types::Binary, _>(id).execute(holder).unwrap();
     };
-    let [low, high] = ids.map(|id| Rotation { id, from: HERE, presented: CURRENT, next: next() });
+    let [low, high] = ids.map(|id| Rotation { id, from: HERE, presented: CURRENT, next: next(), remember: true });
     // As the store's connections are set up, since the order is that of the plan.
     let store = table._database.store();
     std::thread::scope(|scope| {
@@ -297,23 +299,270 @@ fn an_operator_ends_what_a_refresh_that_is_on_its_way_may_carry_on_and_nothing_t
 
 #[test]
 fn ending_a_users_sessions_ends_each_once_and_leaves_those_that_are_over_and_those_of_others() {
-    let end =
-        |table: &mut Table| !revoke(&mut table.connection, table.user, Scope::All, NOW, "all").unwrap().is_empty();
-    changed(end);
-    unchanged(REVOKED, end);
+    let all = |table: &mut Table| {
+        let order = EndOrder::all(table.user, "all");
+        !begin_end(&mut table.connection, &order, NOW).unwrap().ended.is_empty()
+    };
+    let one = |table: &mut Table| end_one(&mut table.connection, table.user, table.id, NOW, "one").unwrap().is_some();
     // A refresh that came a little earlier may be on its way still.
     let (now, over) = (NOW.as_micros(), NOW.minus(LATE).as_micros());
-    changed_from(&format!("idle_expires_at = {now}, expires_at = {now}"), end);
-    unchanged(&format!("idle_expires_at = {over}"), end);
-    unchanged(&format!("expires_at = {over}"), end);
-    let only = |id| {
-        move |table: &mut Table| {
-            !revoke(&mut table.connection, table.user, Scope::Only(id), NOW, "one").unwrap().is_empty()
-        }
-    };
-    unchanged("", only(SessionId::generate()));
+    let ends: [&dyn Fn(&mut Table) -> bool; 2] = [&all, &one];
+    for end in ends {
+        changed(end);
+        unchanged(REVOKED, end);
+        changed_from(&format!("idle_expires_at = {now}, expires_at = {now}"), end);
+        unchanged(&format!("idle_expires_at = {over}"), end);
+        unchanged(&format!("expires_at = {over}"), end);
+    }
     unchanged("", |table| {
-        let own = Scope::Except(table.id);
-        !revoke(&mut table.connection, table.user, own, NOW, "others").unwrap().is_empty()
+        end_one(&mut table.connection, table.user, SessionId::generate(), NOW, "one").unwrap().is_some()
     });
+    unchanged("", |table| end_one(&mut table.connection, UserId::generate(), table.id, NOW, "one").unwrap().is_some());
+    unchanged("", |table| {
+        let others = EndOrder { kept: Some(table.id), ..EndOrder::all(table.user, "others") };
+        !begin_end(&mut table.connection, &others, NOW).unwrap().ended.is_empty()
+    });
+}
+
+/// The session's user has more sessions than one transaction ends, of which this one is to be marked last.
+fn ended_with_many(table: &mut Table, kept: Option<SessionId>) -> EndRest {
+    let (user, ids) = (hex(table.user.as_bytes()), 2 * AT_ONCE);
+    let many = format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ids})
+         INSERT INTO sessions SELECT unhex(printf('%032x', i)), unhex('{user}'), 0, 0, randomblob(32), NULL, zeroblob(16), 'k',
+           0, 0, NULL, 0, {end}, {end}, NULL, NULL, '[]', 'body', 0, 0, 'device', 'agent', 'address', 0, 0, true FROM n",
+        end = NOW.plus(Duration::from_secs(90_000)).as_micros()
+    );
+    diesel::sql_query(many).execute(&mut table.connection).unwrap();
+    let order = EndOrder { kept, ip_address: Some("192.0.2.1".into()), ..EndOrder::all(table.user, "many") };
+    begin_end(&mut table.connection, &order, NOW).unwrap().rest.expect("there are more")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Nothing that takes a session for live takes one that has ended with many others and is not marked yet.
+#[test]
+fn a_session_that_has_ended_with_many_others_is_over_for_every_statement_before_it_is_marked() {
+    fn over(statement: impl FnOnce(&mut Table) -> bool) {
+        let mut table = Table::new();
+        ended_with_many(&mut table, None);
+        let marked = |table: &mut Table| {
+            let unmarked = sessions::table.filter(sessions::id.eq(table.id)).filter(sessions::revoked_at.is_null());
+            unmarked.count().get_result::<i64>(&mut table.connection).unwrap() == 0
+        };
+        assert!(!marked(&mut table), "it would prove nothing");
+        let before = table.row();
+        assert!(!statement(&mut table), "says that it did something");
+        assert_eq!(table.row(), before);
+    }
+    for together in [false, true] {
+        over(advance_from(together, HERE, CURRENT));
+    }
+    over(recover_from(HERE));
+    over(adopt_from(HERE));
+    over(confirm_at(HERE));
+    over(count_at(5));
+    over(revoke_from(HERE));
+    over(|table| is_live(&mut table.connection, table.id).unwrap());
+    over(|table| !live_of_user(&mut table.connection, table.user, NOW).unwrap().is_empty());
+    over(|table| count_live(&mut table.connection, table.user, NOW).unwrap() > 0);
+    over(|table| !live_page(&mut table.connection, Some(table.user), None, NOW, 10).unwrap().is_empty());
+    over(|table| {
+        let row = find(&mut table.connection, table.id).unwrap().unwrap();
+        row.revoked_at.is_none()
+    });
+}
+
+#[test]
+fn the_one_that_is_kept_those_of_others_and_those_opened_later_go_on_when_many_end() {
+    let mut table = Table::new();
+    let id = table.id;
+    let mut rest = Some(ended_with_many(&mut table, Some(id)));
+    let later = NewSession {
+        id: SessionId::generate(),
+        user_id: table.user,
+        token_hash: CURRENT,
+        key_id: "first".into(),
+        now: NOW,
+        access_expires_at: NOW.plus(Duration::from_secs(900)),
+        idle_expires_at: NOW.plus(Duration::from_secs(9_000)),
+        expires_at: NOW.plus(Duration::from_secs(90_000)),
+        transport: Transport::Body,
+        device_name: None,
+        device: Device::default(),
+        remember: true,
+    };
+    assert!(!would_have_ended(&mut table.connection, table.user, later.id).unwrap());
+    assert!(would_have_ended(&mut table.connection, table.user, id).unwrap());
+    insert(&mut table.connection, &later, &Roles::default()).unwrap();
+    let live = |table: &mut Table| {
+        let mut live = live_of_user(&mut table.connection, table.user, NOW).unwrap();
+        live.sort_by_key(|session| *session.id.as_bytes());
+        live.into_iter().map(|session| session.id).collect::<Vec<_>>()
+    };
+    assert_eq!(live(&mut table), [id, later.id]);
+    let mut marked = usize::try_from(AT_ONCE).unwrap();
+    while let Some(some) = rest.take() {
+        assert_eq!(unfinished_ends(&mut table.connection, NOW, Duration::ZERO).unwrap().len(), 1);
+        let progress = go_on_ending(&mut table.connection, &some, NOW).unwrap();
+        assert!(i64::try_from(progress.ended.len()).unwrap() <= AT_ONCE);
+        marked += progress.ended.len();
+        rest = progress.rest;
+    }
+    assert_eq!(i64::try_from(marked).unwrap(), 2 * AT_ONCE, "each once");
+    assert_eq!(unfinished_ends(&mut table.connection, NOW, Duration::ZERO).unwrap().len(), 0);
+    assert_eq!(live(&mut table), [id, later.id]);
+    assert!(is_live(&mut table.connection, table.bystander).unwrap());
+}
+
+/// The process that works through them may die; the next begins from the start.
+#[test]
+fn what_is_left_of_an_end_is_found_and_finished_and_of_a_deleted_user_nothing_personal_stays() {
+    let mut table = Table::new();
+    table.edit("device_name = 'device', user_agent = 'agent', ip_address = 'address', roles = '[\"admin\"]'");
+    ended_with_many(&mut table, None);
+    // The user is deleted meanwhile.
+    let order = EndOrder { erase: true, ip_address: Some("192.0.2.1".into()), ..EndOrder::all(table.user, "deleted") };
+    begin_end(&mut table.connection, &order, NOW).unwrap().rest.expect("there are more");
+    let unfinished = unfinished_ends(&mut table.connection, NOW, Duration::ZERO).unwrap();
+    assert_eq!(unfinished.len(), 2);
+    assert_eq!(unfinished_ends(&mut table.connection, NOW, Duration::from_secs(60)).unwrap().len(), 0, "too young");
+    let later = NOW.minus(Duration::from_secs(3_600));
+    assert_eq!(
+        unfinished_ends(&mut table.connection, later, Duration::from_secs(60)).unwrap().len(),
+        2,
+        "a clock was ahead"
+    );
+    for some in unfinished {
+        let mut rest = Some(some);
+        while let Some(some) = rest.take() {
+            rest = go_on_ending(&mut table.connection, &some, NOW).unwrap().rest;
+        }
+    }
+    let theirs = sessions::table.filter(sessions::user_id.eq(table.user));
+    let marked = theirs.filter(sessions::revoked_at.is_not_null());
+    let all: i64 = theirs.count().get_result(&mut table.connection).unwrap();
+    assert_eq!(all, 2 * AT_ONCE + 1);
+    assert_eq!(marked.count().get_result::<i64>(&mut table.connection).unwrap(), all);
+    let says_something = sessions::device_name
+        .is_not_null()
+        .or(sessions::user_agent.is_not_null())
+        .or(sessions::ip_address.is_not_null())
+        .or(sessions::roles.ne(Roles::default()));
+    assert_eq!(theirs.filter(says_something).count().get_result::<i64>(&mut table.connection).unwrap(), 0);
+    let spoken = sessions::table.filter(sessions::id.eq(table.bystander)).filter(sessions::device_name.is_not_null());
+    assert_eq!(spoken.count().get_result::<i64>(&mut table.connection).unwrap(), 1, "of others all stays");
+}
+
+/// Those used least recently go, however many there are, and never the new one.
+#[test]
+fn sessions_beyond_the_bound_are_displaced_the_least_recently_used_first() {
+    let mut table = Table::new();
+    let new = table.id;
+    let event = Event::new(Kind::Displaced).user(table.user);
+    ended_with_many(&mut table, None);
+    // As if they had been opened one after the other, and used in the other direction.
+    diesel::sql_query("DELETE FROM session_ends").execute(&mut table.connection).unwrap();
+    table.edit("revoked_at = NULL, revoked_reason = NULL, last_used_at = 0");
+    for i in 1..=2 * AT_ONCE {
+        let id = format!("{i:032x}");
+        let used = format!("UPDATE sessions SET last_used_at = {} WHERE id = unhex('{id}')", 10_000 - i);
+        diesel::sql_query(used).execute(&mut table.connection).unwrap();
+    }
+    let who = (table.user, new);
+    let displaced = |table: &mut Table, most| {
+        let ended = displace(&mut table.connection, &event, who, most, NOW).unwrap();
+        let mut numbers: Vec<i64> =
+            ended.iter().map(|session| i64::from_be_bytes(session.id.as_bytes()[8..].try_into().unwrap())).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    assert!(displaced(&mut table, 0).is_empty(), "no bound");
+    let all = u32::try_from(2 * AT_ONCE + 1).unwrap();
+    assert!(displaced(&mut table, all).is_empty());
+    // Numbers grow from the most recently used on.
+    assert_eq!(displaced(&mut table, all - 1), [2 * AT_ONCE]);
+    assert_eq!(displaced(&mut table, all - 3), [2 * AT_ONCE - 2, 2 * AT_ONCE - 1]);
+    // No more than so many at once, and each of them beyond the bound.
+    let first = displaced(&mut table, 11);
+    assert_eq!(i64::try_from(first.len()).unwrap(), AT_ONCE);
+    assert!(first.iter().all(|number| *number > 10));
+    while !displaced(&mut table, 11).is_empty() {}
+    let live = live_of_user(&mut table.connection, table.user, NOW).unwrap();
+    assert_eq!(live.len(), 11);
+    assert!(live.iter().any(|session| session.id == new));
+    let left: i64 =
+        live.iter().filter(|session| session.id != new).map(|session| session.last_used_at.as_micros()).min().unwrap();
+    assert_eq!(left, 10_000 - 10, "the ten used last");
+    assert_eq!(displaced(&mut table, 1).len(), 10, "all but the new one");
+    assert!(is_live(&mut table.connection, new).unwrap() && is_live(&mut table.connection, table.bystander).unwrap());
+}
+
+#[test]
+fn a_rotation_is_of_a_session_that_is_to_be_remembered_or_not_as_it_says() {
+    for (row, says, rotates) in [(true, true, true), (false, false, true), (true, false, false), (false, true, false)] {
+        for together in [false, true] {
+            let mut table = Table::new();
+            table.edit(&format!("remember = {row}"));
+            let rotation = Rotation { id: table.id, from: HERE, presented: CURRENT, next: next(), remember: says };
+            let handed = if together && !matches!(table.connection, AnyConnection::Sqlite(_)) {
+                let elsewhere = Rotation { id: SessionId::generate(), ..rotation.clone() };
+                let mut all = advance_all(&mut table.connection, &[&rotation, &elsewhere]).unwrap();
+                all.pop().map(|(_, handover)| handover)
+            } else {
+                advance(&mut table.connection, &rotation).unwrap()
+            };
+            assert_eq!(handed.map(|handover| handover.remember), rotates.then_some(row), "{row} {says}");
+        }
+    }
+}
+
+/// They are chosen by clients, and there is a row of them for each session.
+#[test]
+fn names_and_user_agents_are_cut_to_so_many_bytes_at_the_end_of_a_character() {
+    let mut table = Table::new();
+    let long = "\u{1f600}".repeat(1_000);
+    let device = Device { user_agent: Some(format!("x{long}")), ip_address: None };
+    let new = NewSession {
+        id: SessionId::generate(),
+        user_id: table.user,
+        token_hash: CURRENT,
+        key_id: "first".into(),
+        now: NOW,
+        access_expires_at: NOW,
+        idle_expires_at: NOW.plus(Duration::from_secs(9_000)),
+        expires_at: NOW.plus(Duration::from_secs(90_000)),
+        transport: Transport::Body,
+        device_name: Some(format!("x{long}")),
+        device: device.clone(),
+        remember: true,
+    };
+    insert(&mut table.connection, &new, &Roles::default()).unwrap();
+    let stored = |table: &mut Table, id| -> (String, String) {
+        let columns = (sessions::device_name.assume_not_null(), sessions::user_agent.assume_not_null());
+        sessions::table.filter(sessions::id.eq(id)).select(columns).get_result(&mut table.connection).unwrap()
+    };
+    let (name, agent) = stored(&mut table, new.id);
+    assert_eq!((name.len(), agent.len()), (397, 509), "a whole character less");
+    let moved = |next: Successor| Successor { device: device.clone(), ..next };
+    for together in [false, true] {
+        let mut table = Table::new();
+        table.edit("device_name = ''");
+        let rotation = Rotation { id: table.id, from: HERE, presented: CURRENT, next: moved(next()), remember: true };
+        if together && !matches!(table.connection, AnyConnection::Sqlite(_)) {
+            let elsewhere = Rotation { id: SessionId::generate(), ..rotation.clone() };
+            advance_all(&mut table.connection, &[&rotation, &elsewhere]).unwrap();
+        } else {
+            advance(&mut table.connection, &rotation).unwrap();
+        }
+        let id = table.id;
+        assert_eq!(stored(&mut table, id).1.len(), 509);
+    }
+    let mut table = Table::new();
+    table.edit("device_name = ''");
+    let id = table.id;
+    assert!(recover(&mut table.connection, id, HERE, &moved(Successor { place: place(5, 2), ..next() })).unwrap());
+    assert_eq!(stored(&mut table, id).1.len(), 509);
 }

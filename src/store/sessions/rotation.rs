@@ -1,9 +1,10 @@
 //! The conditional statements of a rotation: each names the place it was decided on, and
-//! `revoked_at IS NULL` stands in all of them, so the loser of a race changes nothing and nothing brings
-//! an ended session back.
+//! `revoked_at IS NULL` stands in all of them, and [`NotEnded`], so the loser of a race changes nothing and
+//! nothing brings an ended session back.
 
 use diesel::prelude::*;
 
+use super::not_ended::{EndedAt, NotEnded};
 use super::rows::{RawRow, SessionRow, Successor};
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
@@ -46,7 +47,7 @@ impl<'a> From<&'a Successor> for Generation<'a> {
             access_expires_at: next.access_expires_at,
             idle_expires_at: next.idle_expires_at,
             last_used_at: next.now,
-            user_agent: next.device.user_agent.as_deref(),
+            user_agent: next.device.stored_user_agent(),
             ip_address: next.device.ip_address.as_deref(),
         }
     }
@@ -61,7 +62,8 @@ pub fn recover(conn: &mut AnyConnection, id: SessionId, from: Place, next: &Succ
             .filter(sessions::generation.eq(i64::from(from.generation)))
             .filter(sessions::branch.eq(i64::from(from.branch)))
             .filter(sessions::confirmed_at.is_null())
-            .filter(sessions::revoked_at.is_null()),
+            .filter(sessions::revoked_at.is_null())
+            .filter(NotEnded),
     )
     .set((
         sessions::branch.eq(i64::from(next.place.branch)),
@@ -71,7 +73,7 @@ pub fn recover(conn: &mut AnyConnection, id: SessionId, from: Place, next: &Succ
         sessions::branched_at.eq(next.now),
         sessions::access_expires_at.eq(next.access_expires_at),
         sessions::last_used_at.eq(next.now),
-        sessions::user_agent.eq(&next.device.user_agent),
+        sessions::user_agent.eq(next.device.stored_user_agent()),
         sessions::ip_address.eq(&next.device.ip_address),
     ))
     .execute(conn)?;
@@ -92,7 +94,8 @@ pub fn adopt(
             .filter(sessions::id.eq(id))
             .filter(sessions::generation.eq(i64::from(from.generation)))
             .filter(sessions::branch.eq(i64::from(from.branch)))
-            .filter(sessions::revoked_at.is_null()),
+            .filter(sessions::revoked_at.is_null())
+            .filter(NotEnded),
     )
     .set((sessions::previous_hash.eq(Some(presented)), Generation::from(next)))
     .execute(conn)?;
@@ -112,7 +115,8 @@ pub fn revoke_at(
             .filter(sessions::id.eq(id))
             .filter(sessions::generation.eq(i64::from(from.generation)))
             .filter(sessions::branch.eq(i64::from(from.branch)))
-            .filter(sessions::revoked_at.is_null()),
+            .filter(sessions::revoked_at.is_null())
+            .filter(NotEnded),
     )
     .set((sessions::revoked_at.eq(Some(now)), sessions::revoked_reason.eq(Some(reason))))
     .execute(conn)?;
@@ -133,7 +137,8 @@ pub fn confirm(
             .filter(sessions::user_id.eq(user))
             .filter(sessions::generation.eq(i64::from(place.generation)))
             .filter(sessions::branch.eq(i64::from(place.branch)))
-            .filter(sessions::revoked_at.is_null()),
+            .filter(sessions::revoked_at.is_null())
+            .filter(NotEnded),
     )
     .set(sessions::confirmed_at.eq(Some(now)))
     .execute(conn)?;
@@ -147,7 +152,8 @@ pub fn count_streak(conn: &mut AnyConnection, id: SessionId, generation: u32, st
             .filter(sessions::id.eq(id))
             .filter(sessions::generation.eq(i64::from(generation)))
             .filter(sessions::streak_generation.ne(i64::from(generation)))
-            .filter(sessions::revoked_at.is_null()),
+            .filter(sessions::revoked_at.is_null())
+            .filter(NotEnded),
     )
     .set((sessions::repeat_streak.eq(i64::from(streak)), sessions::streak_generation.eq(i64::from(generation))))
     .execute(conn)?;
@@ -180,6 +186,7 @@ pub fn find(conn: &mut AnyConnection, id: SessionId) -> QueryResult<Option<Sessi
             sessions::streak_generation,
             sessions::ip_address,
         ),
+        (sessions::remember, EndedAt),
     ));
     let row: Option<RawRow> = prepared!(conn, conn => session.get_result(conn)).optional()?;
     row.map(SessionRow::try_from).transpose()

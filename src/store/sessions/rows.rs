@@ -47,6 +47,8 @@ pub struct SessionRow {
     pub streak_generation: u32,
     /// Where the last refresh came from.
     pub ip_address: Option<String>,
+    /// Whether its idle time is the long one.
+    pub remember: bool,
 }
 
 /// How a session's tokens are handed out.
@@ -81,6 +83,23 @@ pub struct Device {
     pub ip_address: Option<String>,
 }
 
+impl Device {
+    /// As much of `User-Agent` as is stored.
+    pub(super) fn stored_user_agent(&self) -> Option<&str> {
+        self.user_agent.as_deref().map(|text| cut(text, MAX_USER_AGENT))
+    }
+}
+
+/// The most that is stored of a `User-Agent`, in bytes.
+const MAX_USER_AGENT: usize = 512;
+/// The most that is stored of a device's name, in bytes: 100 characters of four.
+pub(super) const MAX_DEVICE_NAME: usize = 400;
+
+/// A text without what is beyond so many bytes.
+pub(super) fn cut(text: &str, bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
+}
+
 /// A session to be made.
 #[derive(Clone, Debug)]
 pub struct NewSession {
@@ -106,6 +125,8 @@ pub struct NewSession {
     pub device_name: Option<String>,
     /// Who logged in.
     pub device: Device,
+    /// Whether its idle time is the long one.
+    pub remember: bool,
 }
 
 /// What takes the place of a session's current token.
@@ -140,6 +161,8 @@ pub struct Rotation {
     pub presented: TokenDigest,
     /// What takes its place.
     pub next: Successor,
+    /// What `next` takes the session for; if that is not so, nothing is rotated.
+    pub remember: bool,
 }
 
 /// What an answer to a refresh needs from the row beside the successor itself.
@@ -149,6 +172,8 @@ pub struct Handover {
     pub roles: Roles,
     /// `body` or `cookie`.
     transport: String,
+    /// Whether the session's idle time is the long one.
+    pub remember: bool,
 }
 
 impl Handover {
@@ -160,7 +185,7 @@ impl Handover {
 
 impl From<&SessionRow> for Handover {
     fn from(row: &SessionRow) -> Self {
-        Self { roles: row.roles.clone(), transport: row.transport.as_str().to_owned() }
+        Self { roles: row.roles.clone(), transport: row.transport.as_str().to_owned(), remember: row.remember }
     }
 }
 
@@ -179,8 +204,19 @@ pub struct SessionSummary {
     pub created_at: Timestamp,
     /// When it was last refreshed.
     pub last_used_at: Timestamp,
-    /// When it ends.
+    /// When it ends if it is not refreshed again.
+    pub idle_expires_at: Timestamp,
+    /// When it ends in any case.
     pub expires_at: Timestamp,
+    /// Whether its idle time is the long one.
+    pub remember: bool,
+}
+
+impl SessionSummary {
+    /// When it ends if it is not refreshed again.
+    pub fn ends_unless_refreshed(&self) -> Timestamp {
+        self.idle_expires_at.min(self.expires_at)
+    }
 }
 
 /// A session and whose it is.
@@ -217,12 +253,13 @@ pub enum Scope {
 pub(super) type RawRow = (
     (UserId, i64, i64, TokenDigest, Option<TokenDigest>, Vec<u8>, String, Timestamp, Timestamp, Option<Timestamp>),
     (Timestamp, Timestamp, Timestamp, Option<Timestamp>, Roles, String, i64, i64, Option<String>),
+    (bool, Option<Timestamp>),
 );
 
 impl TryFrom<RawRow> for SessionRow {
     type Error = diesel::result::Error;
 
-    fn try_from((rotation, rest): RawRow) -> QueryResult<Self> {
+    fn try_from((rotation, rest, (remember, ended_at)): RawRow) -> QueryResult<Self> {
         let (
             user_id,
             generation,
@@ -250,12 +287,14 @@ impl TryFrom<RawRow> for SessionRow {
             access_expires_at,
             idle_expires_at,
             expires_at,
-            revoked_at,
+            // Ended with many others, of which it is to be told itself shortly.
+            revoked_at: revoked_at.or(ended_at),
             roles,
             transport: Transport::from_column(&transport),
             repeat_streak: small(streak)?,
             streak_generation: small(counted)?,
             ip_address,
+            remember,
         })
     }
 }

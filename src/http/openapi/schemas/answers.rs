@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{id, moment, object, reference, seconds, text_or_null, whole};
+use super::{id, moment, moment_when, object, reference, seconds, text_or_null, whole};
 use crate::events::Kind;
 use crate::problem::Code;
 use crate::sessions::RefusedBecause;
@@ -29,7 +29,9 @@ pub(super) fn schemas() -> Map<String, Value> {
             "ip_address": text_or_null("Where it was last used from."),
             "created_at": moment(),
             "last_used_at": moment(),
-            "expires_at": moment(),
+            "expires_at": moment_when("When it ends if it is not refreshed again."),
+            "ends_at": moment_when("When it ends in any case."),
+            "remember": { "type": "boolean", "description": "Whether it outlives the browser's own session." },
             "current": { "type": "boolean", "description": "Whether it is the session of this very request." },
         }),
     );
@@ -56,7 +58,7 @@ pub(super) fn schemas() -> Map<String, Value> {
         ("Refreshed", token_answer("The next pair of tokens.", false)),
         ("User", user),
         ("Session", session),
-        ("Sessions", whole("Live sessions, most recently used first.", sessions)),
+        ("Sessions", whole("Live sessions, most recently used first: the first thousand.", sessions)),
         ("Event", event),
         ("Events", whole("A page of events, newest first.", events)),
         ("Revoked", whole("How many sessions have been ended.", revoked)),

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{name, object, text_or_null, whole};
+use crate::email::MAX_EMAIL;
 use crate::passwords::MAX_CHARACTERS;
-use crate::users::MAX_EMAIL;
 
 const DEVICE_NAME: &str = "What the session is called in the list of sessions: whatever the device calls itself. It is cut \
                            to 100 characters, and what cannot be shown in one line is dropped.";

@@ -1,0 +1,143 @@
+//! How a session begins, and which ones it takes the place of.
+
+use std::time::Duration;
+
+use tracing::Instrument as _;
+
+use super::{Admission, Handed, Sessions, SignIn, StartError, TokenPair};
+use crate::events::{Event, Kind};
+use crate::ids::{SessionId, UserId};
+use crate::store::columns::Roles;
+use crate::store::sessions::{self, Ended, NewSession};
+use crate::store::users;
+use crate::store::{AnyConnection, QueryResult, events, outrun};
+use crate::tokens::Place;
+use crate::tokens::access::Bearer;
+
+/// Rest between two transactions that displace sessions.
+const BETWEEN_DISPLACED: Duration = Duration::from_millis(5);
+
+enum Opened {
+    /// With these roles; these sessions have been displaced by it.
+    Yes(Roles, Vec<Ended>),
+    Changed,
+    EmailTaken,
+}
+
+impl Sessions {
+    /// Starts a session.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing was written.
+    pub async fn start(&self, admission: Admission, sign_in: SignIn) -> Result<TokenPair, StartError> {
+        let inner = &self.0;
+        let now = inner.clock.now();
+        let (session_id, user_id) = (SessionId::generate(), admission.user_id());
+        let expires_at = now.floor_second().plus(inner.lifetimes.absolute);
+        let idle_expires_at = inner.lifetimes.idle_end(sign_in.remember, now, expires_at);
+        let access_expires_at = now.floor_second().plus(inner.access.lifetime()).min(idle_expires_at);
+        let minted = inner.refresh.first(user_id, session_id, expires_at, now, idle_expires_at)?;
+        let new = NewSession {
+            id: session_id,
+            user_id,
+            token_hash: minted.digest,
+            key_id: inner.refresh.active_kid().to_owned(),
+            now,
+            access_expires_at,
+            idle_expires_at,
+            expires_at,
+            transport: sign_in.transport,
+            device_name: sign_in.device_name,
+            device: sign_in.device.clone(),
+            remember: sign_in.remember,
+        };
+        let kind = if matches!(admission, Admission::Newcomer(_)) { Kind::Registered } else { Kind::LoginOk };
+        let event = Event::new(kind).user(user_id).session(session_id);
+        let event = event.ip_address(sign_in.device.ip_address.as_deref());
+        let displaced = event.clone().kind(Kind::Displaced);
+        let (told, told_of_displaced, felt) = (event.clone(), displaced.clone(), self.clone());
+        let (most, clock) = (inner.most, inner.clock.clone());
+        let attempt = move |conn: &mut AnyConnection| {
+            let opened = open(conn, &admission, &new)?;
+            let Opened::Yes(roles, _) = opened else { return Ok(opened) };
+            events::keep(conn, &event, now)?;
+            Ok(Opened::Yes(roles, sessions::displace(conn, &displaced, (user_id, session_id), most, clock.now())?))
+        };
+        let announce = move |opened: &Opened| {
+            if let Opened::Yes(_, displaced) = opened {
+                told.record();
+                felt.note_ended(&told_of_displaced, displaced);
+            }
+        };
+        let opened = inner.store.write_and_then(attempt, announce).await?;
+        let roles = match opened {
+            Opened::Yes(roles, displaced) => {
+                if is_full(&displaced) {
+                    self.displace_more(user_id, session_id, sign_in.device.ip_address);
+                }
+                roles
+            }
+            Opened::Changed => return Err(StartError::Changed),
+            Opened::EmailTaken => return Err(StartError::EmailTaken),
+        };
+        let bearer = Bearer {
+            user_id,
+            session_id,
+            place: Place::FIRST,
+            roles: roles.into_names(),
+            expires_at: access_expires_at,
+        };
+        let handed = Handed { transport: sign_in.transport, remember: sign_in.remember, until: idle_expires_at };
+        self.pair(&bearer, now, now, minted.token, handed).map_err(StartError::from)
+    }
+
+    /// Ends what else is beyond the bound, a few sessions at a time: an account may have had very many before there was one.
+    fn displace_more(&self, user: UserId, new: SessionId, address: Option<String>) {
+        let this = self.clone();
+        let event = Event::new(Kind::Displaced).user(user).ip_address(address.as_deref());
+        let carried_out = async move {
+            loop {
+                let (most, clock) = (this.0.most, this.0.clock.clone());
+                let (told, felt, displaced) = (event.clone(), this.clone(), event.clone());
+                let attempt = move |conn: &mut AnyConnection| {
+                    sessions::displace(conn, &displaced, (user, new), most, clock.now())
+                };
+                let announce = move |ended: &Vec<Ended>| felt.note_ended(&told, ended);
+                match this.0.store.write_and_then(attempt, announce).await {
+                    Ok(ended) if is_full(&ended) => tokio::time::sleep(BETWEEN_DISPLACED).await,
+                    Ok(_) => return,
+                    Err(error) => {
+                        tracing::warn!(error = error.chain(), "sessions beyond the bound are left for the next log-in");
+                        return;
+                    }
+                }
+            }
+        };
+        tokio::spawn(carried_out.in_current_span());
+    }
+}
+
+/// Whether so many have ended at once that there may be more.
+fn is_full(ended: &[Ended]) -> bool {
+    i64::try_from(ended.len()).is_ok_and(|ended| ended >= sessions::AT_ONCE)
+}
+
+/// Opens a session, if the account is still as it was when the password was verified.
+fn open(conn: &mut AnyConnection, admission: &Admission, new: &NewSession) -> QueryResult<Opened> {
+    let (user, password_hash) = match admission {
+        Admission::Verified { user_id, password_hash } => (*user_id, password_hash),
+        Admission::Newcomer(user) => {
+            if !users::insert(conn, user)? {
+                return Ok(Opened::EmailTaken);
+            }
+            (user.id, &user.password_hash)
+        }
+    };
+    let Some(roles) = users::begin_session(conn, user, password_hash, new.now)? else { return Ok(Opened::Changed) };
+    if sessions::would_have_ended(conn, user, new.id)? {
+        return Err(outrun());
+    }
+    sessions::insert(conn, new, &roles)?;
+    Ok(Opened::Yes(roles, Vec::new()))
+}

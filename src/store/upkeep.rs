@@ -1,0 +1,112 @@
+//! What is asked and done for the database itself: before it is opened, beside the work, and at the end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::connection::{self, AnyConnection};
+use super::database_file::{self, Found};
+use super::lease::Lease;
+use super::{Condition, SchemaState, Store, StoreError, migrations, postgres, read_and_then, watch};
+use crate::clock::Timestamp;
+use crate::config::Database;
+
+/// Dropping it leaves no log beside an embedded database, unless a server is at work on it.
+pub struct LogEmptied(PathBuf);
+
+impl LogEmptied {
+    /// Of the database at `path`.
+    pub fn of(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for LogEmptied {
+    fn drop(&mut self) {
+        empty_log(&self.0, Duration::ZERO);
+    }
+}
+
+fn empty_log(path: &Path, patience: Duration) {
+    match watch::empty_log(path, patience) {
+        Ok(true) => {}
+        Ok(false) => tracing::debug!("other processes are at work on the database: its log stays beside it"),
+        Err(error) => tracing::warn!(error = error.chain(), "the database's log could not be moved into its file"),
+    }
+}
+
+impl Store {
+    /// What there is to know of an embedded database before anything is changed: whether it is damaged, or stands beside the
+    /// log of another one. Only where it was not closed cleanly: else it is checked when it is opened.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread to give, or what is there cannot be read.
+    pub fn inspect(database: &Database) -> Result<Arc<Condition>, StoreError> {
+        match database {
+            // What is not ours is not opened.
+            Database::Sqlite(path) if matches!(database_file::inspect(path), Ok(Found::Ours { .. })) => {
+                watch::inspect(path)
+            }
+            Database::Sqlite(_) | Database::Postgres(_) => Ok(Arc::default()),
+        }
+    }
+
+    /// Whether a check or a query has found that the database is damaged.
+    pub fn is_damaged(&self) -> bool {
+        self.condition.is_damaged(!self.shared)
+    }
+
+    /// Spares the writer what much writing leaves behind: see [`connection::checkpoint`]. On this thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`].
+    pub fn checkpoint_blocking(&self) -> Result<(), StoreError> {
+        let _under_way = self.condition.begin();
+        // What is damaged is left as it is.
+        if self.is_damaged() { Ok(()) } else { self.read_blocking(connection::checkpoint) }
+    }
+
+    /// Moves all that was committed into the file of an embedded database, which alone is the database then: for the end of a
+    /// server or a command, when nothing is written any more. It is left undone while other processes are at work on it. On
+    /// this thread, for as long as `patience`.
+    pub fn empty_log_blocking(&self, patience: Duration) {
+        let Some(path) = &self.path else { return };
+        if self.is_damaged() || self.health.is_replaced() {
+            return;
+        }
+        empty_log(path, patience);
+    }
+
+    /// What time it is for a database that several nodes share. None: it has no clock of its own. Who answers is looked at,
+    /// too: see [`lease::Lease::note_process`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`].
+    pub fn now_blocking(&self) -> Result<Option<Timestamp>, StoreError> {
+        if !self.shared {
+            return Ok(None);
+        }
+        let answered = |connection: &mut AnyConnection| match connection {
+            AnyConnection::Sqlite(_) => Ok(None),
+            AnyConnection::Postgresql(postgresql) => postgres::now(postgresql).map(Some),
+        };
+        let told = |lease: &mut Lease, answer: &Option<(Timestamp, i32)>| {
+            if let Some((_, process)) = answer {
+                lease.note_process(*process);
+            }
+        };
+        Ok(read_and_then(&self.readers, answered, told)?.map(|(now, _)| now))
+    }
+
+    /// How the schema stands to the one this version needs. On this thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`].
+    pub fn schema_state_blocking(&self) -> Result<SchemaState, StoreError> {
+        self.read_blocking(migrations::state)
+    }
+}

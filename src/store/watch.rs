@@ -1,0 +1,251 @@
+//! The file of an embedded database, watched while it is open and checked when it is opened.
+//!
+//! SQLite notices neither that its file was exchanged for another nor that it was overwritten where it lies: it goes on with
+//! what it has in memory, and in the end mixes both.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
+use diesel::sqlite::SqliteConnection;
+
+use super::condition::{Condition, says_damaged};
+use super::connection::Access;
+use super::database_file::beside;
+use super::error::StoreError;
+use super::sqlite;
+
+/// Up to so many bytes are checked before the start goes on, which takes a fraction of a second. More is checked beside the
+/// work, which may take minutes.
+const CHECKED_AT_ONCE: u64 = 64 << 20;
+/// For a lock that others hold for a moment.
+const WATCHING: Duration = Duration::from_secs(1);
+/// How often, and how many times, a file that seems to have been overwritten is looked at again. Another process may be in
+/// the middle of a checkpoint, and say so only at its end.
+const LOOK_AGAIN: (Duration, u32) = (Duration::from_millis(100), 20);
+
+/// What a look at the file has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It is the one that was opened.
+    Same,
+    /// It is gone, is another one, or was overwritten by a program that is not SQLite.
+    Replaced,
+}
+
+/// The file, as it was when it was opened and when it was last looked at.
+pub struct WatchedFile {
+    path: PathBuf,
+    condition: Arc<Condition>,
+    /// Its own connection: what it says has changed was changed by others.
+    connection: SqliteConnection,
+    opened: Identity,
+    seen: Option<Seen>,
+    overwritten: bool,
+}
+
+impl std::fmt::Debug for WatchedFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WatchedFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Device and number of the database and of its log. None: it is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity([Option<(u64, u64)>; 2]);
+
+/// What the database file was like, and how far SQLite had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    /// Length, and time of the last change in seconds and nanoseconds.
+    file: (u64, i64, i64),
+    /// Changes with every commit; frames of the log; how many of them are in the file.
+    progress: (i64, i64, i64),
+}
+
+impl WatchedFile {
+    /// Begins to watch the file at `path`, which others have opened already.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened.
+    pub fn watch(path: &Path, condition: &Arc<Condition>) -> Result<Self, StoreError> {
+        let mut connection = sqlite::connect(path, Access::Read, WATCHING)?;
+        // Reading makes the log, if there was none.
+        let _schema: i64 = diesel::select(sql::<BigInt>("count(*) FROM sqlite_master")).get_result(&mut connection)?;
+        let opened = Identity::of(path);
+        let (path, condition) = (path.to_owned(), Arc::clone(condition));
+        let mut file = Self { path, condition, connection, opened, seen: None, overwritten: false };
+        file.remember();
+        Ok(file)
+    }
+
+    /// Whether it is still the one that was opened, and was changed by SQLite alone since [`WatchedFile::remember`].
+    pub fn inspect(&mut self) -> Found {
+        if self.overwritten || Identity::of(&self.path) != self.opened {
+            return Found::Replaced;
+        }
+        let Some(before) = self.seen else { return Found::Same };
+        for _ in 0..LOOK_AGAIN.1 {
+            match self.see() {
+                // Between two commits, nothing but a checkpoint changes the file, and that is a progress.
+                Some(now) if now.progress == before.progress && now.file != before.file => thread::sleep(LOOK_AGAIN.0),
+                _ => return Found::Same,
+            }
+        }
+        self.overwritten = true;
+        Found::Replaced
+    }
+
+    /// Takes what the file is like now as what it should be like.
+    pub fn remember(&mut self) {
+        self.seen = self.see();
+    }
+
+    /// None: SQLite is at work on the file, or cannot be asked.
+    fn see(&mut self) -> Option<Seen> {
+        if self.condition.is_under_way() {
+            return None;
+        }
+        let progress = self.progress().ok()?;
+        let file = fs::metadata(&self.path).ok()?;
+        // A checkpoint that was made in between would be seen in the file and not in the progress.
+        let after = self.progress().ok()?;
+        let at_rest = progress == after && !self.condition.is_under_way();
+        at_rest.then(|| Seen { file: (file.len(), file.mtime(), file.mtime_nsec()), progress })
+    }
+
+    fn progress(&mut self) -> QueryResult<(i64, i64, i64)> {
+        let version =
+            diesel::select(sql::<BigInt>("data_version FROM pragma_data_version")).get_result(&mut self.connection)?;
+        let log: Checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(NOOP)").get_result(&mut self.connection)?;
+        Ok((version, log.log, log.checkpointed))
+    }
+}
+
+impl Identity {
+    fn of(path: &Path) -> Self {
+        // Asking for a name opens nothing: closing what was opened would take the locks of SQLite's own connections away.
+        let number = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        Self([path.to_owned(), log_of(path)].map(|path| fs::metadata(path).ok().map(number)))
+    }
+}
+
+/// What SQLite says of a checkpoint: whether others were in the way, and frames of the log, of which so many are in the
+/// file.
+#[derive(QueryableByName)]
+struct Checkpoint {
+    #[diesel(sql_type = BigInt)]
+    busy: i64,
+    #[diesel(sql_type = BigInt)]
+    log: i64,
+    #[diesel(sql_type = BigInt)]
+    checkpointed: i64,
+}
+
+/// The write-ahead log of the database at `path`.
+fn log_of(path: &Path) -> PathBuf {
+    beside(path, "-wal")
+}
+
+/// What there is to know of the database at `path` before anything is changed. Where the process that had it open last left
+/// its log behind, as one that is killed does, file and log are looked at together: a log that was left beside a file it does
+/// not belong to would spoil that file as soon as it is worked off.
+///
+/// # Errors
+///
+/// If the system has no thread to give.
+pub fn inspect(path: &Path) -> Result<Arc<Condition>, StoreError> {
+    let condition = Arc::<Condition>::default();
+    if fs::metadata(log_of(path)).is_ok_and(|log| log.len() > 0) {
+        check(sqlite::open_read_only(path, WATCHING)?, path, true, &condition)?;
+    }
+    Ok(condition)
+}
+
+/// The same for one that is open and was closed cleanly, whose disk may have spoilt it all the same.
+///
+/// # Errors
+///
+/// If it cannot be opened, or the system has no thread to give.
+pub fn check_closed(path: &Path, condition: &Arc<Condition>) -> Result<(), StoreError> {
+    check(sqlite::connect(path, Access::Read, WATCHING)?, path, false, condition)
+}
+
+/// Lets `condition` know if the database is not whole. Only a thorough check compares indexes with their tables; a large
+/// database is not checked thoroughly, and beside the work.
+fn check(
+    mut connection: SqliteConnection,
+    path: &Path,
+    thoroughly: bool,
+    condition: &Arc<Condition>,
+) -> Result<(), StoreError> {
+    let length = fs::metadata(path).map_or(0, |file| file.len());
+    if length <= CHECKED_AT_ONCE {
+        report(examine(&mut connection, thoroughly), condition);
+        if condition.is_damaged(true) {
+            // As long as it is open, no other connection is the last, which would work the log off when it is closed.
+            std::mem::forget(connection);
+        }
+        return Ok(());
+    }
+    let condition = Arc::clone(condition);
+    tracing::info!(bytes = length, "the database is being checked, beside the work");
+    thread::Builder::new()
+        .name("integrity".into())
+        .spawn(move || report(examine(&mut connection, false), &condition))
+        .map_err(|error| StoreError::Unavailable(error.into()))?;
+    Ok(())
+}
+
+fn report(finding: QueryResult<String>, condition: &Condition) {
+    match finding {
+        Ok(finding) if finding == "ok" => tracing::debug!("the database has been checked, and is whole"),
+        Ok(finding) => condition.note_damage(&finding),
+        Err(error) if says_damaged(&error.to_string()) => condition.note_damage(&error.to_string()),
+        Err(error) => tracing::warn!(%error, "the database could not be checked"),
+    }
+}
+
+/// What a check has found. SQLite names the column like the check.
+#[derive(QueryableByName)]
+struct Integrity {
+    #[diesel(sql_type = Text)]
+    integrity_check: String,
+}
+
+#[derive(QueryableByName)]
+struct Quick {
+    #[diesel(sql_type = Text)]
+    quick_check: String,
+}
+
+/// The first thing that is wrong, or `ok`.
+fn examine(connection: &mut SqliteConnection, thoroughly: bool) -> QueryResult<String> {
+    match thoroughly {
+        true => diesel::sql_query("PRAGMA integrity_check(1)")
+            .get_result(connection)
+            .map(|found: Integrity| found.integrity_check),
+        false => {
+            diesel::sql_query("PRAGMA quick_check(1)").get_result(connection).map(|found: Quick| found.quick_check)
+        }
+    }
+}
+
+/// Moves all of the log into the file, which alone is the database then. Whether that could be done: it is not while other
+/// processes read or write for longer than `patience`.
+///
+/// # Errors
+///
+/// If the database cannot be opened or written.
+pub fn empty_log(path: &Path, patience: Duration) -> Result<bool, StoreError> {
+    let mut connection = sqlite::connect(path, Access::Write, patience)?;
+    let checkpoint: Checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result(&mut connection)?;
+    Ok(checkpoint.busy == 0)
+}
