@@ -1,7 +1,6 @@
 //! The contract, over HTTP: one file a concept.
 
 #![cfg(feature = "sqlite")] // its servers have the embedded database
-
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
