@@ -1,7 +1,8 @@
 //! The application, built from a configuration: services, then a bound socket, then a run until told to stop.
 
+mod build_error;
+
 use std::future::Future;
-use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,10 +11,11 @@ use std::time::Duration;
 use actix_web::rt;
 use actix_web::web::{self, ServiceConfig};
 
+pub use self::build_error::BuildError;
+pub(crate) use self::build_error::way_out;
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::files::FileError;
 use crate::guard::cross_site::Origins;
 use crate::guard::{Gate, Verified};
 use crate::http::client::TrustedProxies;
@@ -30,11 +32,7 @@ use crate::sessions::rotation::Policy;
 use crate::sessions::unfinished::Unfinished;
 use crate::sessions::{Lifetimes, Sessions};
 use crate::signing_keys::Recorder;
-use crate::startup::{self, DatabaseGone, Made, MissingKeys, StartError, Started};
-use crate::store::{OpenError, StoreError};
-use crate::tokens::configured::NoKeys;
-use crate::tokens::key_files::KeyFileError;
-use crate::tokens::keys::KeyError;
+use crate::startup::{self, Made, Started};
 use crate::users::budget::{Budget, Limits};
 use crate::users::{Rules, Users};
 
@@ -47,79 +45,6 @@ const SEND_AWAY_ROUNDS: u32 = 8;
 const CLOSING: Duration = Duration::from_secs(3);
 
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Why the application was not built. Each says what to do about it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// The database cannot be opened or brought up to date, or what is in its place is none of ours.
-    #[error("{0}")]
-    Database(OpenError),
-    /// The folder of data cannot be made or used.
-    #[error("{0}")]
-    Folder(FileError),
-    /// A generated key cannot be used.
-    #[error("{0}")]
-    KeyFile(KeyFileError),
-    /// A configured secret cannot be used.
-    #[error("a key cannot be used: {0}")]
-    Key(KeyError),
-    /// Nodes that share a database must share their keys, and there is none to share.
-    #[error("{0}")]
-    NoSharedKey(String),
-    /// The keys have been used with another database, which has gone or is elsewhere.
-    #[error("{0}")]
-    DatabaseGone(DatabaseGone),
-    /// Keys that have signed tokens which are still in use are not there.
-    #[error("{0}")]
-    MissingKeys(MissingKeys),
-    /// The database gave no answer.
-    #[error("{}", .0.chain())]
-    Store(StoreError),
-    /// No threads to be had.
-    #[error("the system has no threads to give: {0}")]
-    Threads(std::io::Error),
-    /// The address is taken or not ours.
-    #[error("cannot listen on {address}: {source}; {}", way_out(.source))]
-    Bind {
-        /// Where.
-        address: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-}
-
-/// What to do about an address that cannot be listened on.
-pub(crate) fn way_out(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        ErrorKind::PermissionDenied => {
-            "ports below 1024 take a privilege: give the process CAP_NET_BIND_SERVICE (AmbientCapabilities= in a systemd \
-             unit, or `setcap cap_net_bind_service=+ep` on the program), or set PORT to 1024 or above, behind a proxy"
-        }
-        ErrorKind::AddrInUse => {
-            "another program listens there, perhaps a second Countersign (`ss -ltnp` says which): stop it, or set HOST or \
-             PORT to another"
-        }
-        ErrorKind::AddrNotAvailable => {
-            "no interface of this machine has that address: set HOST to one that it has, or to 0.0.0.0 or [::] for all"
-        }
-        _ => "set HOST to an address of this machine, or a name of one, and PORT to a free port",
-    }
-}
-
-impl From<StartError> for BuildError {
-    fn from(error: StartError) -> Self {
-        match error {
-            StartError::Database(error) => Self::Database(error),
-            StartError::Folder(error) => Self::Folder(error),
-            StartError::DatabaseGone(gone) => Self::DatabaseGone(gone),
-            StartError::MissingKeys(missing) => Self::MissingKeys(missing),
-            StartError::Keys(NoKeys::File(error)) => Self::KeyFile(error),
-            StartError::Keys(NoKeys::Key(error)) => Self::Key(error),
-            StartError::Keys(missing @ NoKeys::NotShared { .. }) => Self::NoSharedKey(missing.to_string()),
-        }
-    }
-}
 
 /// What the start has made that was not there before.
 #[derive(Clone, Debug, Default)]

@@ -31,7 +31,7 @@
 //! F8 main.rs              hand over, exit code
 //!    cli/                 serve, migrate, check-config, user, session, keys, healthcheck, openapi
 //!    testing.rs           tokens for the tests of an application of one's own (feature `testing`)
-//! F7 app.rs               Countersign::open, App::build, App::run: keys, services, socket, drain
+//! F7 app.rs  app/         Countersign::open, App::build, App::run: keys, services, socket, drain
 //!    telemetry/           the log: form, filter, what is never recorded
 //! F6 http/mod.rs          the route table
 //!    http/envelope.rs     request id, security headers, error bodies, panics, the access line

@@ -79,7 +79,9 @@ fn with_few_files(home: &Home) -> Server {
     command.args(["-c", &format!("ulimit -n {files}; exec {}", env!("CARGO_BIN_EXE_countersign"))]);
     command.current_dir(home.path("")).env_clear().envs([("PORT", "0"), ("COUNTERSIGN__PASSWORDS__BCRYPT_COST", "4")]);
     home.migrate();
-    command.envs(home.database().environment());
+    if !home.database().is_embedded() {
+        command.envs(home.database().environment());
+    }
     Server::start(command)
 }
 

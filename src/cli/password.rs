@@ -120,7 +120,7 @@ mod tests {
             format!(" $2y$10${digest} "),
             format!("$2$04${digest}"),
             format!("cs1:-:$2b$12${digest}"),
-            format!("$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQxMjM0$RdescudvJCsgt3ub+b4dWRWJTmaaJObG"),
+            "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQxMjM0$RdescudvJCsgt3ub+b4dWRWJTmaaJObG".to_owned(),
             format!("$6$rounds=5000$saltsalt${digest}"),
             format!("$scrypt$ln=16,r=8,p=1$c29tZXNhbHQxMjM0${digest}"),
             format!("$pbkdf2-sha256$29000$c29tZXNhbHQxMjM0${digest}"),

@@ -34,13 +34,12 @@ pub fn run(config: &Config) -> Result<(), Failure> {
 
 /// What operators and their tools send to servers to have them reload, reopen or report something. There is nothing yet
 /// that could be, and left to itself each would end the process at once.
-const IGNORED: [(&str, fn() -> SignalKind); 3] =
-    [("SIGHUP", SignalKind::hangup), ("SIGUSR1", SignalKind::user_defined1), ("SIGUSR2", SignalKind::user_defined2)];
+const IGNORED: [(&str, Signal); 3] = [("SIGHUP", Signal::HUP), ("SIGUSR1", Signal::USR1), ("SIGUSR2", Signal::USR2)];
 
 /// Ignores signals that do not ask for an end, and says so of each that comes.
 fn outlive_signals() -> io::Result<()> {
     for (name, kind) in IGNORED {
-        let mut signals = signal(kind())?;
+        let mut signals = signal(SignalKind::from_raw(kind.as_raw()))?;
         rt::spawn(async move {
             while signals.recv().await.is_some() {
                 tracing::warn!("{name} is ignored: a change of the configuration takes effect at a restart");

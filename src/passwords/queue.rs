@@ -350,12 +350,16 @@ mod tests {
         assert!(queue.shared.lock().turns.is_empty());
     }
 
+    fn job(job: impl FnOnce() + Send + 'static) -> Job {
+        Box::new(job)
+    }
+
     /// Only kept free, or with its job: the newest of the longest lane goes either way, and who waits for it is told.
     #[test]
     fn a_place_that_another_lane_was_given_is_gone_and_its_job_is_dropped() {
         let queue = Queue::new(2, 1, Duration::from_secs(1));
         let (reply, answer) = std::sync::mpsc::channel::<()>();
-        let _first = queue.reserve(0).unwrap().push(Box::new(|| ()) as Job).unwrap();
+        let _first = queue.reserve(0).unwrap().push(job(|| ())).unwrap();
         let displaced: Job = Box::new(move || reply.send(()).unwrap());
         let second = queue.reserve(0).unwrap().push(displaced).unwrap();
         let room = queue.reserve(1).unwrap();
@@ -379,7 +383,7 @@ mod tests {
         let (told, heard) = std::sync::mpsc::channel();
         let push = |lane: u8| {
             let told = told.clone();
-            queue.reserve(lane).unwrap().push(Box::new(move || told.send(lane).unwrap()) as Job).unwrap()
+            queue.reserve(lane).unwrap().push(job(move || told.send(lane).unwrap())).unwrap()
         };
         let gone = push(1);
         let _two = (push(2), push(2));

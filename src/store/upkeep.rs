@@ -11,6 +11,9 @@ use super::{Condition, SchemaState, Store, StoreError, migrations, postgres, rea
 use crate::clock::Timestamp;
 use crate::config::Database;
 
+/// How long the end of a command waits for what others, or the last of its own connections, are just doing.
+const OTHERS: Duration = Duration::from_secs(1);
+
 /// Dropping it leaves no log beside an embedded database, unless a server is at work on it.
 pub struct LogEmptied(PathBuf);
 
@@ -23,7 +26,7 @@ impl LogEmptied {
 
 impl Drop for LogEmptied {
     fn drop(&mut self) {
-        empty_log(&self.0, Duration::ZERO);
+        empty_log(&self.0, OTHERS);
     }
 }
 

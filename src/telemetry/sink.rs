@@ -292,9 +292,10 @@ mod tests {
 
     #[test]
     fn a_line_that_is_cut_spoils_none_of_the_next() {
-        const FULL: Result<usize, ErrorKind> = Err(ErrorKind::StorageFull);
+        type Answer = Result<usize, ErrorKind>;
+        const FULL: Answer = Err(ErrorKind::StorageFull);
         // What the disk does, what is then on it of two writes of two lines each, how many lines of each were lost.
-        let cases: [(&[Result<usize, ErrorKind>], &str, [u64; 2]); 9] = [
+        let cases: [(&[Answer], &str, [u64; 2]); 9] = [
             (&[], "one\ntwo\nthree\nfour\n", [0, 0]),
             (&[Ok(2), Ok(3)], "one\ntwo\nthree\nfour\n", [0, 0]),
             (&[Err(ErrorKind::Interrupted), Err(ErrorKind::WouldBlock)], "one\ntwo\nthree\nfour\n", [0, 0]),

@@ -21,9 +21,12 @@ const REMEMBERED: usize = 10_000;
 #[derive(Clone)]
 pub(super) struct Allowance {
     clock: Clock,
-    /// How many, and when the window ends. `None`: nothing is counted.
-    spent: Option<Arc<Mutex<HashMap<IpAddr, (u32, Timestamp)>>>>,
+    /// `None`: nothing is counted.
+    spent: Option<Arc<Mutex<Spent>>>,
 }
+
+/// Of each address: how many, and when the window ends.
+type Spent = HashMap<IpAddr, (u32, Timestamp)>;
 
 impl Allowance {
     /// If not enabled, nothing is counted.
