@@ -259,7 +259,9 @@ mod embedded {
         let owner = format!("uid {}", rustix::process::geteuid().as_raw());
         mode(&home.path("."), 0o755);
         fs::create_dir(home.path("closed")).unwrap();
-        let cases: [(&str, &[(&str, u32)], &str, &[&str]); 4] = [
+        /// What it is, the modes that make it so, the database, and what the error names.
+        type Case = (&'static str, &'static [(&'static str, u32)], &'static str, &'static [&'static str]);
+        let cases: [Case; 4] = [
             ("a folder that is not to be written", &[("closed", 0o555)], "sqlite:closed/a.db", &["closed"]),
             ("a folder that is not to be entered", &[("data", 0o600)], "sqlite:data/countersign.db", &["data"]),
             (
