@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+#[cfg(feature = "sqlite")]
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 
@@ -97,13 +98,16 @@ fn in_transaction<T>(
     conn: &mut AnyConnection,
     work: impl FnOnce(&mut AnyConnection) -> QueryResult<T>,
 ) -> QueryResult<T> {
-    #[cfg(feature = "postgres")]
-    if let AnyConnection::Postgresql(_) = conn {
-        return work(conn);
+    match conn {
+        #[cfg(feature = "postgres")]
+        AnyConnection::Postgresql(_) => work(conn),
+        // Another process may write to the file: who has read cannot begin to write then, so writing begins at once.
+        #[cfg(feature = "sqlite")]
+        AnyConnection::Sqlite(_) => {
+            conn.batch_execute("BEGIN IMMEDIATE")?;
+            let result = work(conn);
+            conn.batch_execute(if result.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+            result
+        }
     }
-    // Another process may write to the file: who has read cannot begin to write then, so writing begins at once.
-    conn.batch_execute("BEGIN IMMEDIATE")?;
-    let result = work(conn);
-    conn.batch_execute(if result.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
-    result
 }

@@ -279,7 +279,7 @@ pub fn purge(conn: &mut AnyConnection, before: Timestamp, limit: i64) -> QueryRe
     diesel::delete(over.filter(attempts::key.eq_any(keys))).execute(conn)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sqlite"))]
 mod tests {
     use std::collections::BTreeMap;
 

@@ -16,7 +16,8 @@ use super::connection::AnyConnection;
 use super::error::StoreError;
 use super::migrations::{self, SchemaState};
 use super::schema::health;
-use super::watch::{Found, WatchedFile};
+#[cfg(feature = "sqlite")]
+use super::watch::WatchedFile;
 use crate::clock::Timestamp;
 
 /// For so long the outcome of a probe is given to others who ask.
@@ -79,6 +80,31 @@ impl Unready {
             Self::MigrationsPending => "run `countersign migrate`",
             Self::NewerSchema => "install the version that migrated it",
         }
+    }
+}
+
+/// What a look at the file has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It is the one that was opened.
+    Same,
+    /// It is gone, is another one, or was overwritten by a program that is not SQLite.
+    Replaced,
+}
+
+/// Without an embedded database there is no file to be watched.
+#[cfg(not(feature = "sqlite"))]
+#[derive(Debug)]
+pub enum WatchedFile {}
+
+#[cfg(not(feature = "sqlite"))]
+impl WatchedFile {
+    fn inspect(&mut self) -> Found {
+        match *self {}
+    }
+
+    fn remember(&mut self) {
+        match *self {}
     }
 }
 
@@ -252,7 +278,7 @@ pub fn trust(connection: &mut AnyConnection, now: Timestamp) -> QueryResult<()> 
     diesel::update(health::table).set(health::trusted_at.eq(now.as_micros())).execute(connection).map(drop)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sqlite"))]
 mod tests {
     use super::*;
 

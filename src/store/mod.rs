@@ -32,6 +32,7 @@ mod sqlite;
 pub mod testing;
 mod upkeep;
 pub mod users;
+#[cfg(feature = "sqlite")]
 mod watch;
 mod writer;
 

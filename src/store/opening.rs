@@ -4,6 +4,8 @@
 use std::path::Path;
 
 #[cfg(feature = "sqlite")]
+use super::SERVING;
+#[cfg(feature = "sqlite")]
 use super::connection::Access;
 use super::connection::AnyConnection;
 #[cfg(feature = "sqlite")]
@@ -16,7 +18,7 @@ use super::not_built;
 use super::sqlite;
 #[cfg(feature = "postgres")]
 use super::{OPERATING, postgres};
-use super::{SERVING, Store, StoreError};
+use super::{Store, StoreError};
 use crate::config::Database;
 #[cfg(feature = "sqlite")]
 use crate::files::check_writable_folder;

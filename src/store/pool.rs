@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::condition::{Condition, says_damaged};
+use super::condition::Condition;
+#[cfg(feature = "sqlite")]
+use super::condition::says_damaged;
 #[cfg(feature = "sqlite")]
 use super::connection::Access;
 use super::connection::AnyConnection;

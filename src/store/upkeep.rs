@@ -1,22 +1,31 @@
 //! What is asked and done for the database itself: before it is opened, beside the work, and at the end.
 
+#[cfg(feature = "sqlite")]
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::{self, AnyConnection};
+#[cfg(feature = "sqlite")]
 use super::database_file::{self, Found};
 use super::lease::Lease;
-use super::{Condition, SchemaState, Store, StoreError, migrations, postgres, read_and_then, watch};
+#[cfg(feature = "postgres")]
+use super::postgres;
+#[cfg(feature = "sqlite")]
+use super::watch;
+use super::{Condition, SchemaState, Store, StoreError, migrations, read_and_then};
 use crate::clock::Timestamp;
 use crate::config::Database;
 
 /// How long the end of a command waits for what others, or the last of its own connections, are just doing.
+#[cfg(feature = "sqlite")]
 const OTHERS: Duration = Duration::from_secs(1);
 
 /// Dropping it leaves no log beside an embedded database, unless a server is at work on it.
+#[cfg(feature = "sqlite")]
 pub struct LogEmptied(PathBuf);
 
+#[cfg(feature = "sqlite")]
 impl LogEmptied {
     /// Of the database at `path`.
     pub fn of(path: &Path) -> Self {
@@ -24,12 +33,14 @@ impl LogEmptied {
     }
 }
 
+#[cfg(feature = "sqlite")]
 impl Drop for LogEmptied {
     fn drop(&mut self) {
         empty_log(&self.0, OTHERS);
     }
 }
 
+#[cfg(feature = "sqlite")]
 fn empty_log(path: &Path, patience: Duration) {
     match watch::empty_log(path, patience) {
         Ok(true) => {}
@@ -48,6 +59,7 @@ impl Store {
     pub fn inspect(database: &Database) -> Result<Arc<Condition>, StoreError> {
         match database {
             // What is not ours is not opened.
+            #[cfg(feature = "sqlite")]
             Database::Sqlite(path) if matches!(database_file::inspect(path), Ok(Found::Ours { .. })) => {
                 watch::inspect(path)
             }
@@ -75,11 +87,15 @@ impl Store {
     /// server or a command, when nothing is written any more. It is left undone while other processes are at work on it. On
     /// this thread, for as long as `patience`.
     pub fn empty_log_blocking(&self, patience: Duration) {
-        let Some(path) = &self.path else { return };
-        if self.is_damaged() || self.health.is_replaced() {
-            return;
+        #[cfg(feature = "sqlite")]
+        if let Some(path) = &self.path
+            && !self.is_damaged()
+            && !self.health.is_replaced()
+        {
+            empty_log(path, patience);
         }
-        empty_log(path, patience);
+        #[cfg(not(feature = "sqlite"))]
+        let _no_file = patience;
     }
 
     /// What time it is for a database that several nodes share. None: it has no clock of its own. Who answers is looked at,
@@ -93,7 +109,9 @@ impl Store {
             return Ok(None);
         }
         let answered = |connection: &mut AnyConnection| match connection {
+            #[cfg(feature = "sqlite")]
             AnyConnection::Sqlite(_) => Ok(None),
+            #[cfg(feature = "postgres")]
             AnyConnection::Postgresql(postgresql) => postgres::now(postgresql).map(Some),
         };
         let told = |lease: &mut Lease, answer: &Option<(Timestamp, i32)>| {

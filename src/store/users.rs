@@ -331,7 +331,7 @@ pub fn remove(conn: &mut AnyConnection, id: UserId) -> QueryResult<bool> {
     Ok(diesel::delete(users::table.filter(users::id.eq(id))).execute(conn)? == 1)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sqlite"))]
 mod tests {
     use super::*;
     use crate::store::testing::TestDatabase;

@@ -19,6 +19,7 @@ use super::condition::{Condition, says_damaged};
 use super::connection::Access;
 use super::database_file::beside;
 use super::error::StoreError;
+use super::health::Found;
 use super::sqlite;
 
 /// Up to so many bytes are checked before the start goes on, which takes a fraction of a second. More is checked beside the
@@ -29,15 +30,6 @@ const WATCHING: Duration = Duration::from_secs(1);
 /// How often, and how many times, a file that seems to have been overwritten is looked at again. Another process may be in
 /// the middle of a checkpoint, and say so only at its end.
 const LOOK_AGAIN: (Duration, u32) = (Duration::from_millis(100), 20);
-
-/// What a look at the file has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// It is the one that was opened.
-    Same,
-    /// It is gone, is another one, or was overwritten by a program that is not SQLite.
-    Replaced,
-}
 
 /// The file, as it was when it was opened and when it was last looked at.
 pub struct WatchedFile {

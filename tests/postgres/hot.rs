@@ -40,7 +40,8 @@ pub fn a_refresh_updates_its_row_in_place_and_the_table_does_not_grow() {
     // Of its own: somebody else's long transaction would keep every old row where it is.
     let cluster = Cluster::start().unwrap();
     let home = Home::on_postgres(&cluster.url());
-    let mut node = home.serve(&[]);
+    let unbounded = [("COUNTERSIGN__SESSIONS__MAX_PER_USER", "0")];
+    let mut node = home.serve(&unbounded);
     let _: Value = node.register(ADA);
     let mut clients: Vec<Vec<String>> = (0..CLIENTS).map(|_| log_in(&node)).collect();
     let mut database = home.database().connect();
@@ -54,7 +55,7 @@ pub fn a_refresh_updates_its_row_in_place_and_the_table_does_not_grow() {
         // What has been counted is told when its connection ends.
         node.stop();
         sizes.push(database.number("SELECT pg_relation_size('sessions')"));
-        node = home.serve(&[]);
+        node = home.serve(&unbounded);
     }
     node.stop();
     let mut counted = |column: &str| {
