@@ -24,10 +24,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(10);
 
 /// Settings of every server here: cheap passwords unless they are what is measured, and nothing refused.
-const USUAL: [(&str, &str); 3] = [
+const USUAL: [(&str, &str); 4] = [
     ("COUNTERSIGN__PASSWORDS__BCRYPT_COST", "4"),
     ("COUNTERSIGN__LIMITS__ENABLED", "false"),
     ("COUNTERSIGN__METRICS__BIND", ""),
+    // Thousands of sessions are of one account.
+    ("COUNTERSIGN__SESSIONS__MAX_PER_USER", "0"),
 ];
 /// Secrets, and what else several nodes must agree on.
 pub const SHARED: [(&str, &str); 3] = [

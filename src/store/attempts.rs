@@ -279,7 +279,8 @@ pub fn purge(conn: &mut AnyConnection, before: Timestamp, limit: i64) -> QueryRe
     diesel::delete(over.filter(attempts::key.eq_any(keys))).execute(conn)
 }
 
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod tests {
     use std::collections::BTreeMap;
 

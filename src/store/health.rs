@@ -278,7 +278,8 @@ pub fn trust(connection: &mut AnyConnection, now: Timestamp) -> QueryResult<()> 
     diesel::update(health::table).set(health::trusted_at.eq(now.as_micros())).execute(connection).map(drop)
 }
 
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod tests {
     use super::*;
 

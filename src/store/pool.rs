@@ -3,7 +3,6 @@
 
 #[cfg(feature = "sqlite")]
 use std::path::{Path, PathBuf};
-#[cfg(feature = "postgres")]
 use std::sync::Arc;
 #[cfg(feature = "postgres")]
 use std::sync::atomic::{AtomicU64, Ordering};

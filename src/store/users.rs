@@ -331,7 +331,8 @@ pub fn remove(conn: &mut AnyConnection, id: UserId) -> QueryResult<bool> {
     Ok(diesel::delete(users::table.filter(users::id.eq(id))).execute(conn)? == 1)
 }
 
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod tests {
     use super::*;
     use crate::store::testing::TestDatabase;

@@ -543,8 +543,8 @@ fn a_log_out_from_another_site_ends_what_was_put_into_it_and_no_cookies_session(
     app.sign_up(ADA);
     let foreign = foreign();
     type Present = fn(RequestBuilder, &Cast) -> RequestBuilder;
-    type Answer = (u16, &'static str);
-    let cases: [(&str, Present, Answer, bool, bool); 3] = [
+    type Expected = (u16, &'static str);
+    let cases: [(&str, Present, Expected, bool, bool); 3] = [
         ("cookies", |r, c| cookie(r, both(c.two.newest())), (403, "cross_site"), false, false),
         (
             "header and cookies",
