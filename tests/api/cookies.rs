@@ -189,12 +189,18 @@ fn cookies_of_a_log_in_that_is_not_remembered_have_no_max_age() {
             if remember == "absent" {
                 body.as_object_mut().unwrap().remove("remember");
             }
-            let cookies = set_cookies(&app.post(path, &body));
-            assert_eq!(cookies.len(), 2, "{path} {remember}");
-            for (_, value, attributes) in cookies {
-                assert!(!value.is_empty());
-                assert_eq!(attributes.contains("Max-Age="), kept, "{path} {remember}: {attributes}");
-                assert!(!attributes.contains("Expires="), "{path} {remember}: {attributes}");
+            let signed_in = set_cookies(&app.post(path, &body));
+            let refresh = signed_in.iter().find(|(name, ..)| name == "refreshToken").unwrap();
+            let refresh = format!("refreshToken={}", refresh.1);
+            let refreshed = app.http.post(app.url("/v1/auth/refresh")).header("Cookie", refresh);
+            let refreshed = set_cookies(&Answer::to(refreshed).expect(200));
+            for (what, cookies) in [("signed in", signed_in), ("refreshed", refreshed)] {
+                assert_eq!(cookies.len(), 2, "{path} {remember}, {what}");
+                for (_, value, attributes) in cookies {
+                    assert!(!value.is_empty());
+                    assert_eq!(attributes.contains("Max-Age="), kept, "{path} {remember}, {what}: {attributes}");
+                    assert!(!attributes.contains("Expires="), "{path} {remember}, {what}: {attributes}");
+                }
             }
         }
         for remember in [json!("false"), json!(0), json!(1), json!([]), json!({}), json!("")] {

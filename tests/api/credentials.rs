@@ -251,7 +251,15 @@ fn cast(app: &TestApp, foreign: &Pair) -> Cast {
 
 /// A session of another installation: the same names, other keys.
 fn foreign() -> Pair {
-    TestApp::start(&Home::new()).sign_up(ADA)
+    let home = Home::new();
+    let mut config = config(&home);
+    // Nodes on PostgreSQL are configured with the same secrets.
+    if !home.database().is_embedded() {
+        config = config
+            .with("tokens.access_secret", "the access token secret of another installation")
+            .with("tokens.refresh_secret", "the refresh token secret of another installation");
+    }
+    TestApp::start_with(config, clock()).sign_up(ADA)
 }
 
 /// What a refresh by several cookies comes to.
