@@ -184,12 +184,11 @@ impl Rounds {
             return Ok(0);
         }
         self.store.write_blocking(move |conn| health::trust(conn, look.now))?;
-        self.round()
+        self.round(look.now)
     }
 
-    /// Removes everything whose time has come, and returns how many rows that were.
-    fn round(&mut self) -> Result<usize, Cut> {
-        let now = self.clock.now();
+    /// Removes everything whose time has come by `now`, which was found to be right, and returns how many rows that were.
+    fn round(&mut self, now: Timestamp) -> Result<usize, Cut> {
         let (over, past) = (now.minus(self.keep), now.minus(RETENTION));
         let chores: [(&str, Purge, Timestamp); 3] = [
             ("expired sessions", sessions::purge_expired, over),

@@ -68,7 +68,7 @@ impl House {
     }
 
     fn round(&mut self) -> usize {
-        match self.rounds.round() {
+        match self.rounds.round(self.rounds.clock.now()) {
             Ok(removed) => removed,
             Err(Cut::Dismissed) => panic!("dismissed"),
             Err(Cut::Failed(error)) => panic!("{error}"),
@@ -269,7 +269,7 @@ fn a_janitor_who_is_dismissed_goes_at_the_next_rest() {
     let mut house = House::new();
     house.sessions(2_000, i64::MAX, 0, "NULL");
     house.employed = None;
-    assert!(matches!(house.rounds.round(), Err(Cut::Dismissed)));
+    assert!(matches!(house.rounds.round(house.rounds.clock.now()), Err(Cut::Dismissed)));
     let left = house.count("sessions");
     assert_eq!(left, 2_000 - BATCH.0, "one batch, and no more");
 }
@@ -278,7 +278,7 @@ fn a_janitor_who_is_dismissed_goes_at_the_next_rest() {
 fn a_database_that_does_not_answer_ends_the_round_and_not_the_janitor() {
     let mut house = House::new();
     house.run("ALTER TABLE sessions RENAME TO elsewhere");
-    assert!(matches!(house.rounds.round(), Err(Cut::Failed(_))));
+    assert!(matches!(house.rounds.round(house.rounds.clock.now()), Err(Cut::Failed(_))));
     house.run("ALTER TABLE elsewhere RENAME TO sessions");
     house.sessions(1, i64::MAX, 0, "NULL");
     assert_eq!(house.round(), 1);

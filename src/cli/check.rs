@@ -88,7 +88,11 @@ fn listening(config: &Config) -> Listening {
     // As the server does it: the first address that can be had.
     addresses.fold(none, |before, address| match before {
         Listening::Possible => before,
-        Listening::InUse(_) | Listening::Impossible(..) => can_bind(address),
+        used @ Listening::InUse(_) => match can_bind(address) {
+            Listening::Possible => Listening::Possible,
+            _ => used,
+        },
+        Listening::Impossible(..) => can_bind(address),
     })
 }
 

@@ -114,8 +114,8 @@ fn forget_all(config: &Config) -> Result<(), Failure> {
     if gone.is_some() && Store::look(&config.database)? != Presence::Ready {
         return Ok(());
     }
-    let services = Services::open(config)?;
     let lost = startup::missing(config)?;
+    let services = Services::open(config)?;
     if lost.is_empty() && gone.is_none() {
         return say(format_args!("no key is lost"));
     }

@@ -43,7 +43,7 @@ pub(super) fn variable(name: &str, value: &str) -> Stray {
     if NO_KEYS.contains(&name) {
         return Stray::Foreign;
     }
-    let Some(rest) = upper.strip_prefix(START) else { return near(&upper) };
+    let Some(rest) = upper.strip_prefix(START) else { return near(&upper, false) };
     if name == "COUNTERSIGN_PORT" && value.parse::<u16>().is_ok() {
         return Stray::Odd("sets nothing, since Kubernetes makes variables of that name; the port is PORT".to_owned());
     }
@@ -64,7 +64,7 @@ pub(super) fn credential(name: &str) -> Stray {
             lookup::nearest(name).map(|key| format!("{}, as a credential is called", key.name)),
         ));
     }
-    near(&upper)
+    near(&upper, true)
 }
 
 /// Whether `rest`, which stands behind `COUNTERSIGN_`, is what Kubernetes tells every container of a service that is called
@@ -89,15 +89,16 @@ fn is_of_kubernetes(rest: &str, value: &str) -> bool {
         || port_of_one() == Some(true)
 }
 
-/// What a name is that begins like no name of ours. Signs between words count alike.
-fn near(upper: &str) -> Stray {
+/// What a name is that begins like no name of ours. Signs between words count alike. A variable may be that of another
+/// program, and only short names are variables; a credential was meant for us, and keys are names of credentials too.
+fn near(upper: &str, is_credential: bool) -> Stray {
     let plain = |name: &str| name.to_ascii_uppercase().replace(['.', '-'], "_");
     let wanted = plain(upper);
     let is_near = |name: &&str| {
         let name = plain(name);
         name.len().abs_diff(wanted.len()) <= SLIPS && lookup::distance(&wanted, &name) <= SLIPS
     };
-    let ours = || KEYS.iter().flat_map(|key| key.short.iter().copied().chain([key.name]));
+    let ours = || KEYS.iter().flat_map(|key| key.short.iter().copied().chain(is_credential.then_some(key.name)));
     if let Some(name) = ours().filter(|name| name.len() >= LONG_ENOUGH).find(is_near) {
         return Stray::Wrong(format!("sets nothing: did you mean {name}? Rename it, or take it away"));
     }
@@ -179,6 +180,10 @@ mod tests {
             assert!(matches!(variable(name, "x"), Stray::Odd(told) if told.contains("DATABASE_URL")), "{name}");
         }
         for name in [
+            "CORS_ALLOWED_ORIGINS",
+            "DATABASE_POOL_SIZE",
+            "REGISTRATION_ENABLED",
+            "COOKIES_SAME_SITE",
             "PATH",
             "HOST_",
             "PORTS",

@@ -48,6 +48,11 @@ impl Origins {
         headers.get(ORIGIN).filter(|origin| self.allowed.iter().any(|allowed| *allowed == **origin))
     }
 
+    /// Whether no page of another site can have caused the request, or it changes nothing.
+    pub(crate) fn is_this_site(&self, req: &HttpRequest) -> bool {
+        matches!(*req.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE) || self.allows(req)
+    }
+
     /// Refuses an unsafe method that a page of another site may have caused. Only for requests that a
     /// cookie authenticates. No `Sec-Fetch-Site` and no `Origin` means no browser.
     ///
@@ -55,7 +60,7 @@ impl Origins {
     ///
     /// 403 `cross_site`.
     pub(crate) fn check(&self, req: &HttpRequest) -> Result<(), Problem> {
-        if matches!(*req.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE) || self.allows(req) {
+        if self.is_this_site(req) {
             return Ok(());
         }
         Event::new(Kind::CrossSite).record();

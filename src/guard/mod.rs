@@ -170,6 +170,14 @@ fn authenticate(req: &HttpRequest) -> Result<Authenticated, Problem> {
     first_good(req, gate, verified, cookies)
 }
 
+/// Who a request comes from, where it needs nobody and memory knows: strangers' guesses do not count for them.
+pub(crate) fn signed_in(req: &HttpRequest) -> Option<UserId> {
+    match authenticate(req) {
+        Ok(Authenticated::Yes(bearer)) => Some(bearer.user_id),
+        Ok(Authenticated::Perhaps(..)) | Err(_) => None,
+    }
+}
+
 /// The first of `tokens` that is genuine and in time, and whose session has not ended.
 fn first_good<'r>(
     req: &HttpRequest,

@@ -142,11 +142,6 @@ impl Turn {
         self.last.get() || self.open.is_closing()
     }
 
-    /// Whether the client has not done its part of a request: sent the rest of it, or taken the answer.
-    fn waits_for_client(&self) -> bool {
-        self.blocked.get() || matches!(self.state.get(), State::Head | State::Request { more: true })
-    }
-
     fn is_idle(&self) -> bool {
         matches!(self.state.get(), State::Idle)
     }
@@ -311,7 +306,7 @@ impl AsyncRead for Paced {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let makes_way = this.turn.open.is_to_close(cx.waker());
-        if this.is_overdue(cx) || (makes_way && this.turn.waits_for_client()) {
+        if this.is_overdue(cx) || (makes_way && this.turn.blocked.get()) {
             // The end, as if the client had hung up.
             return Poll::Ready(Ok(()));
         }
@@ -328,8 +323,12 @@ impl AsyncRead for Paced {
             Poll::Ready(Ok(0)) => {}
             Poll::Ready(Ok(_)) => this.turn.received(),
             Poll::Ready(Err(_)) => {}
-            // Nothing is in flight.
-            Poll::Pending if makes_way && this.turn.is_idle() => return Poll::Ready(Ok(())),
+            // What was read is looked at first: it may be a request, which is answered.
+            Poll::Pending if makes_way && this.run > 0 => {
+                this.run = 0;
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending if makes_way => return Poll::Ready(Ok(())),
             Poll::Pending => this.run = 0,
         }
         read.map_ok(|_bytes| ())

@@ -80,10 +80,11 @@ pub(super) fn sessions_presented(
     let explicit = !tokens.is_empty();
     let mut by_cookie = api.cookies.tokens(req).peekable();
     if by_cookie.peek().is_some() {
-        match api.origins.check(req) {
-            Ok(()) => tokens.extend(by_cookie),
-            Err(_) if explicit => {}
-            Err(cross_site) => return Err(cross_site),
+        if !explicit {
+            api.origins.check(req)?;
+        }
+        if api.origins.is_this_site(req) {
+            tokens.extend(by_cookie);
         }
     } else if !explicit {
         return Err(unreadable.unwrap_or_else(|| Code::MissingToken.into()));

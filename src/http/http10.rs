@@ -71,6 +71,8 @@ impl Http10 {
                 }
             }
         }
+        // What is left of it is as large as the largest head was.
+        self.held = BytesMut::new();
     }
 
     /// The client has sent all it will: the parser sees what was held back.

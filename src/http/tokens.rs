@@ -10,7 +10,7 @@ use super::body::Members;
 use super::envelope::RequestId;
 use super::{Api, credentials};
 use crate::device;
-use crate::guard::{Identity, Principal};
+use crate::guard::{self, Identity, Principal};
 use crate::ids::{SessionId, UserId};
 use crate::passwords::Password;
 use crate::problem::{Code, FieldError, Problem};
@@ -59,7 +59,8 @@ pub(crate) async fn login(api: web::Data<Api>, req: HttpRequest, mut body: Membe
     let (email, password) = (body.required("email")?, Password::new(body.required("password")?));
     let sign_in = sign_in(&api, &req, &mut body)?;
     for _ in 0..ROUNDS {
-        let who = api.users.authenticate(&email, password.clone(), api.proxies.client_address(&req)).await?;
+        let address = api.proxies.client_address(&req);
+        let who = api.users.authenticate(&email, password.clone(), address, guard::signed_in(&req)).await?;
         let admission = Admission::Verified { user_id: who.user.id, password_hash: who.password_hash };
         match api.sessions.start(admission, sign_in.clone()).await {
             Err(StartError::Changed) => {}
@@ -149,7 +150,7 @@ async fn signed_in(
     user: UserView,
 ) -> HttpResponse {
     identify(req, pair);
-    let came_with_cookies = api.cookies.tokens(req).next().is_some() && api.origins.check(req).is_ok();
+    let came_with_cookies = api.cookies.tokens(req).next().is_some() && api.origins.is_this_site(req);
     if came_with_cookies {
         let replaced = credentials::sessions_of_refresh_cookies(api, req);
         if let Err(error) = end(api, req, replaced, "replaced").await {
@@ -182,7 +183,11 @@ fn sign_in(api: &Api, req: &HttpRequest, body: &mut Members) -> Result<SignIn, P
     if !errors.is_empty() {
         return Err(Problem::new(Code::ValidationFailed).errors(errors));
     }
-    Ok(SignIn { device_name, transport, remember, device: api.proxies.device(req) })
+    let replaces = match api.origins.is_this_site(req) {
+        true => credentials::sessions_of_refresh_cookies(api, req).into_keys().collect(),
+        false => Vec::new(),
+    };
+    Ok(SignIn { device_name, transport, remember, replaces, device: api.proxies.device(req) })
 }
 
 /// A pair, as far as it goes into the body.

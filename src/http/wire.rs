@@ -75,6 +75,9 @@ impl AsyncRead for Wire {
         }
         let part = this.incoming.split_to(this.incoming.len().min(buffer.remaining()));
         buffer.put_slice(&part);
+        if this.incoming.is_empty() {
+            this.incoming = BytesMut::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

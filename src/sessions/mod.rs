@@ -120,6 +120,8 @@ pub struct SignIn {
     pub transport: Transport,
     /// Whether a browser is to keep them when it is closed; the session's idle time is the long one then.
     pub remember: bool,
+    /// Sessions that end as soon as this one has begun: they do not count towards the bound.
+    pub replaces: Vec<SessionId>,
     /// What can be seen of it.
     pub device: Device,
 }

@@ -74,14 +74,14 @@ impl Offenders {
         let mut known = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let Known { counts, swept_at } = &mut *known;
         if counts.len() >= REMEMBERED && now.since(*swept_at) >= SWEEP {
-            counts.retain(|_, (_, window_ends_at)| *window_ends_at > now);
+            counts.retain(|_, (_, window_ends_at)| !is_over(*window_ends_at, now));
             *swept_at = now;
         }
         if counts.len() >= REMEMBERED && !counts.contains_key(&offender) {
             return false;
         }
         let (count, window_ends_at) = counts.entry(offender).or_insert((0, now.plus(WINDOW)));
-        if *window_ends_at <= now {
+        if is_over(*window_ends_at, now) {
             (*count, *window_ends_at) = (0, now.plus(WINDOW));
         }
         *count = count.saturating_add(1);
@@ -98,8 +98,14 @@ impl Offenders {
         }
         let known = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let (count, window_ends_at) = known.counts.get(&offender)?;
-        (*count >= LIMIT && *window_ends_at > now).then(|| now.seconds_until(*window_ends_at).saturating_add(1))
+        (*count >= LIMIT && !is_over(*window_ends_at, now))
+            .then(|| now.seconds_until(*window_ends_at).saturating_add(1))
     }
+}
+
+/// Whether a window has ended, or began while the clock was ahead.
+fn is_over(window_ends_at: Timestamp, now: Timestamp) -> bool {
+    window_ends_at <= now || window_ends_at > now.plus(WINDOW)
 }
 
 #[cfg(test)]

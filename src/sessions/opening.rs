@@ -58,11 +58,12 @@ impl Sessions {
         let displaced = event.clone().kind(Kind::Displaced);
         let (told, told_of_displaced, felt) = (event.clone(), displaced.clone(), self.clone());
         let (most, clock) = (inner.most, inner.clock.clone());
+        let left_out: Vec<SessionId> = sign_in.replaces.iter().copied().chain([session_id]).collect();
         let attempt = move |conn: &mut AnyConnection| {
             let opened = open(conn, &admission, &new)?;
             let Opened::Yes(roles, _) = opened else { return Ok(opened) };
             events::keep(conn, &event, now)?;
-            Ok(Opened::Yes(roles, sessions::displace(conn, &displaced, (user_id, session_id), most, clock.now())?))
+            Ok(Opened::Yes(roles, sessions::displace(conn, &displaced, (user_id, &left_out), most, clock.now())?))
         };
         let announce = move |opened: &Opened| {
             if let Opened::Yes(_, displaced) = opened {
@@ -101,7 +102,7 @@ impl Sessions {
                 let (most, clock) = (this.0.most, this.0.clock.clone());
                 let (told, felt, displaced) = (event.clone(), this.clone(), event.clone());
                 let attempt = move |conn: &mut AnyConnection| {
-                    sessions::displace(conn, &displaced, (user, new), most, clock.now())
+                    sessions::displace(conn, &displaced, (user, &[new]), most, clock.now())
                 };
                 let announce = move |ended: &Vec<Ended>| felt.note_ended(&told, ended);
                 match this.0.store.write_and_then(attempt, announce).await {

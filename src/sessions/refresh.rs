@@ -125,7 +125,9 @@ impl Sessions {
         let event = event.ip_address(device.ip_address.as_deref());
         let (lifetimes, access_lifetime) = (inner.lifetimes, inner.access.lifetime());
         // The row knows whether the session is to be remembered, and the token shows it nearly always.
-        let remember = presented.expires_at().since(presented.issued_at()) > lifetimes.short;
+        // Cut off by the session's own end, or where both lives are the same, it does not: most are to be remembered.
+        let cut_off = presented.expires_at() >= presented.session_expires_at() || lifetimes.short >= lifetimes.idle;
+        let remember = cut_off || presented.expires_at().since(presented.issued_at()) > lifetimes.short;
         let plan = Plan { tokens: &inner.refresh, lifetimes, access_lifetime, presented: &presented, now };
         let (rotation, rotated) = plan.rotation(remember, fresh_salt()?, device)?;
         Ok(Attempt {

@@ -156,7 +156,11 @@ fn learn(state: &RwLock<State>, store: &Store, clock: &Clock, reach: Reach) -> R
     // A clock that was ahead had what it thought to be over forgotten.
     let whole = reach == Reach::Whole || now < polled_at;
     let since = if whole { earliest } else { polled_at.max(earliest) }.minus(MARGIN);
-    let news = store.read_blocking(|conn| sessions::ended_since(conn, since, now.minus(MARGIN)))?;
+    let news = store.read_blocking(|conn| {
+        let mut news = sessions::ended_since(conn, since, now.minus(MARGIN))?;
+        news.extend(sessions::ended_with_many(conn, now.minus(MARGIN))?);
+        Ok(news)
+    })?;
     // Looked for beside the guards, who wait only while the few are removed.
     let is_over = |access_expires_at: &Timestamp| access_expires_at.plus(MARGIN) <= now;
     let known = state.read().unwrap_or_else(PoisonError::into_inner);

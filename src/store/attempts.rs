@@ -18,6 +18,9 @@ use crate::ids::UserId;
 /// How often a count that lost a race looks again.
 const ROUNDS: usize = 8;
 
+/// How much later than now a window may have begun, for nodes whose clocks differ.
+const CLOCK_SLACK: Duration = Duration::from_secs(60);
+
 /// What is counted, as a digest.
 pub type AttemptKey = [u8; 16];
 
@@ -102,12 +105,14 @@ pub fn full(
     conn: &mut AnyConnection,
     limits: &[Limit],
     now: Timestamp,
+    window: Duration,
 ) -> QueryResult<Vec<(AttemptKey, i64, Timestamp)>> {
     let mut all = Vec::new();
     for Limit { key, limit, .. } in limits {
         let full = attempts::table
             .filter(attempts::key.eq(key.as_slice()))
             .filter(attempts::window_ends_at.gt(now))
+            .filter(attempts::window_ends_at.le(latest_end(now, window)))
             .filter(attempts::count.ge(limit))
             .select((attempts::count, attempts::window_ends_at));
         let row: Option<(i64, Timestamp)> = full.first(conn).optional()?;
@@ -116,29 +121,36 @@ pub fn full(
     Ok(all)
 }
 
+/// When a window that goes on ends at the latest. One that ends later began while a clock was ahead, and is over: else it
+/// would hold until then.
+fn latest_end(now: Timestamp, window: Duration) -> Timestamp {
+    now.plus(window).plus(CLOCK_SLACK)
+}
+
 fn count_one(
     conn: &mut AnyConnection,
     Limit { key, limit, user_id, ip_address }: &Limit,
     now: Timestamp,
     window: Duration,
 ) -> QueryResult<Option<Counted>> {
-    let ends_at = now.plus(window);
+    let (ends_at, latest) = (now.plus(window), latest_end(now, window));
     for _ in 0..ROUNDS {
         let here = attempts::table.filter(attempts::key.eq(key.as_slice()));
-        let more = diesel::update(here.filter(attempts::window_ends_at.gt(now)).filter(attempts::count.lt(limit)))
+        let open = here.filter(attempts::window_ends_at.gt(now)).filter(attempts::window_ends_at.le(latest));
+        let more = diesel::update(open.filter(attempts::count.lt(limit)))
             .set(attempts::count.eq(attempts::count + 1))
             .returning((attempts::count, attempts::window_ends_at));
         if let Some((count, window_ends_at)) = more.get_result(conn).optional()? {
             return Ok(Some(Counted { key: *key, window_ends_at, count }));
         }
         let first = Some(Counted { key: *key, window_ends_at: ends_at, count: 1 });
-        let anew = diesel::update(here.filter(attempts::window_ends_at.le(now)))
-            .set((attempts::count.eq(1), attempts::window_ends_at.eq(ends_at)));
+        let over = attempts::window_ends_at.le(now).or(attempts::window_ends_at.gt(latest));
+        let anew = diesel::update(here.filter(over)).set((attempts::count.eq(1), attempts::window_ends_at.eq(ends_at)));
         if anew.execute(conn)? == 1 {
             return Ok(first);
         }
         // Another transaction may have begun a window meanwhile: only one that is full is a refusal.
-        let full = here.filter(attempts::window_ends_at.gt(now)).filter(attempts::count.ge(limit));
+        let full = open.filter(attempts::count.ge(limit));
         if diesel::select(diesel::dsl::exists(full)).get_result(conn)? {
             return Ok(None);
         }
@@ -248,10 +260,16 @@ fn subtract(conn: &mut AnyConnection, key: &AttemptKey, window_ends_at: Timestam
 }
 
 /// What is counted at an account at present: from everywhere, and from each address.
-pub fn of_user(conn: &mut AnyConnection, user: UserId, now: Timestamp) -> QueryResult<Vec<AccountCount>> {
+pub fn of_user(
+    conn: &mut AnyConnection,
+    user: UserId,
+    now: Timestamp,
+    window: Duration,
+) -> QueryResult<Vec<AccountCount>> {
     attempts::table
         .filter(attempts::user_id.eq(user))
         .filter(attempts::window_ends_at.gt(now))
+        .filter(attempts::window_ends_at.le(latest_end(now, window)))
         .order((attempts::count.desc(), attempts::key))
         .select((attempts::ip_address, attempts::count, attempts::window_ends_at))
         .load(conn)
@@ -359,6 +377,28 @@ mod tests {
     }
 
     /// Who owns one account at an address must not wipe out what was got wrong at others.
+    /// A window that began while the clock was a hundred days ahead would hold as long.
+    #[test]
+    fn a_window_that_began_in_the_future_is_over() {
+        let database = TestDatabase::new();
+        let conn = &mut database.connect();
+        let ahead = NOW.plus(Duration::from_secs(100 * 86_400));
+        let limits = [limit(1, 2)];
+        for _ in 0..2 {
+            assert!(count(conn, &limits, ahead, WINDOW).unwrap().is_some());
+        }
+        assert_eq!(full(conn, &limits, ahead, WINDOW).unwrap().len(), 1);
+        assert_eq!(count(conn, &limits, ahead, WINDOW).unwrap(), None);
+        assert_eq!(full(conn, &limits, NOW, WINDOW).unwrap(), []);
+        for _ in 0..2 {
+            assert!(count(conn, &limits, NOW, WINDOW).unwrap().is_some());
+        }
+        assert_eq!(count(conn, &limits, NOW, WINDOW).unwrap(), None, "counted anew");
+        // Nodes whose clocks differ a little share one window.
+        let behind = NOW.minus(CLOCK_SLACK);
+        assert_eq!(count(conn, &limits, behind, WINDOW).unwrap(), None);
+    }
+
     #[test]
     fn nothing_is_given_back_twice() {
         let database = TestDatabase::new();

@@ -2,7 +2,7 @@
 //! what Countersign did not make stays as it is.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Read as _};
+use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 #[cfg(feature = "sqlite")]
 use diesel::sql_types::BigInt;
+
+use rustix::fs::Access;
 
 use crate::files::{FileError, absolute, check_writable_folder};
 
@@ -201,6 +203,10 @@ pub fn make_usable(path: &Path) -> Result<(), FileError> {
             Err(error) if error.kind() == ErrorKind::NotFound && file != path => continue,
             Err(error) => return Err(FileError::new(&file, "opened", error)),
         };
+        // Through a link, the mode of another file would be changed.
+        if !found.is_file() {
+            return Err(FileError::new(&file, "used", io::Error::other("it is no ordinary file")));
+        }
         if found.mode() & 0o077 != 0 {
             let closed = fs::set_permissions(&file, Permissions::from_mode(0o600));
             closed.map_err(|error| FileError::new(&file, "closed to others (chmod 600)", error))?;
@@ -216,9 +222,11 @@ pub fn make_usable(path: &Path) -> Result<(), FileError> {
 /// If not.
 pub fn check_usable(path: &Path) -> Result<(), FileError> {
     for file in [path.to_owned(), beside(path, "-wal"), beside(path, "-shm")] {
-        match OpenOptions::new().read(true).write(true).open(&file) {
+        // Asked, and not tried: closing a file takes the locks of this process on it away (POSIX).
+        let usable = rustix::fs::access(&file, Access::READ_OK | Access::WRITE_OK).map_err(io::Error::from);
+        match usable {
             Err(error) if error.kind() == ErrorKind::NotFound && file != path => {}
-            opened => drop(opened.map_err(|error| FileError::new(&file, "written", error))?),
+            usable => usable.map_err(|error| FileError::new(&file, "written", error))?,
         }
     }
     check_writable_folder(path.parent().unwrap_or(Path::new(".")))

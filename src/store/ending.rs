@@ -80,6 +80,7 @@ impl Store {
             drop(turn);
             match done {
                 Ok((progress, began)) => {
+                    failures = 0;
                     marked += progress.ended.len();
                     next = progress.rest;
                     if next.is_some() {

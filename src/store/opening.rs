@@ -204,7 +204,11 @@ fn embedded(database: &Database, path: &Path) -> Result<(bool, Option<FolderLock
     let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     check_writable_folder(folder)?;
     let lock = FolderLock::acquire(folder)?;
-    let made = database_file::inspect(path)? == Found::Missing && database_file::create(path)?;
+    let made = match database_file::inspect(path)? {
+        Found::Missing => database_file::create(path)?,
+        Found::Empty => true,
+        Found::Ours { .. } => false,
+    };
     let found = database_file::inspect(path)?;
     database_file::make_usable(path)?;
     if found != (Found::Ours { marked: true }) {

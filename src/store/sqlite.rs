@@ -1,5 +1,6 @@
 //! The embedded database: how its file is made and opened.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, SqliteConnection};
 
 use super::connection::Access;
+use super::database_file::beside;
 use super::error::StoreError;
 
 /// Opens the file at `path`, which must exist. While another process writes, the connection waits for its turn for as
@@ -94,7 +96,9 @@ pub fn open_read_only(path: &Path, turn: Duration) -> Result<SqliteConnection, S
 ///
 /// If what is there cannot be read.
 pub fn look(path: &Path, turn: Duration) -> Result<SqliteConnection, StoreError> {
-    let mut sqlite = open(path)?;
+    // Closing the last connection works a log that was left beside the file off into it, unless that can only read.
+    let left_over = fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
+    let mut sqlite = if left_over { open_read_only(path, turn)? } else { open(path)? };
     sqlite.batch_execute(&format!("PRAGMA busy_timeout = {}; PRAGMA query_only = ON;", turn.as_millis()))?;
     Ok(sqlite)
 }

@@ -155,7 +155,10 @@ fn log_of(path: &Path) -> PathBuf {
 /// If the system has no thread to give.
 pub fn inspect(path: &Path) -> Result<Arc<Condition>, StoreError> {
     let condition = Arc::<Condition>::default();
-    if fs::metadata(log_of(path)).is_ok_and(|log| log.len() > 0) {
+    // A large one is checked once it is open. A connection that is still at work here would count among the process's own,
+    // whose locks are gone as soon as any other descriptor of the file is closed, as finding and opening it does.
+    let at_once = fs::metadata(path).map_or(0, |file| file.len()) <= CHECKED_AT_ONCE;
+    if at_once && fs::metadata(log_of(path)).is_ok_and(|log| log.len() > 0) {
         check(sqlite::open_read_only(path, WATCHING)?, path, true, &condition)?;
     }
     Ok(condition)

@@ -197,14 +197,16 @@ impl AccessTokens {
         Ok(Genuine { bearer, starts_at: claims.nbf.map_or(claims.iat, |nbf| nbf.max(claims.iat)) })
     }
 
-    /// The user and the session that a token of ours was issued for, however old it is and whatever lifetime it was
-    /// given: enough to end that session, and for nothing else.
+    /// The user and the session that a token of ours was issued for, however old it is, and whatever lifetime and
+    /// audience it was given: enough to end that session, and for nothing else.
     ///
     /// # Errors
     ///
     /// [`Rejected`] if it is no token of ours.
     pub fn session_of(&self, token: &str) -> Result<(UserId, SessionId), Rejected> {
-        self.signed(token).map(|claims| (claims.sub, claims.sid))
+        let claims = jws::verify::<ReadClaims>(Kind::Access, &self.ring, token)?.claims;
+        let ours = self.accepted.iter().any(|(iss, _)| *iss == claims.iss);
+        if ours { Ok((claims.sub, claims.sid)) } else { Err(Rejected) }
     }
 
     /// The claims of a token that one of our keys signed, for one of our issuers and its audience.

@@ -208,6 +208,9 @@ impl KeyFiles {
     ///
     /// If the file cannot be written.
     pub fn keep_issuer(&self, issuer: &str) -> Result<(), KeyFileError> {
+        if self.issuer()?.is_some() {
+            return Ok(());
+        }
         create_private_folder(&self.folder)?;
         files::write_new(&self.folder.join("issuer"), issuer)?;
         Ok(())

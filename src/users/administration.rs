@@ -75,7 +75,7 @@ impl Users {
             let Some(account) = name.find(conn)? else { return Ok(None) };
             let id = account.user.id;
             let live_sessions = sessions::count_live(conn, id, now)?;
-            let locks = budget.locks(attempts::of_user(conn, id, now)?);
+            let locks = budget.locks(attempts::of_user(conn, id, now, budget.window())?);
             Ok(Some(Portrait { account, live_sessions, locks, events: events::of_user(conn, id, None, events)? }))
         };
         self.store.read(portray).await

@@ -44,7 +44,7 @@ impl Allowance {
         let spent = spent.lock().unwrap_or_else(PoisonError::into_inner);
         match spent.get(&counted_as(address)) {
             // Rounded up: a client that waits as long as told is let in.
-            Some((PASSWORDS.., until)) if *until > now => Err(now.seconds_until(*until).saturating_add(1)),
+            Some((PASSWORDS.., until)) if !is_over(*until, now) => Err(now.seconds_until(*until).saturating_add(1)),
             _ => Ok(()),
         }
     }
@@ -55,17 +55,22 @@ impl Allowance {
         let mut spent = spent.lock().unwrap_or_else(PoisonError::into_inner);
         let address = counted_as(address);
         if spent.len() >= REMEMBERED && !spent.contains_key(&address) {
-            spent.retain(|_, (_, until)| *until > now);
+            spent.retain(|_, (_, until)| !is_over(*until, now));
             if spent.len() >= REMEMBERED {
                 return;
             }
         }
         let (count, until) = spent.entry(address).or_insert((0, now.plus(WINDOW)));
-        if *until <= now {
+        if is_over(*until, now) {
             (*count, *until) = (0, now.plus(WINDOW));
         }
         *count = count.saturating_add(1);
     }
+}
+
+/// Whether a window has ended, or began while the clock was ahead.
+fn is_over(until: Timestamp, now: Timestamp) -> bool {
+    until <= now || until > now.plus(WINDOW)
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ impl Users {
         email: &str,
         password: Password,
         address: Option<IpAddr>,
+        signed_in: Option<UserId>,
     ) -> Result<Authenticated, UserError> {
         // A full queue turns away before the database is troubled, a spent budget before a place is taken in it.
         self.look_for_room(address).await?;
@@ -42,7 +43,10 @@ impl Users {
         let unknown = Target::Unknown(key.current().to_owned());
         let found = self.store.read(move |conn| users::credentials_by_email(conn, &key)).await?;
         let target = found.as_ref().map_or(unknown, |found| Target::Account(found.user.id));
-        let allowed = self.budget.look(&target, address).await?;
+        let allowed = match (&target, signed_in) {
+            (Target::Account(id), Some(caller)) if *id == caller => self.budget.look_signed_in(caller, address).await?,
+            _ => self.budget.look(&target, address).await?,
+        };
         let guess = allowed.count().await?;
         let stored = found.as_ref().map(|found| found.password_hash.clone());
         let comparison = self.hasher.compare(self.room(address)?, password.clone(), stored, guess.begun()).await?;

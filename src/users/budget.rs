@@ -124,7 +124,7 @@ impl Budget {
         // Of an account that does not exist no session is anywhere, which is looked for all the same: it takes as long.
         let user = if let Target::Account(id) = target { *id } else { UserId::generate() };
         let home = address.map(|address| Home { user, network: counted_as(address) });
-        if self.refuse_if_full(&keys, home).await? {
+        if self.refuse_if_full(&keys, home, limits.window).await? {
             keys.retain(|key| key.name != ACCOUNT);
         }
         let totals = Some(totals_of(target, address));
@@ -142,7 +142,7 @@ impl Budget {
         let target = Target::Account(user);
         let mut keys = keys_of(&target, address, limits);
         keys.retain(|key| key.name == PAIR);
-        self.refuse_if_full(&keys, None).await?;
+        self.refuse_if_full(&keys, None, limits.window).await?;
         let totals = Some(totals_of(&target, address));
         Ok(Allowed { budget: self.clone(), keys, totals, home: None, window: limits.window })
     }
@@ -161,9 +161,10 @@ impl Budget {
         let key = key(&[REGISTRATION, &counted_as(address).to_string()]);
         let limit = Limit { key, limit: REGISTRATIONS, user_id: None, ip_address: None };
         let keys = [Limited { name: REGISTRATION, limit }];
-        self.refuse_if_full(&keys, None).await?;
+        self.refuse_if_full(&keys, None, REGISTRATION_WINDOW).await?;
         let Some(counts) = self.count(&keys, REGISTRATION_WINDOW).await? else {
-            return Err(self.refuse_if_full(&keys, None).await.err().unwrap_or(Denied::Spent(SOON)));
+            let full = self.refuse_if_full(&keys, None, REGISTRATION_WINDOW).await;
+            return Err(full.err().unwrap_or(Denied::Spent(SOON)));
         };
         tell_of_the_last(&counts, &Event::new(Kind::LimitReached).ip_address(Some(&address.to_string())));
         Ok(())
@@ -181,9 +182,14 @@ impl Budget {
         full.map(|count| Lock { ip_address: count.ip_address, until: count.until }).collect()
     }
 
+    /// How long a wrong guess counts.
+    pub fn window(&self) -> Duration {
+        self.limits.map_or(Duration::ZERO, |limits| limits.window)
+    }
+
     /// A flood of attempts that are refused writes nothing, and is in no writer's way. `true`: the account's total is full,
     /// and does not hold where the guess comes from.
-    async fn refuse_if_full(&self, keys: &[Limited], home: Option<Home>) -> Result<bool, Denied> {
+    async fn refuse_if_full(&self, keys: &[Limited], home: Option<Home>, window: Duration) -> Result<bool, Denied> {
         let (now, limits) = (self.clock.now(), limits_of(keys));
         if limits.is_empty() {
             return Ok(false);
@@ -192,7 +198,7 @@ impl Budget {
         // Looked at before and after: what is taken back meanwhile may still be in the count that is read.
         let before: HashMap<_, _> = keys.iter().map(|key| (key.limit.key, self.undecided.of(&key.limit.key))).collect();
         let read = move |conn: &mut AnyConnection| {
-            let full = attempts::full(conn, &limits, now)?;
+            let full = attempts::full(conn, &limits, now, window)?;
             let known = match home {
                 Some(home) if full.iter().any(|(key, ..)| Some(*key) == total) => {
                     sessions::addresses_of_live(conn, home.user, now)?
@@ -290,7 +296,7 @@ impl Allowed {
             }
             drop(undecided);
             let with_total = keys.len();
-            if budget.refuse_if_full(&keys, home).await? {
+            if budget.refuse_if_full(&keys, home, window).await? {
                 keys.retain(|key| key.name != ACCOUNT);
             }
             if keys.len() == with_total {

@@ -161,6 +161,10 @@ fn who_is_signed_in_is_kept_from_the_account_by_nothing_that_strangers_got_wrong
         guess(&app, &format!("user{number}@example.com"), WRONG, ELSEWHERE).expect(401);
     }
     expect_limited(guess(&app, ADA, PASSWORD, ELSEWHERE));
+    // Also at another log-in.
+    let again =
+        app.request(Method::POST, "/v1/auth/login").header("x-forwarded-for", ELSEWHERE).bearer_auth(&pair.access);
+    Answer::to(again.json(&json!({ "email": ADA, "password": PASSWORD }))).expect(200);
     let ask = |method: Method, path: &str, body: &Value| {
         Answer::to(app.request(method, path).header("x-forwarded-for", ELSEWHERE).bearer_auth(&pair.access).json(body))
     };

@@ -46,6 +46,26 @@ fn live(home: &Home) -> i64 {
     number_in_database(home, &format!("SELECT count(*) FROM sessions WHERE revoked_at IS NULL AND {theirs}"))
 }
 
+/// A browser that signs in again has one session before and after: no other device makes way for it.
+#[test]
+fn a_session_that_a_log_in_replaces_does_not_count_towards_the_bound() {
+    let home = Home::new();
+    let app = bounded(&home, 2);
+    let phone = app.sign_up(ADA);
+    app.pass(Duration::from_secs(60));
+    let browser = app.log_in(ADA);
+    app.pass(Duration::from_secs(60));
+    let again = app
+        .request(Method::POST, "/v1/auth/login")
+        .header("Cookie", format!("refreshToken={}", browser.refresh))
+        .json(&json!({ "email": ADA, "password": PASSWORD, "transport": "cookie" }));
+    Answer::to(again).expect(200);
+    assert!(app.works(&phone.access) && !app.works(&browser.access));
+    assert_eq!(live(&home), 2);
+    app.log_in(ADA);
+    assert!(!app.works(&phone.access), "a third device does displace the one that was used least recently");
+}
+
 fn listed(app: &TestApp, pair: &Pair) -> Vec<Value> {
     app.get_as("/v1/sessions", &pair.access).expect(200).json()["sessions"].as_array().unwrap().clone()
 }

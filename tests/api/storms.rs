@@ -163,13 +163,25 @@ fn whoever_hangs_up_leaves_the_queue_and_their_guess_does_not_count() {
     let home = Home::new();
     let app = slow(&home);
     app.sign_up(ADA);
+    app.sign_up("bob@example.com");
     let (crowd, _) = crowd(&app);
     drop(crowd);
-    // Is answered behind everybody who is still in the queue.
-    while app.post("/v1/auth/login", &json!({ "email": ADA, "password": PASSWORD })).status == 503 {}
-    let looked_at = number_in_database(&home, "SELECT max(count) FROM attempts");
+    // From the same address, so it is answered behind everybody who is still in the queue. Ada's own success would clear
+    // what is counted at her account.
+    while app.post("/v1/auth/login", &json!({ "email": "bob@example.com", "password": PASSWORD })).status == 503 {}
     let queue = i64::try_from(32 * cores()).unwrap();
-    assert!(looked_at <= queue / 2, "of more than {queue} that knocked, {looked_at} were looked at");
+    let began = Instant::now();
+    loop {
+        let looked_at = number_in_database(
+            &home,
+            "SELECT coalesce(max(count), 0) FROM attempts WHERE user_id IS NOT NULL AND ip_address IS NULL",
+        );
+        if looked_at <= queue / 2 {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "of more than {queue} that knocked, {looked_at} were looked at");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// PWD-08.

@@ -238,19 +238,19 @@ fn erase(conn: &mut AnyConnection, ids: &[SessionId]) -> QueryResult<()> {
     Ok(())
 }
 
-/// Ends the sessions of a user that were used least recently, so that with `new` there are no more than `most`; at most
-/// [`AT_ONCE`] of them. Zero: no bound.
+/// Ends the sessions of a user that were used least recently, so that with a new one there are no more than `most`; at most
+/// [`AT_ONCE`] of them, and none of `left_out`: the new one itself, and those that it replaces. Zero: no bound.
 pub fn displace(
     conn: &mut AnyConnection,
     event: &Event,
-    (user, new): (UserId, SessionId),
+    (user, left_out): (UserId, &[SessionId]),
     most: u32,
     now: Timestamp,
 ) -> QueryResult<Vec<Ended>> {
     let Some(others) = most.checked_sub(1).map(i64::from) else { return Ok(Vec::new()) };
     let theirs = || {
         let theirs = sessions::table.filter(sessions::user_id.eq(user)).filter(sessions::revoked_at.is_null());
-        theirs.filter(sessions::id.ne(new))
+        theirs.filter(sessions::id.ne_all(left_out))
     };
     // Answered by the index alone, and nearly always with no.
     let one_more: Option<SessionId> =

@@ -30,7 +30,7 @@ use self::rows::{MAX_DEVICE_NAME, cut};
 use super::AnyConnection;
 use super::columns::Roles;
 use super::connection::prepared;
-use super::schema::sessions;
+use super::schema::{session_ends, sessions};
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 use crate::tokens::Place;
@@ -142,6 +142,18 @@ pub fn live_of_user(conn: &mut AnyConnection, user: UserId, now: Timestamp) -> Q
 pub fn ended_since(conn: &mut AnyConnection, since: Timestamp, alive_after: Timestamp) -> QueryResult<Vec<Ended>> {
     let ended = sessions::table
         .filter(sessions::revoked_at.ge(since))
+        .filter(sessions::access_expires_at.gt(alive_after))
+        .select(ENDED);
+    prepared!(conn, conn => ended.load(conn))
+}
+
+/// Sessions that have ended with many others and do not say so themselves yet, whose access tokens may be alive after
+/// `alive_after`.
+pub fn ended_with_many(conn: &mut AnyConnection, alive_after: Timestamp) -> QueryResult<Vec<Ended>> {
+    let ended = sessions::table
+        .filter(sessions::user_id.eq_any(session_ends::table.select(session_ends::user_id)))
+        .filter(sessions::revoked_at.is_null())
+        .filter(diesel::dsl::not(NotEnded))
         .filter(sessions::access_expires_at.gt(alive_after))
         .select(ENDED);
     prepared!(conn, conn => ended.load(conn))

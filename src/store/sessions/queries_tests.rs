@@ -471,9 +471,9 @@ fn sessions_beyond_the_bound_are_displaced_the_least_recently_used_first() {
         let used = format!("UPDATE sessions SET last_used_at = {} WHERE id = unhex('{id}')", 10_000 - i);
         diesel::sql_query(used).execute(&mut table.connection).unwrap();
     }
-    let who = (table.user, new);
+    let (user, left_out) = (table.user, [new]);
     let displaced = |table: &mut Table, most| {
-        let ended = displace(&mut table.connection, &event, who, most, NOW).unwrap();
+        let ended = displace(&mut table.connection, &event, (user, &left_out), most, NOW).unwrap();
         let mut numbers: Vec<i64> =
             ended.iter().map(|session| i64::from_be_bytes(session.id.as_bytes()[8..].try_into().unwrap())).collect();
         numbers.sort_unstable();
