@@ -147,8 +147,9 @@ fn problem() -> Value {
             "code": { "type": "string", "enum": codes, "description": "What went wrong. It is stable." },
             "reason": {
                 "type": "string",
-                "enum": RefusedBecause::ALL.map(RefusedBecause::as_str),
-                "description": "With `invalid_grant`: why the refresh token cannot be used.",
+                "enum": RefusedBecause::ALL.map(RefusedBecause::as_str).into_iter().chain(["blocklisted"]).collect::<Vec<_>>(),
+                "description": "With `invalid_grant`: why the refresh token cannot be used. With `validation_failed`: \
+                                `blocklisted`, where a password is too easily guessed.",
             },
             "errors": { "type": "array", "minItems": 1, "items": item },
             "request_id": { "type": "string", "description": "The same as `X-Request-Id`." },
