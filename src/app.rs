@@ -116,7 +116,6 @@ impl Countersign {
             .enabled
             .then_some(Limits { failures: config.limits.login_failures, window: config.limits.login_window });
         let budget = Budget::new(store.clone(), clock.clone(), limits);
-        let urgent = hasher.urgent();
         let rules = Rules {
             min_password: config.passwords.min_length,
             allowed_domains: config.registration.allowed_domains.clone().into(),
@@ -174,7 +173,6 @@ impl Countersign {
             proxies: TrustedProxies::new(proxies),
             registration: config.registration.enabled,
             draining: draining.clone(),
-            urgent,
             _janitor: janitor,
             _unfinished: unfinished,
             _recorder: recorder,

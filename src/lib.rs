@@ -122,14 +122,12 @@
 //!    tokens/keys.rs  tokens/key_files.rs  tokens/configured.rs  tokens/inventory.rs
 //!                         the key ring; keys that the first start makes; which are used; what may be told of them
 //!    passwords/mod.rs     what is acceptable, hashing on threads of its own
-//!    passwords/queue.rs  passwords/rounds.rs
-//!                         the queue before those threads; bcrypt that gives way to what is urgent
+//!    passwords/queue.rs   the queue before those threads
 //! F1 config/              every key, its source, its bounds: RawConfig -> Config
 //!    events.rs            security events
 //! F0 problem.rs  problem/  the table from code to status, the error body, and challenges
 //!    device.rs            what a device may be called
 //!    ids.rs  secret.rs  clock.rs
-//!    urgent.rs            what work that takes long gives way to
 //!    files.rs             private files and folders, and what is said when the system refuses
 //!    network.rs           what counts as one place on the network; which are our own proxies
 //!    email.rs             what an e-mail address is, and which are the same
@@ -169,7 +167,6 @@ mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tokens;
-mod urgent;
 mod users;
 
 pub use app::{App, BuildError, Countersign, FirstStart};

@@ -40,7 +40,6 @@ use crate::sessions::unfinished::Unfinished;
 use crate::signing_keys::Recorder;
 use crate::store::Store;
 use crate::tokens::access::AccessTokens;
-use crate::urgent::Urgent;
 use crate::users::Users;
 
 /// Everything a handler composes its answer from.
@@ -54,8 +53,6 @@ pub(crate) struct Api {
     pub(crate) proxies: TrustedProxies,
     pub(crate) registration: bool,
     pub(crate) draining: Draining,
-    /// What the hashing of passwords gives way to.
-    pub(crate) urgent: Urgent,
     /// At work for as long as requests are answered.
     pub(crate) _janitor: Janitor,
     /// The same.

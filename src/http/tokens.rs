@@ -72,7 +72,6 @@ pub(crate) async fn login(api: web::Data<Api>, req: HttpRequest, mut body: Membe
 }
 
 pub(crate) async fn refresh(api: web::Data<Api>, req: HttpRequest, mut body: Members) -> Result<HttpResponse, Problem> {
-    let _under_way = api.urgent.begin();
     let (token, by_cookie) = match credentials::body_refresh_token(&mut body)? {
         Some(token) => (token, false),
         None => (credentials::cookie_refresh_token(&api, &req).await?, true),
@@ -104,7 +103,6 @@ pub(crate) async fn refresh(api: web::Data<Api>, req: HttpRequest, mut body: Mem
 }
 
 pub(crate) async fn confirm(caller: Principal, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
-    let _under_way = api.urgent.begin();
     api.sessions.confirm(caller.bearer()).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -6,7 +6,6 @@
 //! verifies too. Passwords are taken exactly as received: no trimming, no normalisation (ASVS V6.2.8).
 
 mod queue;
-mod rounds;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,11 +22,9 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use self::queue::{self as places, Jobs, Queue};
-use self::rounds::Breaks;
 use crate::email::EmailKey;
 use crate::network::counted_as;
 use crate::secret::Secret;
-use crate::urgent::Urgent;
 
 /// The longest password, in characters. Longer ones are refused, never truncated.
 pub const MAX_CHARACTERS: usize = 256;
@@ -39,9 +36,8 @@ const AT_COST_4: Duration = Duration::from_millis(1);
 /// Up to this cost, what comes to nothing takes as long as the slowest stored hash there is. One of those that are dearer
 /// still would have every typing error cost minutes of work.
 const HIGHEST_DECOY: u32 = 16;
-/// How much hashing gives way to everything else on the machine: little enough for a log-in to have two fifths of a core
-/// beside programs that leave none idle. At 15, a log-in beside two of them takes more than ten times as long as alone.
-/// To refreshes it gives way by itself.
+/// How much hashing gives way to everything else on the machine: enough for refreshes to be quick in a storm of log-ins, and
+/// little enough for a log-in beside two busy programs to take less than three times as long as alone. `benches` has both.
 const NICENESS: i32 = 2;
 /// What is hashed with where no pepper is configured: it separates this use of HMAC, and is no secret.
 const NO_PEPPER: &[u8] = b"countersign password v1";
@@ -168,8 +164,6 @@ impl Begun {
 }
 
 struct Recipe {
-    /// What hashing gives way to.
-    urgent: Urgent,
     cost: u32,
     /// The highest cost of a stored hash that has been seen, at least `cost`.
     highest: AtomicU32,
@@ -206,13 +200,8 @@ impl Hasher {
         // Hashes from before there was a pepper verify still.
         let plain = Pepper::new(None);
         verifying.insert(plain.id.clone(), plain);
-        let recipe = Arc::new(Recipe {
-            urgent: Urgent::default(),
-            cost,
-            highest: AtomicU32::new(cost),
-            pepper: Pepper::new(pepper),
-            previous: verifying,
-        });
+        let recipe =
+            Arc::new(Recipe { cost, highest: AtomicU32::new(cost), pepper: Pepper::new(pepper), previous: verifying });
         let threads = thread::available_parallelism()?.get();
         let about = AT_COST_4.saturating_mul(1 << cost.saturating_sub(4).min(30));
         let queue = Arc::new(Queue::new(WAITING_PER_THREAD.saturating_mul(threads), threads, about));
@@ -227,11 +216,6 @@ impl Hasher {
     /// those, from the first on.
     pub fn has_seen(&self, cost: u32) {
         self.recipe.has_seen(cost);
-    }
-
-    /// What hashing gives way to while it is under way.
-    pub fn urgent(&self) -> Urgent {
-        self.recipe.urgent.clone()
     }
 
     /// Looks whether a password from `address` would find a place in the queue: asked first, it saves a client that will
@@ -315,7 +299,7 @@ fn serve(jobs: &Jobs<Source, Job>) {
 impl Recipe {
     fn hash(&self, password: &Password) -> Result<String, HashError> {
         let digest = self.pepper.digest(password);
-        let hash = rounds::hash(digest.as_bytes(), self.cost, &mut self.breaks()).ok_or(HashError::Failed)?;
+        let hash = bcrypt::hash(digest.as_bytes(), self.cost).map_err(|_unusable| HashError::Failed)?;
         Ok(format!("{TAG}{}:{hash}", self.pepper.id))
     }
 
@@ -362,16 +346,12 @@ impl Recipe {
     }
 
     fn verify(&self, input: &[u8], hash: &str) -> Option<bool> {
-        let result = rounds::verify(input, hash, &mut self.breaks());
+        let result = bcrypt::verify(input, hash).ok();
         #[cfg(test)]
         if let (Some(_), Some(cost)) = (result, cost_of(hash)) {
             tests::ROUNDS.with(|rounds| rounds.set(rounds.get() + (1 << cost)));
         }
         result
-    }
-
-    fn breaks(&self) -> Breaks<'_> {
-        Breaks::new(&self.urgent)
     }
 
     /// Stored hashes of this cost are about.
@@ -438,7 +418,6 @@ mod tests {
         let secret = |byte: u8| Secret::new(vec![byte; 32]);
         let previous = previous.iter().map(|byte| Pepper::new(Some(&secret(*byte))));
         Recipe {
-            urgent: Urgent::default(),
             cost,
             highest: AtomicU32::new(cost),
             pepper: Pepper::new(pepper.map(secret).as_ref()),
