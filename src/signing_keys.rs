@@ -30,6 +30,8 @@ pub struct Lives {
     pub refresh: Duration,
     /// A session, however often it is refreshed.
     pub session: Duration,
+    /// A refresh token that has been exchanged, where the answer was lost.
+    pub recovery: Duration,
 }
 
 /// What a process signs with, and what it accepts.
@@ -89,12 +91,18 @@ pub fn remembered(conn: &mut AnyConnection, now: Timestamp) -> QueryResult<Vec<R
     Ok(found)
 }
 
-/// The keys on the list that are none of `keys`, and that something alive was signed with.
+/// The keys on the list that are none of `keys`, and that something alive was signed with. A refresh token that has been
+/// exchanged is alive for `recovery`, until the client confirms that it has the next one.
 ///
 /// # Errors
 ///
 /// If the database cannot be asked.
-pub fn missing(conn: &mut AnyConnection, keys: &[Entry], now: Timestamp) -> QueryResult<Vec<Missing>> {
+pub fn missing(
+    conn: &mut AnyConnection,
+    keys: &[Entry],
+    recovery: Duration,
+    now: Timestamp,
+) -> QueryResult<Vec<Missing>> {
     let mut found = Vec::new();
     for Remembered { mut key, .. } in remembered(conn, now)? {
         if keys.iter().any(|ours| ours.kid == key.kid && ours.kind == key.kind) {
@@ -105,7 +113,7 @@ pub fn missing(conn: &mut AnyConnection, keys: &[Entry], now: Timestamp) -> Quer
         let alive = match key.kind {
             Kind::Access => signing_keys::any_access_token(conn, now).unwrap_or(true),
             Kind::Refresh => {
-                key.sessions = signing_keys::sessions_signed_with(conn, &key.kid, now).ok();
+                key.sessions = signing_keys::sessions_signed_with(conn, &key.kid, recovery, now).ok();
                 key.sessions != Some(0)
             }
         };
@@ -245,8 +253,9 @@ fn keep(
 
 /// For a node that started before its database: it cannot refuse to start any more. Whether there was an answer.
 fn check_late(store: &Store, ours: &Ours, now: Timestamp) -> bool {
-    let looked =
-        store.read_blocking(|conn| Ok((missing(conn, &ours.keys, now)?, strange_issuers(conn, &ours.issuers, now)?)));
+    let looked = store.read_blocking(|conn| {
+        Ok((missing(conn, &ours.keys, ours.lives.recovery, now)?, strange_issuers(conn, &ours.issuers, now)?))
+    });
     let Ok((missing, issuers)) = looked else { return false };
     for key in &missing {
         tracing::error!(

@@ -1,5 +1,13 @@
+use diesel::Connection as _;
+use diesel::result::Error as DieselError;
+
 use super::*;
+use crate::ids::{SessionId, UserId};
+use crate::store::columns::Roles;
+use crate::store::sessions::{self, Device, NewSession, Rotation, Successor, Transport};
 use crate::store::testing::TestDatabase;
+use crate::tokens::Place;
+use crate::tokens::refresh::TokenDigest;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -10,7 +18,11 @@ fn key(kid: &str, kind: Kind, active: bool) -> Entry {
 
 fn ours(keys: Vec<Entry>, issuer: &str) -> Ours {
     let issuers = Issuers { current: issuer.to_owned(), previous: vec!["https://earlier.example".to_owned()] };
-    Ours { keys, issuers, lives: Lives { access: HOUR / 4, refresh: HOUR * 24, session: HOUR * 72 } }
+    Ours {
+        keys,
+        issuers,
+        lives: Lives { access: HOUR / 4, refresh: HOUR * 24, session: HOUR * 72, recovery: HOUR * 12 },
+    }
 }
 
 #[test]
@@ -53,4 +65,65 @@ fn nodes_that_record_the_same_key_at_once_do_not_trip_over_each_other() {
     let threads: Vec<_> = stores.into_iter().map(record).collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
     assert_eq!(database.store().read_blocking(signing_keys::all).unwrap().len(), 1);
+}
+
+/// A phone that never got the first answer under a new key comes back with the token that the old one signed.
+#[test]
+fn a_key_is_needed_by_a_client_that_may_have_lost_its_last_answer() {
+    let (database, id, recovery) = (TestDatabase::new(), SessionId::generate(), HOUR * 12);
+    let user = UserId::generate();
+    let mut conn = database.connect();
+    let new = NewSession {
+        id,
+        user_id: user,
+        token_hash: TokenDigest([0; 32]),
+        key_id: "old".into(),
+        now: NOW,
+        access_expires_at: NOW.plus(HOUR),
+        idle_expires_at: NOW.plus(HOUR * 72),
+        expires_at: NOW.plus(HOUR * 72),
+        transport: Transport::Body,
+        device_name: None,
+        device: Device::default(),
+        remember: true,
+    };
+    sessions::insert(&mut conn, &new, &Roles::default()).unwrap();
+    let rotation = |generation: u32| Rotation {
+        id,
+        from: Place { generation, branch: 0 },
+        presented: TokenDigest([u8::try_from(generation).unwrap(); 32]),
+        next: Successor {
+            place: Place { generation: generation + 1, branch: 0 },
+            token_hash: TokenDigest([u8::try_from(generation + 1).unwrap(); 32]),
+            salt: [0; 16],
+            key_id: "new".into(),
+            now: NOW,
+            access_expires_at: NOW.plus(HOUR),
+            idle_expires_at: NOW.plus(HOUR * 72),
+            device: Device::default(),
+        },
+        remember: true,
+    };
+    let signed = |conn: &mut AnyConnection, kid: &str, now| {
+        signing_keys::sessions_signed_with(conn, kid, recovery, now).unwrap()
+    };
+    assert_eq!((signed(&mut conn, "old", NOW), signed(&mut conn, "new", NOW)), (1, 0));
+    assert!(sessions::advance(&mut conn, &rotation(0)).unwrap().is_some());
+    assert_eq!((signed(&mut conn, "old", NOW), signed(&mut conn, "new", NOW)), (1, 1));
+    assert_eq!(signed(&mut conn, "old", NOW.plus(recovery)), 1);
+    assert_eq!(signed(&mut conn, "old", NOW.plus(recovery + HOUR)), 0, "too long ago to be recovered");
+    conn.test_transaction::<_, DieselError, _>(|conn| {
+        assert!(sessions::confirm(conn, user, id, Place { generation: 1, branch: 0 }, NOW)?);
+        assert_eq!(signed(conn, "old", NOW), 0, "the client has the next one");
+        Ok(())
+    });
+    conn.test_transaction::<_, DieselError, _>(|conn| {
+        assert!(sessions::advance(conn, &rotation(1))?.is_some());
+        assert_eq!(signed(conn, "old", NOW), 0, "the one before was signed with the new key already");
+        Ok(())
+    });
+    let (token, presented) = (Place { generation: 8, branch: 0 }, (TokenDigest([9; 32]), "older"));
+    let next = Successor { place: token, ..rotation(1).next };
+    assert!(sessions::adopt(&mut conn, id, Place { generation: 1, branch: 0 }, presented, &next).unwrap());
+    assert_eq!((signed(&mut conn, "old", NOW), signed(&mut conn, "older", NOW)), (0, 1));
 }

@@ -284,7 +284,8 @@ impl Attempt {
             }
             Verdict::Adopt => {
                 let (rotation, minted) = self.rotation_of(row)?;
-                sessions::adopt(conn, id, row.place, self.presented.digest(), &rotation.next)?
+                let presented = (self.presented.digest(), self.presented.kid());
+                sessions::adopt(conn, id, row.place, presented, &rotation.next)?
                     .then(|| Outcome::Granted(self.grant(Kind::Behind, &rotation.next, minted, row.into())))
             }
             Verdict::Reused(reuse) => sessions::revoke_at(conn, id, row.place, self.clock.now(), "reused")?

@@ -218,15 +218,22 @@ mod tests {
 
     /// A session of an hour's access token that was ended at this moment.
     fn insert_ended(database: &TestDatabase, ended: Timestamp) -> SessionId {
-        let session = SessionId::generate();
-        let (ended, access_ends) = (ended.as_micros(), NOW.plus(AN_HOUR).as_micros());
-        let id: String = session.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        insert(database, &ended.as_micros().to_string())
+    }
+
+    fn insert(database: &TestDatabase, ended: &str) -> SessionId {
+        let (session, access_ends) = (SessionId::generate(), NOW.plus(AN_HOUR).as_micros());
+        let id = hex(session);
         let insert = format!(
             "INSERT INTO sessions SELECT unhex('{id}'), randomblob(16), 0, 0, randomblob(32), NULL, zeroblob(16), 'k', 0, 0,
-               NULL, {access_ends}, {access_ends}, {access_ends}, {ended}, 'test', '[]', 'body', 0, 0, NULL, NULL, NULL, 0, 0, true"
+               NULL, {access_ends}, {access_ends}, {access_ends}, {ended}, 'test', '[]', 'body', 0, 0, NULL, NULL, NULL, 0, 0, true, NULL"
         );
         diesel::sql_query(insert).execute(&mut database.connect()).unwrap();
         session
+    }
+
+    fn hex(id: SessionId) -> String {
+        id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Without the thread that polls.
@@ -248,6 +255,26 @@ mod tests {
         assert_eq!(late.map(|session| revocations.standing(session)), [Standing::Live; 3]);
         learn(&revocations.state, &store, &clock, Reach::Whole).unwrap();
         assert_eq!(late.map(|session| revocations.standing(session)), [Standing::Ended; 3]);
+    }
+
+    /// Of many that ended at once, most are marked later.
+    #[test]
+    fn what_has_ended_with_many_others_is_learnt_before_it_is_marked() {
+        let database = TestDatabase::new();
+        let [ended, kept, later] = [(); 3].map(|()| insert(&database, "NULL"));
+        let kept_id = hex(kept);
+        let end = format!(
+            "INSERT INTO session_ends SELECT randomblob(16), user_id, unhex('{kept_id}'), {now}, unhex('{kept_id}'), 'test', NULL, 0
+             FROM sessions LIMIT 1",
+            now = NOW.as_micros()
+        );
+        for statement in ["UPDATE sessions SET user_id = (SELECT min(user_id) FROM sessions)", &end] {
+            diesel::sql_query(statement).execute(&mut database.connect()).unwrap();
+        }
+        let (store, clock, revocations) = (database.store(), Clock::manual(NOW), nothing_learnt());
+        learn(&revocations.state, &store, &clock, Reach::News).unwrap();
+        let standings = [ended, kept, later].map(|session| revocations.standing(session));
+        assert_eq!(standings, [Standing::Ended, Standing::Live, Standing::Live]);
     }
 
     /// A clock that was ahead had everything forgotten as long over.

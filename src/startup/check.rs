@@ -74,6 +74,6 @@ pub fn missing(config: &Config) -> Result<Vec<Missing>, StartError> {
     let failed = |error| OpenError::new(&config.database, error);
     let (store, clock) = (Store::open_for_operator(&config.database).map_err(failed)?, Clock::system());
     clock.follow(|| store.now_blocking()).map_err(failed)?;
-    let now = clock.now();
-    Ok(store.read_blocking(|conn| signing_keys::missing(conn, &keys, now)).map_err(failed)?)
+    let (recovery, now) = (config.rotation.recovery, clock.now());
+    Ok(store.read_blocking(|conn| signing_keys::missing(conn, &keys, recovery, now)).map_err(failed)?)
 }

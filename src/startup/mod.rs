@@ -107,8 +107,12 @@ pub fn begin(config: &Config, clock: &Clock) -> Result<Started, StartError> {
     made.keys = keys_made.then(|| absolute(files.folder()));
 
     let tokens = &config.tokens;
-    let lives =
-        Lives { access: tokens.access_ttl, refresh: tokens.refresh_idle_ttl, session: tokens.refresh_absolute_ttl };
+    let lives = Lives {
+        access: tokens.access_ttl,
+        refresh: tokens.refresh_idle_ttl,
+        session: tokens.refresh_absolute_ttl,
+        recovery: config.rotation.recovery,
+    };
     let ours = Ours { keys: inventory::list(config, &files)?, issuers, lives };
     let checked = checked && is_recorded(&ours, &store, clock.now());
     if let Database::Sqlite(path) = &config.database {
@@ -174,8 +178,8 @@ fn check_list(
     {
         return Err(StartError::DatabaseGone(gone));
     }
-    let (keys, now) = (inventory::list(config, files)?, clock.now());
-    match store.read_blocking(|conn| signing_keys::missing(conn, &keys, now)) {
+    let (keys, recovery, now) = (inventory::list(config, files)?, config.rotation.recovery, clock.now());
+    match store.read_blocking(|conn| signing_keys::missing(conn, &keys, recovery, now)) {
         Ok(missing) if missing.is_empty() => {}
         Ok(keys) => return Err(StartError::MissingKeys(MissingKeys { keys, folder: absolute(files.folder()) })),
         Err(error) => return unless_shared(config, store, error),

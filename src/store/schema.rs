@@ -85,6 +85,8 @@ diesel::table! {
         last_used_at -> BigInt,
         /// Whether its idle time is the long one.
         remember -> Bool,
+        /// The key that the token with `previous_hash` was signed with. None: it is the first, or from before this column.
+        previous_key_id -> Nullable<Text>,
     }
 }
 

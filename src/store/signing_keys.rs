@@ -1,5 +1,7 @@
 //! Queries on the list of keys that have signed: which must still be there, and whose tokens go when one is given up.
 
+use std::time::Duration;
+
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
@@ -98,11 +100,21 @@ pub fn purge(conn: &mut AnyConnection, needed: Timestamp, used: Timestamp) -> Qu
     Ok(())
 }
 
-/// How many live sessions have a current token that was signed with a key. Reads them all: for a start that is about to
-/// be refused, and for operators.
-pub fn sessions_signed_with(conn: &mut AnyConnection, kid: &str, now: Timestamp) -> QueryResult<i64> {
+/// How many live sessions have a token in use that was signed with a key: the current one, or the one before it, whose
+/// client may have lost the answer within `recovery`. Reads them all: for a start that is about to be refused, and for
+/// operators.
+pub fn sessions_signed_with(
+    conn: &mut AnyConnection,
+    kid: &str,
+    recovery: Duration,
+    now: Timestamp,
+) -> QueryResult<i64> {
+    let recoverable = sessions::previous_key_id
+        .eq(kid)
+        .and(sessions::confirmed_at.is_null())
+        .and(sessions::rotated_at.ge(now.minus(recovery)));
     sessions::table
-        .filter(sessions::key_id.eq(kid))
+        .filter(sessions::key_id.eq(kid).or(recoverable))
         .filter(sessions::revoked_at.is_null())
         .filter(sessions::idle_expires_at.gt(now))
         .filter(sessions::expires_at.gt(now))
@@ -134,19 +146,17 @@ pub fn any_opened_between(
     diesel::select(diesel::dsl::exists(live)).get_result(conn)
 }
 
-/// At most `limit` live sessions whose current token was signed with a key, from the one after `after` on.
+/// At most `limit` sessions that have not been ended, and whose current token was signed with a key, from the one after
+/// `after` on.
 pub fn page_signed_with(
     conn: &mut AnyConnection,
     kid: &str,
     after: Option<SessionId>,
-    now: Timestamp,
     limit: i64,
 ) -> QueryResult<Vec<SessionId>> {
     let mut signed = sessions::table
         .filter(sessions::key_id.eq(kid.to_owned()))
         .filter(sessions::revoked_at.is_null())
-        .filter(sessions::idle_expires_at.gt(now))
-        .filter(sessions::expires_at.gt(now))
         .order(sessions::id)
         .select(sessions::id)
         .limit(limit)

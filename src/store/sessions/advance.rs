@@ -74,7 +74,8 @@ where
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
         let Rotation { presented, next, .. } = self.rotation;
         out.push_sql(
-            "UPDATE sessions SET generation = generation + 1, branch = 0, previous_hash = token_hash, token_hash = ",
+            "UPDATE sessions SET generation = generation + 1, branch = 0, previous_hash = token_hash, \
+             previous_key_id = key_id, token_hash = ",
         );
         out.push_bind_param::<Binary, _>(&next.token_hash)?;
         out.push_sql(", salt = ");
@@ -193,7 +194,7 @@ impl QueryFragment<Pg> for AdvanceAll<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "UPDATE sessions SET generation = sessions.generation + 1, branch = 0, previous_hash = sessions.token_hash, \
-             token_hash = new.token_hash, salt = new.salt, key_id = new.key_id, rotated_at = new.at, \
+             previous_key_id = sessions.key_id, token_hash = new.token_hash, salt = new.salt, key_id = new.key_id, rotated_at = new.at, \
              branched_at = new.at, confirmed_at = NULL, access_expires_at = new.access_expires_at, \
              idle_expires_at = new.idle_expires_at, last_used_at = new.at, user_agent = new.user_agent, \
              ip_address = new.ip_address FROM unnest(",

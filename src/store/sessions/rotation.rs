@@ -80,13 +80,14 @@ pub fn recover(conn: &mut AnyConnection, id: SessionId, from: Place, next: &Succ
     Ok(changed == 1)
 }
 
-/// Adopts: a restored database knows less than `presented` says, and catches up by rotating from it.
+/// Adopts: a restored database knows less than the token that was presented says, signed with `key_id`, and catches up by
+/// rotating from it.
 /// `false`: the session has moved on since `from` was read.
 pub fn adopt(
     conn: &mut AnyConnection,
     id: SessionId,
     from: Place,
-    presented: TokenDigest,
+    (presented, key_id): (TokenDigest, &str),
     next: &Successor,
 ) -> QueryResult<bool> {
     let changed = diesel::update(
@@ -97,7 +98,11 @@ pub fn adopt(
             .filter(sessions::revoked_at.is_null())
             .filter(NotEnded),
     )
-    .set((sessions::previous_hash.eq(Some(presented)), Generation::from(next)))
+    .set((
+        sessions::previous_hash.eq(Some(presented)),
+        sessions::previous_key_id.eq(Some(key_id)),
+        Generation::from(next),
+    ))
     .execute(conn)?;
     Ok(changed == 1)
 }
