@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clock::{Clock, Timestamp};
 use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
-use crate::store::sessions::{self, EndOrder, OwnedSession};
+use crate::store::sessions::{self, EndOrder, Ended, OwnedSession};
 use crate::store::{AnyConnection, QueryResult, Store, StoreError, events, signing_keys};
 
 /// Sessions that are read at once.
@@ -78,7 +78,7 @@ impl Administration {
     ///
     /// If the database gave no answer. Those that had ended by then have ended.
     pub async fn end_opened_since(&self, since: Timestamp) -> Result<usize, StoreError> {
-        self.end_pages(move |conn, after, now| sessions::opened_since(conn, since, after, now, BATCH)).await
+        self.end_pages(move |conn, after| sessions::opened_since(conn, since, after, BATCH)).await
     }
 
     /// Ends every session whose refresh token was signed with a key, a few at a time, and returns how many.
@@ -88,22 +88,19 @@ impl Administration {
     /// If the database gave no answer. Those that had ended by then have ended.
     pub async fn end_signed_with(&self, kid: &str) -> Result<usize, StoreError> {
         let kid: Arc<str> = kid.into();
-        self.end_pages(move |conn, after, now| signing_keys::page_signed_with(conn, &kid, after, now, BATCH)).await
+        self.end_pages(move |conn, after| signing_keys::page_signed_with(conn, &kid, after, BATCH)).await
     }
 
     /// Ends what `page` finds, from the session after the given one on, until it finds nothing more.
     async fn end_pages(
         &self,
-        page: impl Fn(&mut AnyConnection, Option<SessionId>, Timestamp) -> QueryResult<Vec<SessionId>>
-        + Clone
-        + Send
-        + 'static,
+        page: impl Fn(&mut AnyConnection, Option<SessionId>) -> QueryResult<Vec<SessionId>> + Clone + Send + 'static,
     ) -> Result<usize, StoreError> {
         let (mut after, mut ended) = (None, 0);
         loop {
-            let (now, page) = (self.clock.now(), page.clone());
+            let page = page.clone();
             // Among readers, since it may take long to find a few among many.
-            let some = self.store.read(move |conn| page(conn, after, now)).await?;
+            let some = self.store.read(move |conn| page(conn, after)).await?;
             let Some(last) = some.last().copied() else { return Ok(ended) };
             let (count, began) = self.end_some(some).await?;
             let took = self.clock.now().since(began);
@@ -118,7 +115,8 @@ impl Administration {
         let attempt = move |conn: &mut AnyConnection| -> QueryResult<(usize, Timestamp)> {
             let now = clock.now();
             let ended = sessions::end(conn, &ids, now, BY_OPERATOR)?;
-            ended.iter().try_for_each(|(id, user)| events::keep(conn, &ended_of(*user).session(*id), now))?;
+            let keep = |(ended, user): &(Ended, UserId)| events::keep(conn, &ended_of(*user).session(ended.id), now);
+            ended.iter().try_for_each(keep)?;
             Ok((ended.len(), now))
         };
         self.store.write(attempt).await

@@ -105,7 +105,11 @@ impl Sessions {
                     sessions::displace(conn, &displaced, (user, &[new]), most, clock.now())
                 };
                 let announce = move |ended: &Vec<Ended>| felt.note_ended(&told, ended);
-                match this.0.store.write_and_then(attempt, announce).await {
+                let done = match this.0.store.turn_at_ending().await {
+                    Ok(_turn) => this.0.store.write_and_then(attempt, announce).await,
+                    Err(error) => Err(error),
+                };
+                match done {
                     Ok(ended) if is_full(&ended) => tokio::time::sleep(BETWEEN_DISPLACED).await,
                     Ok(_) => return,
                     Err(error) => {

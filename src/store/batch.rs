@@ -20,8 +20,8 @@ const TRIES: u32 = 2;
 const ENOUGH: u32 = 2;
 /// A batch that has taken so long is committed before more is done.
 const ENOUGH_FOR_ONE: Duration = Duration::from_millis(250);
-/// The longest transaction that is committed. What it has done is dated before it began, and other nodes look for it no
-/// further back than a minute (`sessions::revocations`).
+/// The longest transaction that is committed. What it has done is dated while it runs, and the frequent look of other nodes
+/// reaches no further back than a minute (`sessions::revocations`).
 const LONGEST: Duration = Duration::from_secs(15);
 
 /// A moment after which nothing should be begun any more. None: there is always time.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::SemaphorePermit;
 use tracing::Instrument as _;
 
 use super::error::StoreError;
@@ -25,7 +26,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As [`Store::write`]. If the first transaction was committed all of the sessions have ended, and are marked later.
+    /// As [`Store::write`]; then nothing was done. Those that cannot be marked after the first transaction was committed have
+    /// ended all the same, and are marked later.
     pub async fn write_and_end<T, F, A>(
         &self,
         clock: &Clock,
@@ -48,12 +50,28 @@ impl Store {
             let (value, all) = store.write_and_then(attempt, follow).await?;
             let mut ended: usize = all.iter().map(|progress| progress.ended.len()).sum();
             for rest in all.into_iter().filter_map(|progress| progress.rest) {
-                ended += store.finish_ending(&clock, rest, announce.clone()).await?;
+                match store.finish_ending(&clock, rest, announce.clone()).await {
+                    Ok(marked) => ended += marked,
+                    // They have ended with the first transaction. To say that nothing was done would be wrong.
+                    Err(error) => {
+                        tracing::warn!(error = error.chain(), "sessions that have ended are left to be marked later")
+                    }
+                }
             }
             Ok((value, ended))
         };
         let done = tokio::spawn(carried_out.in_current_span()).await;
         done.map_err(|panic| StoreError::Broken(panic.into()))?
+    }
+
+    /// To be held during a transaction that ends many sessions: one at a time, so that those that are asked for together do not
+    /// make one long transaction.
+    ///
+    /// # Errors
+    ///
+    /// If the store is closed.
+    pub async fn turn_at_ending(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        self.ending.acquire().await.map_err(|_closed| StoreError::Busy)
     }
 
     /// Marks the rest of sessions that have ended. Returns how many there were.
@@ -67,8 +85,7 @@ impl Store {
     {
         let (mut next, mut marked, mut failures) = (Some(rest), 0, 0);
         while let Some(rest) = next.take() {
-            // One at a time, so that those that are asked for together do not make one long transaction.
-            let turn = self.ending.acquire().await.map_err(|_closed| StoreError::Busy)?;
+            let turn = self.turn_at_ending().await?;
             let (now, these) = (clock.clone(), rest.clone());
             let attempt = move |conn: &mut AnyConnection| -> QueryResult<(EndProgress, Timestamp)> {
                 let began = now.now();

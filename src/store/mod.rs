@@ -78,8 +78,7 @@ const HOUSEKEEPERS: u32 = 2;
 const CONNECTING: Duration = Duration::from_secs(3);
 /// A client waits for its answer, and had better be told soon that there is none; but a disk may stand still for seconds.
 const SERVING: Patience = Patience { turn: Duration::from_secs(2), answer: Duration::from_secs(6) };
-/// An operator waits beside a server that may be very busy, and had better get through; though less long than a server
-/// looks back for revocations (`sessions::revocations`), since their time was read before.
+/// An operator waits beside a server that may be very busy, and had better get through; though not for ever.
 const OPERATING: Patience = Patience { turn: Duration::from_secs(30), answer: Duration::from_secs(40) };
 /// How long a batch of refreshes waits for a row that somebody holds, while all the others wait for it.
 const HELD: Duration = Duration::from_millis(100);

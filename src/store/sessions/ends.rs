@@ -173,7 +173,7 @@ fn step(
     let page: Vec<SessionId> = page(conn, order.user_id, true, after)?;
     let next = further(&page).filter(|reached| *reached < last);
     let these: Vec<SessionId> = page.into_iter().filter(|id| *id <= last && Some(*id) != order.kept).collect();
-    let ended = mark(conn, &these, now, &order.reason)?;
+    let ended = of_one_user(end(conn, &these, now, &order.reason)?);
     if order.erase {
         erase(conn, &these)?;
     } else {
@@ -207,17 +207,39 @@ fn further(page: &[SessionId]) -> Option<SessionId> {
     page.last().filter(|_| full).copied()
 }
 
-/// Ends those that are live.
-fn mark(conn: &mut AnyConnection, ids: &[SessionId], now: Timestamp, reason: &str) -> QueryResult<Vec<Ended>> {
-    let live = sessions::table
-        .filter(sessions::id.eq_any(ids))
-        .filter(sessions::revoked_at.is_null())
-        .filter(sessions::idle_expires_at.gt(now.minus(LATE)))
-        .filter(sessions::expires_at.gt(now.minus(LATE)));
-    diesel::update(live)
-        .set((sessions::revoked_at.eq(Some(now)), sessions::revoked_reason.eq(Some(reason))))
-        .returning(ENDED)
-        .get_results(conn)
+/// Ends those that have not been ended yet, and returns the live ones among them, each with its user. Those that have run out
+/// are marked all the same: a clock that is ahead may say so, and once it is right they would live again.
+pub fn end(
+    conn: &mut AnyConnection,
+    ids: &[SessionId],
+    now: Timestamp,
+    reason: &str,
+) -> QueryResult<Vec<(Ended, UserId)>> {
+    let marked: Vec<(Ended, UserId, Timestamp, Timestamp)> =
+        diesel::update(sessions::table.filter(sessions::id.eq_any(ids)).filter(sessions::revoked_at.is_null()))
+            .set((sessions::revoked_at.eq(Some(now)), sessions::revoked_reason.eq(Some(reason))))
+            .returning((ENDED, sessions::user_id, sessions::idle_expires_at, sessions::expires_at))
+            .get_results(conn)?;
+    let reached = now.minus(LATE);
+    let live = marked.into_iter().filter(|(_, _, idle_end, end)| *idle_end > reached && *end > reached);
+    Ok(live.map(|(ended, user, ..)| (ended, user)).collect())
+}
+
+/// Ends one session of a user, and returns it if it was live. All of them: [`begin_end`].
+pub fn end_one(
+    conn: &mut AnyConnection,
+    user: UserId,
+    id: SessionId,
+    now: Timestamp,
+    reason: &str,
+) -> QueryResult<Option<Ended>> {
+    let theirs = sessions::table.filter(sessions::id.eq(id)).filter(sessions::user_id.eq(user));
+    let theirs: Vec<SessionId> = theirs.select(sessions::id).load(conn)?;
+    Ok(of_one_user(end(conn, &theirs, now, reason)?).pop())
+}
+
+fn of_one_user(ended: Vec<(Ended, UserId)>) -> Vec<Ended> {
+    ended.into_iter().map(|(session, _)| session).collect()
 }
 
 /// Strips them of everything personal. They stay, as tombstones.
@@ -270,7 +292,7 @@ pub fn displace(
     live.sort_unstable();
     let surplus = live.len().saturating_sub(usize::try_from(others).unwrap_or(usize::MAX));
     let least_used: Vec<SessionId> = live.into_iter().take(surplus).map(|(_, id)| id).collect();
-    let ended = mark(conn, &least_used, now, DISPLACED)?;
+    let ended = of_one_user(end(conn, &least_used, now, DISPLACED)?);
     events::keep_of_each(conn, event, ended.iter().map(|session| session.id), now)?;
     Ok(ended)
 }

@@ -2,9 +2,9 @@
 
 use diesel::prelude::*;
 
+use super::SUMMARY;
 use super::not_ended::NotEnded;
 use super::rows::OwnedSession;
-use super::{LATE, SUMMARY};
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 use crate::store::AnyConnection;
@@ -38,18 +38,15 @@ pub fn live_page(
     live.load(conn)
 }
 
-/// At most `limit` sessions that [`end`] would end, and that were opened at `since` or later, from the one after `after` on.
+/// At most `limit` sessions that have not been ended, and that were opened at `since` or later, from the one after `after` on.
 pub fn opened_since(
     conn: &mut AnyConnection,
     since: Timestamp,
     after: Option<SessionId>,
-    now: Timestamp,
     limit: i64,
 ) -> QueryResult<Vec<SessionId>> {
     let mut opened = sessions::table
         .filter(sessions::revoked_at.is_null())
-        .filter(sessions::idle_expires_at.gt(now.minus(LATE)))
-        .filter(sessions::expires_at.gt(now.minus(LATE)))
         .filter(sessions::created_at.ge(since))
         .order(sessions::id)
         .select(sessions::id)
@@ -59,24 +56,6 @@ pub fn opened_since(
         opened = opened.filter(sessions::id.gt(after));
     }
     opened.load(conn)
-}
-
-/// Ends those of `ids` that are live, and returns them, each with its user.
-pub fn end(
-    conn: &mut AnyConnection,
-    ids: &[SessionId],
-    now: Timestamp,
-    reason: &'static str,
-) -> QueryResult<Vec<(SessionId, UserId)>> {
-    let live = sessions::table
-        .filter(sessions::id.eq_any(ids))
-        .filter(sessions::revoked_at.is_null())
-        .filter(sessions::idle_expires_at.gt(now.minus(LATE)))
-        .filter(sessions::expires_at.gt(now.minus(LATE)));
-    diesel::update(live)
-        .set((sessions::revoked_at.eq(Some(now)), sessions::revoked_reason.eq(Some(reason))))
-        .returning((sessions::id, sessions::user_id))
-        .get_results(conn)
 }
 
 /// How many live sessions a user has.

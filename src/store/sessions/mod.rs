@@ -15,10 +15,10 @@ use diesel::prelude::*;
 
 pub use self::advance::{advance, advance_all};
 pub use self::ends::{
-    AT_ONCE, EndOrder, EndProgress, EndRest, begin_end, copy_roles, displace, go_on_ending, unfinished_ends,
-    would_have_ended,
+    AT_ONCE, EndOrder, EndProgress, EndRest, begin_end, copy_roles, displace, end, end_one, go_on_ending,
+    unfinished_ends, would_have_ended,
 };
-pub use self::everybody::{addresses_of_live, count_live, end, live_page, opened_since};
+pub use self::everybody::{addresses_of_live, count_live, live_page, opened_since};
 pub use self::expiry::{idle_among, newest, purge_expired, purge_idle};
 pub use self::not_ended::NotEnded;
 pub use self::rotation::{adopt, confirm, count_streak, find, recover, revoke_at};
@@ -99,27 +99,6 @@ pub fn insert(conn: &mut AnyConnection, new: &NewSession, roles: &Roles) -> Quer
 
 /// A refresh that came in time may be committed so much later: until then its session has not run out.
 const LATE: Duration = Duration::from_secs(60);
-
-/// Ends one session of a user, if it is live. All of them: [`begin_end`].
-pub fn end_one(
-    conn: &mut AnyConnection,
-    user: UserId,
-    id: SessionId,
-    now: Timestamp,
-    reason: &str,
-) -> QueryResult<Option<Ended>> {
-    let live = sessions::table
-        .filter(sessions::id.eq(id))
-        .filter(sessions::user_id.eq(user))
-        .filter(sessions::revoked_at.is_null())
-        .filter(sessions::idle_expires_at.gt(now.minus(LATE)))
-        .filter(sessions::expires_at.gt(now.minus(LATE)));
-    diesel::update(live)
-        .set((sessions::revoked_at.eq(Some(now)), sessions::revoked_reason.eq(Some(reason))))
-        .returning(ENDED)
-        .get_result(conn)
-        .optional()
-}
 
 /// As many sessions as are listed for a user: an answer must fit into memory, many times over.
 const LISTED: i64 = 1_000;
