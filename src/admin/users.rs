@@ -67,7 +67,7 @@ impl NewUser {
 }
 
 impl Users {
-    /// The account with this e-mail address, compared as a log-in compares it.
+    /// The account with this e-mail address, compared as a log-in compares it, or with this id, as on the command line.
     ///
     /// # Errors
     ///

@@ -69,7 +69,7 @@ struct Claims<'a> {
     br: u32,
 }
 
-/// The claims as read: every one typed and, but for the last two, required (RFC 9068 section 2.2).
+/// The claims as read: every one typed, and required (RFC 9068 section 2.2) unless it has a default or is optional.
 #[derive(Deserialize)]
 struct ReadClaims {
     iss: String,
