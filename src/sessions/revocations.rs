@@ -218,15 +218,16 @@ mod tests {
 
     /// A session of an hour's access token that was ended at this moment.
     fn insert_ended(database: &TestDatabase, ended: Timestamp) -> SessionId {
-        insert(database, &ended.as_micros().to_string())
+        insert(database, &format!("{}, 'test'", ended.as_micros()))
     }
 
+    /// `ended`: when, and why.
     fn insert(database: &TestDatabase, ended: &str) -> SessionId {
         let (session, access_ends) = (SessionId::generate(), NOW.plus(AN_HOUR).as_micros());
         let id = hex(session);
         let insert = format!(
             "INSERT INTO sessions SELECT unhex('{id}'), randomblob(16), 0, 0, randomblob(32), NULL, zeroblob(16), 'k', 0, 0,
-               NULL, {access_ends}, {access_ends}, {access_ends}, {ended}, 'test', '[]', 'body', 0, 0, NULL, NULL, NULL, 0, 0, true, NULL"
+               NULL, {access_ends}, {access_ends}, {access_ends}, {ended}, '[]', 'body', 0, 0, NULL, NULL, NULL, 0, 0, true, NULL"
         );
         diesel::sql_query(insert).execute(&mut database.connect()).unwrap();
         session
@@ -261,7 +262,7 @@ mod tests {
     #[test]
     fn what_has_ended_with_many_others_is_learnt_before_it_is_marked() {
         let database = TestDatabase::new();
-        let [ended, kept, later] = [(); 3].map(|()| insert(&database, "NULL"));
+        let [ended, kept, later] = [(); 3].map(|()| insert(&database, "NULL, NULL"));
         let kept_id = hex(kept);
         let end = format!(
             "INSERT INTO session_ends SELECT randomblob(16), user_id, unhex('{kept_id}'), {now}, unhex('{kept_id}'), 'test', NULL, 0
