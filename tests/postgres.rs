@@ -104,7 +104,7 @@ const WITH_A_POOLER: &[Test] = tests! {
 };
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
     if std::env::var_os(TOLD).is_some() {
         let trial = |(name, test): &Test| {
             let test = *test;
@@ -153,6 +153,9 @@ fn main() -> ExitCode {
             .map(|(name, run)| Trial::test(name, move || run.finish()).with_ignored_flag(server.is_some())),
     );
     let _stopped = Stopped;
+    // They mostly wait: for processes that start, for commits, for time to pass.
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    arguments.test_threads = arguments.test_threads.or(Some(2 * cores));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -22,7 +22,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(500);
 impl Store {
     /// Runs `attempt` in a transaction and then marks what it has left of the sessions that it ends. `announce` is told of
     /// all that are marked, after each commit, and `told` of the first one before. All of it is done even if the caller
-    /// does not wait for it. Returns how many have been marked.
+    /// does not wait for it. Returns how many have ended.
     ///
     /// # Errors
     ///
@@ -50,12 +50,14 @@ impl Store {
             let (value, all) = store.write_and_then(attempt, follow).await?;
             let mut ended: usize = all.iter().map(|progress| progress.ended.len()).sum();
             for rest in all.into_iter().filter_map(|progress| progress.rest) {
-                match store.finish_ending(&clock, rest, announce.clone()).await {
-                    Ok(marked) => ended += marked,
+                let (marked, failed) = store.mark_rest(&clock, rest.clone(), announce.clone()).await;
+                ended += marked;
+                if let Some(error) = failed {
                     // They have ended with the first transaction. To say that nothing was done would be wrong.
-                    Err(error) => {
-                        tracing::warn!(error = error.chain(), "sessions that have ended are left to be marked later")
-                    }
+                    tracing::warn!(error = error.chain(), "sessions that have ended are left to be marked later");
+                    let now = clock.now();
+                    ended +=
+                        store.read(move |conn| sessions::count_unmarked(conn, &rest, now)).await.unwrap_or_default();
                 }
             }
             Ok((value, ended))
@@ -83,9 +85,23 @@ impl Store {
     where
         A: Fn(&Event, &[Ended]) + Clone + Send + 'static,
     {
+        match self.mark_rest(clock, rest, announce).await {
+            (marked, None) => Ok(marked),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// How many it has marked, and what kept it from marking all.
+    async fn mark_rest<A>(&self, clock: &Clock, rest: EndRest, announce: A) -> (usize, Option<StoreError>)
+    where
+        A: Fn(&Event, &[Ended]) + Clone + Send + 'static,
+    {
         let (mut next, mut marked, mut failures) = (Some(rest), 0, 0);
         while let Some(rest) = next.take() {
-            let turn = self.turn_at_ending().await?;
+            let turn = match self.turn_at_ending().await {
+                Ok(turn) => turn,
+                Err(error) => return (marked, Some(error)),
+            };
             let (now, these) = (clock.clone(), rest.clone());
             let attempt = move |conn: &mut AnyConnection| -> QueryResult<(EndProgress, Timestamp)> {
                 let began = now.now();
@@ -109,9 +125,9 @@ impl Store {
                     next = Some(rest);
                     tokio::time::sleep(AFTER_FAILURE).await;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return (marked, Some(error)),
             }
         }
-        Ok(marked)
+        (marked, None)
     }
 }

@@ -109,6 +109,23 @@ pub fn go_on_ending(conn: &mut AnyConnection, rest: &EndRest, now: Timestamp) ->
     Ok(EndProgress { event, ended, rest: next.map(|next| EndRest { next, ..rest.clone() }) })
 }
 
+/// How many live sessions are left to be marked.
+pub fn count_unmarked(conn: &mut AnyConnection, rest: &EndRest, now: Timestamp) -> QueryResult<usize> {
+    let mut left = sessions::table
+        .filter(sessions::user_id.eq(rest.order.user_id))
+        .filter(sessions::id.le(rest.last))
+        .filter(sessions::revoked_at.is_null())
+        .filter(sessions::idle_expires_at.gt(now))
+        .filter(sessions::expires_at.gt(now))
+        .count()
+        .into_boxed();
+    if let Some(kept) = rest.order.kept {
+        left = left.filter(sessions::id.ne(kept));
+    }
+    let count: i64 = left.get_result(conn)?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}
+
 /// What is left of those that were begun so long ago, or at a time still to come: a clock was ahead then.
 pub fn unfinished_ends(conn: &mut AnyConnection, now: Timestamp, age: Duration) -> QueryResult<Vec<EndRest>> {
     type Row = (SessionEndId, UserId, SessionId, Option<SessionId>, String, Option<String>, bool);

@@ -15,8 +15,8 @@ use diesel::prelude::*;
 
 pub use self::advance::{advance, advance_all};
 pub use self::ends::{
-    AT_ONCE, EndOrder, EndProgress, EndRest, begin_end, copy_roles, displace, end, end_one, go_on_ending,
-    unfinished_ends, would_have_ended,
+    AT_ONCE, EndOrder, EndProgress, EndRest, begin_end, copy_roles, count_unmarked, displace, end, end_one,
+    go_on_ending, unfinished_ends, would_have_ended,
 };
 pub use self::everybody::{addresses_of_live, count_live, live_page, opened_since};
 pub use self::expiry::{idle_among, newest, purge_expired, purge_idle};
