@@ -3,12 +3,12 @@
 //! SQLite notices neither that its file was exchanged for another nor that it was overwritten where it lies: it goes on with
 //! what it has in memory, and in the end mixes both.
 
-use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{self, File, Metadata};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::dsl::sql;
 use diesel::prelude::*;
@@ -30,6 +30,8 @@ const WATCHING: Duration = Duration::from_secs(1);
 /// How often, and how many times, a file that seems to have been overwritten is looked at again. Another process may be in
 /// the middle of a checkpoint, and say so only at its end.
 const LOOK_AGAIN: (Duration, u32) = (Duration::from_millis(100), 20);
+/// The longest that a checkpoint may take on a disk that stands still. What still seems overwritten then, is.
+const SUSPECTED: Duration = Duration::from_secs(30);
 
 /// The file, as it was when it was opened and when it was last looked at.
 pub struct WatchedFile {
@@ -39,6 +41,8 @@ pub struct WatchedFile {
     connection: SqliteConnection,
     opened: Identity,
     seen: Option<Seen>,
+    /// Since when the file seems to have been overwritten.
+    suspected: Option<Instant>,
     overwritten: bool,
 }
 
@@ -52,13 +56,31 @@ impl std::fmt::Debug for WatchedFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity([Option<(u64, u64)>; 2]);
 
-/// What the database file was like, and how far SQLite had come.
+/// What the database file was like, and how far its log had been worked off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
     /// Length, and time of the last change in seconds and nanoseconds.
     file: (u64, i64, i64),
-    /// Changes with every commit; frames of the log; how many of them are in the file.
-    progress: (i64, i64, i64),
+    progress: Progress,
+}
+
+/// How far the log has been worked off, which is all that changes the file. Commits only make the log longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Progress {
+    /// Frames of the log that are in the file.
+    checkpointed: i64,
+    /// Drawn anew whenever the log begins anew. None: it is empty.
+    salt: Option<[u8; 8]>,
+}
+
+impl Progress {
+    /// Whether the file may have been written to since. An empty log has nothing to write until it has begun.
+    fn is_beyond(self, before: Self) -> bool {
+        match before.salt {
+            Some(_) => self != before,
+            None => self.checkpointed > 0,
+        }
+    }
 }
 
 impl WatchedFile {
@@ -73,31 +95,44 @@ impl WatchedFile {
         let _schema: i64 = diesel::select(sql::<BigInt>("count(*) FROM sqlite_master")).get_result(&mut connection)?;
         let opened = Identity::of(path);
         let (path, condition) = (path.to_owned(), Arc::clone(condition));
-        let mut file = Self { path, condition, connection, opened, seen: None, overwritten: false };
+        let mut file = Self { path, condition, connection, opened, seen: None, suspected: None, overwritten: false };
         file.remember();
         Ok(file)
     }
 
     /// Whether it is still the one that was opened, and was changed by SQLite alone since [`WatchedFile::remember`].
     pub fn inspect(&mut self) -> Found {
+        self.inspect_at(Instant::now())
+    }
+
+    fn inspect_at(&mut self, time: Instant) -> Found {
         if self.overwritten || Identity::of(&self.path) != self.opened {
             return Found::Replaced;
         }
         let Some(before) = self.seen else { return Found::Same };
         for _ in 0..LOOK_AGAIN.1 {
             match self.see() {
-                // Between two commits, nothing but a checkpoint changes the file, and that is a progress.
-                Some(now) if now.progress == before.progress && now.file != before.file => thread::sleep(LOOK_AGAIN.0),
-                _ => return Found::Same,
+                // Nothing but a checkpoint changes the file, and that is a progress.
+                Some(now) if now.file != before.file && !now.progress.is_beyond(before.progress) => {
+                    thread::sleep(LOOK_AGAIN.0);
+                }
+                Some(_) => {
+                    self.suspected = None;
+                    return Found::Same;
+                }
+                None => return Found::Same,
             }
         }
-        self.overwritten = true;
+        let since = *self.suspected.get_or_insert(time);
+        self.overwritten = time.saturating_duration_since(since) >= SUSPECTED;
         Found::Replaced
     }
 
-    /// Takes what the file is like now as what it should be like.
+    /// Takes what the file is like now as what it should be like, unless it seems to have been overwritten.
     pub fn remember(&mut self) {
-        self.seen = self.see();
+        if self.suspected.is_none() {
+            self.seen = self.see();
+        }
     }
 
     /// None: SQLite is at work on the file, or cannot be asked.
@@ -113,11 +148,9 @@ impl WatchedFile {
         at_rest.then(|| Seen { file: (file.len(), file.mtime(), file.mtime_nsec()), progress })
     }
 
-    fn progress(&mut self) -> QueryResult<(i64, i64, i64)> {
-        let version =
-            diesel::select(sql::<BigInt>("data_version FROM pragma_data_version")).get_result(&mut self.connection)?;
+    fn progress(&mut self) -> QueryResult<Progress> {
         let log: Checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(NOOP)").get_result(&mut self.connection)?;
-        Ok((version, log.log, log.checkpointed))
+        Ok(Progress { checkpointed: log.checkpointed, salt: salt_of(&log_of(&self.path)) })
     }
 }
 
@@ -129,16 +162,21 @@ impl Identity {
     }
 }
 
-/// What SQLite says of a checkpoint: whether others were in the way, and frames of the log, of which so many are in the
-/// file.
+/// What SQLite says of a checkpoint: whether others were in the way, and how many frames of the log are in the file.
 #[derive(QueryableByName)]
 struct Checkpoint {
     #[diesel(sql_type = BigInt)]
     busy: i64,
     #[diesel(sql_type = BigInt)]
-    log: i64,
-    #[diesel(sql_type = BigInt)]
     checkpointed: i64,
+}
+
+/// The salt in the header of a write-ahead log (SQLite's file format, section 4.1). SQLite holds no lock on this file that would
+/// be lost when it is closed here.
+fn salt_of(log: &Path) -> Option<[u8; 8]> {
+    let mut salt = [0; 8];
+    File::open(log).ok()?.read_exact_at(&mut salt, 16).ok()?;
+    Some(salt)
 }
 
 /// The write-ahead log of the database at `path`.
@@ -243,4 +281,62 @@ pub fn empty_log(path: &Path, patience: Duration) -> Result<bool, StoreError> {
     let mut connection = sqlite::connect(path, Access::Write, patience)?;
     let checkpoint: Checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result(&mut connection)?;
     Ok(checkpoint.busy == 0)
+}
+
+#[cfg(test)]
+mod embedded {
+    use super::*;
+    use crate::store::AnyConnection;
+    use crate::store::testing::TestDatabase;
+
+    fn touch(path: &Path) {
+        File::options().write(true).open(path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    }
+
+    fn write(connection: &mut AnyConnection) {
+        diesel::sql_query("UPDATE health SET writes = writes + 1").execute(connection).unwrap();
+    }
+
+    /// Another process writes to the file and says only later that it was a checkpoint.
+    #[test]
+    fn a_checkpoint_that_takes_long_is_suspected_and_forgiven() {
+        let database = TestDatabase::new();
+        let mut connection = database.connect();
+        write(&mut connection);
+        let mut file = WatchedFile::watch(&database.file(), &Arc::default()).unwrap();
+        let began = Instant::now();
+        touch(&database.file());
+        assert_eq!(file.inspect_at(began), Found::Replaced);
+        // Neither a commit nor a look explains it.
+        write(&mut connection);
+        file.remember();
+        assert_eq!(file.inspect_at(began + SUSPECTED / 2), Found::Replaced);
+        assert!(empty_log(&database.file(), WATCHING).unwrap());
+        assert_eq!(file.inspect_at(began + SUSPECTED * 2), Found::Same);
+        file.remember();
+        assert_eq!(file.inspect_at(began + SUSPECTED * 2), Found::Same);
+        assert!(!file.overwritten);
+    }
+
+    #[test]
+    fn what_no_checkpoint_explains_was_overwritten_however_much_is_committed_meanwhile() {
+        for log_is_empty in [true, false] {
+            let database = TestDatabase::new();
+            let mut connection = database.connect();
+            if log_is_empty {
+                assert!(empty_log(&database.file(), WATCHING).unwrap());
+            } else {
+                write(&mut connection);
+            }
+            let mut file = WatchedFile::watch(&database.file(), &Arc::default()).unwrap();
+            let began = Instant::now();
+            touch(&database.file());
+            for passed in [Duration::ZERO, SUSPECTED] {
+                write(&mut connection);
+                assert_eq!(file.inspect_at(began + passed), Found::Replaced);
+            }
+            assert!(empty_log(&database.file(), WATCHING).unwrap());
+            assert_eq!(file.inspect_at(began + SUSPECTED * 2), Found::Replaced, "for good");
+        }
+    }
 }
