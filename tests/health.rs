@@ -385,6 +385,32 @@ mod embedded {
         number(&file[cell..cell + 4])
     }
 
+    /// A command is refused on a database that is not whole, and touches neither it nor the log beside it: closing it would
+    /// work that off.
+    #[track_caller]
+    fn commands_are_refused_and_change_nothing(home: &Home) {
+        let file = home.database().file();
+        let read = || [file.to_owned(), beside(file, "-wal")].map(|file| fs::read(file).unwrap());
+        let before = read();
+        let commands: [&[&str]; 8] = [
+            &["user", "list"],
+            &["user", "show", ADA],
+            &["user", "grant", ADA, "admin"],
+            &["session", "list"],
+            &["session", "revoke", "--all"],
+            &["keys", "list"],
+            &["migrate"],
+            &["check-config"],
+        ];
+        for command in commands {
+            let outcome = home.command(command.iter().copied(), []).output().unwrap();
+            let told = String::from_utf8_lossy(&outcome.stderr);
+            assert_eq!(outcome.status.code(), Some(1), "{command:?}: {told}");
+            assert!(told.contains(file.to_str().unwrap()) && told.contains("from a backup"), "{command:?}: {told}");
+            assert!(read() == before, "{command:?}");
+        }
+    }
+
     /// The log that a kill leaves behind is not touched either before all is known to be well.
     #[test]
     fn a_damaged_page_is_found_after_a_kill_and_nothing_is_written_to_the_file() {
@@ -408,6 +434,7 @@ mod embedded {
         bytes[leaf..leaf + 4096].fill(0x5a);
         fs::write(&file, &bytes).unwrap();
 
+        commands_are_refused_and_change_nothing(&home);
         let server = home.serve(&[]);
         is_not_ready(&home, &server, DAMAGED);
         server.stop();
@@ -462,6 +489,7 @@ mod embedded {
         assert!(fs::metadata(&log).unwrap().len() > 0);
         fs::copy(&backup, &file).unwrap();
 
+        commands_are_refused_and_change_nothing(&home);
         // Both together are not even a database that can be opened.
         let told = home.command([], [("PORT", "0"), ("COUNTERSIGN__METRICS__BIND", "")]).output().unwrap();
         assert_eq!(told.status.code(), Some(1));

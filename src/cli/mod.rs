@@ -31,7 +31,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{Config, RawConfig};
 use crate::http::openapi;
 use crate::startup;
-use crate::store::Store;
+use crate::store::{OpenError, Store};
 
 /// A self-hosted token server.
 #[derive(Parser)]
@@ -132,7 +132,8 @@ fn migrate(raw: RawConfig) -> Result<(), Failure> {
     for name in done.migrations {
         say(format_args!("migrated {name}"))?;
     }
-    let store = Store::open_for_operator(&config.database).map_err(services::unanswered)?;
+    let failed = |error| OpenError::new(&config.database, error);
+    let store = Store::open_for_operator(&config.database).map_err(failed)?;
     for conflict in store.address_conflicts_blocking().map_err(services::unanswered)? {
         warn(format_args!("warning: {conflict}"));
     }

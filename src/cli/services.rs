@@ -12,7 +12,7 @@ use crate::config::{Config, Database};
 use crate::passwords::Hasher;
 use crate::sessions::administration::Administration;
 use crate::store::users::AccountRow;
-use crate::store::{self, Presence, Store, StoreError};
+use crate::store::{self, OpenError, Presence, Store, StoreError};
 use crate::users::budget::{Budget, Limits};
 use crate::users::{Rules, UserError, Users};
 
@@ -32,7 +32,8 @@ impl Services {
     /// Opens the database, which must be there and up to date. A server may be running on it.
     pub fn open(config: &Config) -> Result<Self, Failure> {
         find(&config.database)?;
-        let store = Store::open_for_operator(&config.database).map_err(unanswered)?;
+        let failed = |error| OpenError::new(&config.database, error);
+        let store = Store::open_for_operator(&config.database).map_err(failed)?;
         let passwords = &config.passwords;
         let hasher = Hasher::start(passwords.bcrypt_cost, passwords.pepper.as_ref(), &passwords.peppers_previous)?;
         let clock = Clock::system();

@@ -44,6 +44,7 @@ pub fn check(config: &Config) -> Vec<String> {
         Ok(keys) if keys.is_empty() => {}
         Ok(keys) => told(MissingKeys { keys, folder: absolute(files.folder()) }.to_string()),
         Err(StartError::Database(error @ OpenError::Newer { .. })) => told(error.to_string()),
+        Err(StartError::Database(error)) if matches!(config.database, Database::Sqlite(_)) => told(error.to_string()),
         // Told already, or a server that is away, which a start would wait for.
         Err(_) => {}
     }

@@ -89,7 +89,7 @@ pub fn begin(config: &Config, clock: &Clock) -> Result<Started, StartError> {
     let condition = Store::inspect(&config.database).map_err(failed)?;
     let mut made = match config.database {
         // A damaged one is left as it is: this node will not be ready.
-        Database::Sqlite(_) if !condition.is_damaged(true) => migrate(config)?,
+        Database::Sqlite(_) if !condition.is_damaged(true) => bring_up_to_date(config)?,
         Database::Sqlite(_) | Database::Postgres(_) => Made::default(),
     };
     let store = Store::open(&config.database, condition).map_err(failed)?;
@@ -129,8 +129,14 @@ pub fn begin(config: &Config, clock: &Clock) -> Result<Started, StartError> {
 ///
 /// # Errors
 ///
-/// [`StartError`]: also if there was one, and its keys are still there.
+/// [`StartError`]: also if there was one, and its keys are still there, or if it is damaged.
 pub fn migrate(config: &Config) -> Result<Made, StartError> {
+    Store::inspect_for_operator(&config.database).map_err(|error| OpenError::new(&config.database, error))?;
+    bring_up_to_date(config)
+}
+
+/// The same for a database that is known not to be damaged.
+fn bring_up_to_date(config: &Config) -> Result<Made, StartError> {
     if let Database::Sqlite(path) = &config.database {
         let files = KeyFiles::below(&config.data_dir);
         let known = files.databases()?;

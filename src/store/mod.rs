@@ -151,13 +151,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// If it cannot be opened.
+    /// If it cannot be opened, or is damaged.
     pub fn open_for_operator(database: &Database) -> Result<Self, StoreError> {
         match database {
             #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => {
-                let store = Self::embedded(path, 1, OPERATING, &Arc::default())?;
-                Ok(Self { _at_end: Some(Arc::new(LogEmptied::of(path))), ..store })
+                let condition = Self::inspect_for_operator(database)?;
+                let store = Self::embedded(path, 1, OPERATING, &condition)?;
+                Ok(Self { _at_end: Some(Arc::new(LogEmptied::of(path, &condition))), ..store })
             }
             #[cfg(feature = "postgres")]
             Database::Postgres(postgres) => Self::remote(postgres, 5, OPERATING, &Arc::default()),

@@ -57,11 +57,12 @@ pub enum OpenError {
 impl OpenError {
     /// What stood in the way of opening `database`.
     pub fn new(database: &Database, source: StoreError) -> Self {
-        let damaged = |text: &str| ["malformed", "not a database"].iter().any(|sign| text.contains(sign));
+        let damaged = |text: &str| ["malformed", "not a database", "damaged"].iter().any(|sign| text.contains(sign));
         let remedy = match database {
             Database::Sqlite(_) if source.cause().contains("disk is full") => "free some space, and try again",
             Database::Sqlite(_) if damaged(&source.cause()) => {
-                "the file is damaged: restore it from a backup, with the keys beside it"
+                "keep a copy of its files, and restore it from a backup, with its keys and without the -wal and -shm that are \
+                 beside it now"
             }
             Database::Sqlite(_) => "look whether another program holds it, and try again",
             Database::Postgres(_) => "`countersign check-config` says where it was named",

@@ -23,20 +23,22 @@ const OTHERS: Duration = Duration::from_secs(1);
 
 /// Dropping it leaves no log beside an embedded database, unless a server is at work on it.
 #[cfg(feature = "sqlite")]
-pub struct LogEmptied(PathBuf);
+pub struct LogEmptied(PathBuf, Arc<Condition>);
 
 #[cfg(feature = "sqlite")]
 impl LogEmptied {
-    /// Of the database at `path`.
-    pub fn of(path: &Path) -> Self {
-        Self(path.to_owned())
+    /// Of the database at `path`. One that turns out to be damaged keeps its log.
+    pub fn of(path: &Path, condition: &Arc<Condition>) -> Self {
+        Self(path.to_owned(), Arc::clone(condition))
     }
 }
 
 #[cfg(feature = "sqlite")]
 impl Drop for LogEmptied {
     fn drop(&mut self) {
-        empty_log(&self.0, OTHERS);
+        if !self.1.is_damaged(true) {
+            empty_log(&self.0, OTHERS);
+        }
     }
 }
 
@@ -65,6 +67,25 @@ impl Store {
             }
             Database::Sqlite(_) | Database::Postgres(_) => Ok(Arc::default()),
         }
+    }
+
+    /// The same before a command opens it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::inspect`], and if it is damaged: even closing it would work off a log that may belong to another one.
+    pub fn inspect_for_operator(database: &Database) -> Result<Arc<Condition>, StoreError> {
+        let condition = match database {
+            #[cfg(feature = "sqlite")]
+            Database::Sqlite(path) if matches!(database_file::inspect(path), Ok(Found::Ours { .. })) => {
+                watch::inspect_unattended(path)?
+            }
+            Database::Sqlite(_) | Database::Postgres(_) => Arc::<Condition>::default(),
+        };
+        if condition.is_damaged(true) {
+            return Err(StoreError::Unavailable("it is damaged, or the -wal beside it belongs to another one".into()));
+        }
+        Ok(condition)
     }
 
     /// Whether a check or a query has found that the database is damaged.

@@ -14,6 +14,7 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use diesel::sqlite::SqliteConnection;
+use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::condition::{Condition, says_damaged};
 use super::connection::Access;
@@ -200,6 +201,24 @@ pub fn inspect(path: &Path) -> Result<Arc<Condition>, StoreError> {
         check(sqlite::open_read_only(path, WATCHING)?, path, true, &condition)?;
     }
     Ok(condition)
+}
+
+/// The same for a command. What a server or another command has open is not left over, and is not checked. Nothing of the
+/// database may be open in this process.
+///
+/// # Errors
+///
+/// As [`inspect`].
+pub fn inspect_unattended(path: &Path) -> Result<Arc<Condition>, StoreError> {
+    if is_in_use(path) { Ok(Arc::default()) } else { inspect(path) }
+}
+
+/// Whether another process has the database at `path` open: each connection holds a lock on this byte of the file of shared
+/// memory (SQLite's `UNIX_SHM_DMS`).
+fn is_in_use(path: &Path) -> bool {
+    let Ok(memory) = File::open(beside(path, "-shm")) else { return false };
+    let byte = Flock { start: 128, length: 1, ..Flock::from(FlockType::WriteLock) };
+    matches!(fcntl_getlk(memory, &byte), Ok(Some(_)))
 }
 
 /// The same for one that is open and was closed cleanly, whose disk may have spoilt it all the same.
