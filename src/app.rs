@@ -167,7 +167,7 @@ impl Countersign {
             users,
             access,
             store,
-            cookies: Cookies::new(config.cookies.clone(), sessions.clone()),
+            cookies: Cookies::new(config.cookies.clone(), sessions.clone(), origins.clone()),
             sessions,
             origins,
             proxies: TrustedProxies::new(proxies),

@@ -191,14 +191,11 @@ impl RawConfig {
     }
 
     /// Puts `layer` above what is there. Within one layer a key may be set twice (by its short and
-    /// its long name) only if both say the same: which one was meant cannot be known.
-    fn apply(&mut self, layer: Layer) {
+    /// its long name) only if both say the same: which one was meant cannot be known. A name that other programs use too
+    /// counts only where no variable of ours sets its key, in whatever layer.
+    fn apply(&mut self, mut layer: Layer) {
         if layer.by_shared_name && self.names_database {
-            self.warnings.push(
-                "DATABASE_URL of a later place wins over COUNTERSIGN_DATABASE_URL: if it names another program's database, set \
-                 COUNTERSIGN_DATABASE_URL in the same place too"
-                    .to_owned(),
-            );
+            layer.found.retain(|(key, ..)| key.name != "database.url");
         }
         self.names_database |= layer.names_database;
         let mut placed: BTreeMap<&str, (Value, Source)> = BTreeMap::new();
@@ -394,6 +391,27 @@ mod tests {
         let empty = Place::new().variable("STATE_DIRECTORY", "").resolve().unwrap();
         assert_eq!(empty.data_dir, Path::new("data"));
         assert!(Place::new().variable("CREDENTIALS_DIRECTORY", "").resolve().is_ok());
+    }
+
+    #[test]
+    fn the_database_of_another_program_is_not_taken_wherever_it_is_named() {
+        let ours = "COUNTERSIGN_DATABASE_URL=sqlite:ours.db\n";
+        let theirs = ("DATABASE_URL", "postgres://theirs/app");
+        let counts = |place: &Place| line(&place.load(None), "database.url");
+        let place = Place::new().file(".env", ours).variable(theirs.0, theirs.1);
+        assert_eq!(counts(&place), "database.url = sqlite:ours.db (.env)");
+        let place =
+            Place::new().file(".env", "COUNTERSIGN__DATABASE__URL=sqlite:ours.db\n").variable(theirs.0, theirs.1);
+        assert_eq!(counts(&place), "database.url = sqlite:ours.db (.env)");
+        let place = Place::new()
+            .file(".env", "DATABASE_URL=postgres://theirs/app\n")
+            .variable("COUNTERSIGN_DATABASE_URL", "sqlite:ours.db");
+        assert_eq!(counts(&place), "database.url = sqlite:ours.db (environment variable COUNTERSIGN_DATABASE_URL)");
+        // What is in our own file is a default that any variable overrides.
+        let place = Place::new()
+            .file("config/countersign.toml", "[database]\nurl = \"sqlite:ours.db\"\n")
+            .variable(theirs.0, theirs.1);
+        assert_eq!(counts(&place), "database.url = postgres://theirs/app (environment variable DATABASE_URL)");
     }
 
     #[test]

@@ -54,15 +54,20 @@ fn read(header: &[u8]) -> Option<Authorization<'_>> {
     Some(Authorization { scheme, token: text(rest.split_at(start).1) })
 }
 
-/// The values of every cookie of that name, in the order in which they came; empty ones are none. The browser does not
-/// say which host and path each was set for.
+/// The most cookies of one name that are looked at. A browser that has been through every setting of a host and its parent
+/// domains has a few; each costs the check of a signature.
+const MOST_OF_A_NAME: usize = 16;
+
+/// The values of the cookies of that name, at most sixteen, in the order in which they came; empty ones are none. The browser
+/// does not say which host and path each was set for.
 pub(crate) fn cookies<'r>(req: &'r HttpRequest, name: &'r str) -> impl Iterator<Item = Cow<'r, str>> {
     let headers = req.headers().get_all(COOKIE);
     let pairs = headers.flat_map(|header| header.as_bytes().split(|byte| *byte == b';'));
-    pairs.filter_map(move |pair| {
+    let values = pairs.filter_map(move |pair| {
         let value = pair.trim_ascii_start().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         (!value.is_empty()).then(|| text(value))
-    })
+    });
+    values.take(MOST_OF_A_NAME)
 }
 
 /// What is no UTF-8 is no token of ours, but it was presented.

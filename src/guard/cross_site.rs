@@ -67,6 +67,30 @@ impl Origins {
         Err(Code::CrossSite.into())
     }
 
+    /// The names that a browser may know this server by: what was asked for and, behind a trusted proxy, what that was asked
+    /// for, and those of the issuer and `server.public_urls`. An address is none.
+    pub(crate) fn own_names(&self, req: &HttpRequest) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        let by_proxy = self.is_by_proxy(req);
+        let asked = req.headers().get(HOST).into_iter();
+        let asked = asked
+            .chain(req.headers().get_all(FORWARDED_HOST).filter(|_| by_proxy))
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        let asked = asked.filter_map(|name| parse_authority(str::from_utf8(name.trim_ascii()).ok()?));
+        let own = self.own.iter().filter(|_| by_proxy).map(|origin| origin.host.clone());
+        for host in asked.map(|(host, _port)| host).chain(own) {
+            match host {
+                Host::Name(name) if !names.contains(&name) => names.push(name),
+                Host::Name(_) | Host::V6(_) => {}
+            }
+        }
+        names
+    }
+
+    fn is_by_proxy(&self, req: &HttpRequest) -> bool {
+        req.peer_addr().is_some_and(|peer| self.proxies.contain(peer.ip()))
+    }
+
     fn allows(&self, req: &HttpRequest) -> bool {
         let header = |name: &HeaderName| req.headers().get(name).map(|value| value.to_str().unwrap_or("null"));
         let origin = header(&ORIGIN);
@@ -94,9 +118,8 @@ impl Origins {
             let names = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
             names.filter_map(|name| str::from_utf8(name).ok()).any(|name| origin.is_at(name))
         };
-        let by_proxy = || req.peer_addr().is_some_and(|peer| self.proxies.contain(peer.ip()));
         req.headers().get(HOST).is_some_and(|host| host.to_str().is_ok_and(|host| origin.is_at(host)))
-            || (by_proxy() && req.headers().get_all(FORWARDED_HOST).any(is_named))
+            || (self.is_by_proxy(req) && req.headers().get_all(FORWARDED_HOST).any(is_named))
     }
 }
 

@@ -8,22 +8,25 @@ use std::borrow::Cow;
 
 use actix_web::cookie::time::Duration;
 use actix_web::cookie::{Cookie, SameSite};
-use actix_web::http::header::HOST;
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::config;
 use crate::guard::cookies;
+use crate::guard::cross_site::Origins;
 use crate::sessions::{Sessions, TokenPair};
 
 /// The only paths that a refresh cookie is sent to.
 const REFRESH_PATH: &str = "/v1/auth";
-/// At most so many domains of earlier settings are thought of, the widest first.
+/// At most so many domains of earlier settings are thought of for each name of this server, the widest first.
 const MAX_DOMAINS: usize = 4;
+/// The most of them, of all names of this server together, that one answer clears.
+const MAX_CLEARED: usize = 12;
 
 /// Names and attributes; section `cookies` of the configuration.
 pub(crate) struct Cookies {
     config: config::Cookies,
     sessions: Sessions,
+    origins: Origins,
 }
 
 /// One of the two, as it is set and cleared.
@@ -37,8 +40,8 @@ struct Slot<'c> {
 }
 
 impl Cookies {
-    pub(crate) fn new(config: config::Cookies, sessions: Sessions) -> Self {
-        Self { config, sessions }
+    pub(crate) fn new(config: config::Cookies, sessions: Sessions, origins: Origins) -> Self {
+        Self { config, sessions, origins }
     }
 
     /// The refresh tokens that came by cookie.
@@ -96,7 +99,13 @@ impl Cookies {
         if cookies(req, slot.name).count() <= expected || !cookies(req, slot.name).all(is_ours) {
             return;
         }
-        for domain in domains_of(req).iter().map(String::as_str).filter(|domain| Some(*domain) != own) {
+        let mut domains: Vec<String> = Vec::new();
+        for domain in self.origins.own_names(req).iter().flat_map(|name| domains_of(name)) {
+            if Some(domain.as_str()) != own && !domains.contains(&domain) {
+                domains.push(domain);
+            }
+        }
+        for domain in domains.iter().take(MAX_CLEARED) {
             add(response, self.cleared(slot, Some(domain)));
         }
     }
@@ -144,11 +153,9 @@ fn is_host_only(name: &str) -> bool {
     prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case("__Host-"))
 }
 
-/// The domains that a cookie of the request's host may have been set for, the widest first: the host itself and its
-/// parents of at least two labels. An address has none.
-fn domains_of(req: &HttpRequest) -> Vec<String> {
-    let host = req.headers().get(HOST).and_then(|host| str::from_utf8(host.as_bytes()).ok()).unwrap_or_default();
-    let name = host.split_once(':').map_or(host, |(name, _port)| name).to_ascii_lowercase();
+/// The domains that a cookie of a host may have been set for, the widest first: the host itself and its parents of at least
+/// two labels. An address has none.
+fn domains_of(name: &str) -> Vec<String> {
     let labels: Vec<&str> = name.split('.').collect();
     let is_label =
         |label: &&str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
@@ -171,28 +178,22 @@ fn add(response: &mut HttpResponse, cookie: Cookie<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::test::TestRequest;
-
     use super::*;
 
     #[test]
-    fn domains_are_those_that_a_browser_takes_from_the_host() {
+    fn domains_are_those_that_a_browser_takes_from_a_host() {
         for (host, domains) in [
             ("auth.example.com", vec!["example.com", "auth.example.com"]),
-            ("AUTH.Example.com:8443", vec!["example.com", "auth.example.com"]),
             ("example.com", vec!["example.com"]),
             ("a.b.c.d.example.com", vec!["example.com", "d.example.com", "c.d.example.com", "b.c.d.example.com"]),
             ("localhost", vec![]),
-            ("localhost:8080", vec![]),
-            ("127.0.0.1:8080", vec![]),
-            ("[::1]:8080", vec![]),
+            ("127.0.0.1", vec![]),
             ("example.com.", vec![]),
             (".example.com", vec![]),
             ("a b.example.com", vec![]),
             ("", vec![]),
         ] {
-            let req = TestRequest::default().insert_header((HOST, host)).to_http_request();
-            assert_eq!(domains_of(&req), domains, "{host}");
+            assert_eq!(domains_of(host), domains, "{host}");
         }
     }
 }

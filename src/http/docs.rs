@@ -1,17 +1,14 @@
 //! `GET /docs`: a page to read and try the API. Everything it is made of is in the binary.
 
-use std::convert::Infallible;
 use std::io::Read as _;
 use std::sync::OnceLock;
 
-use actix_web::body::SizedStream;
 use actix_web::http::header::{
     AcceptEncoding, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, Encoding, Header as _, VARY,
 };
 use actix_web::web::{self, Bytes, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use flate2::read::GzDecoder;
-use futures_util::stream::{self, Stream};
 
 use crate::problem::{Code, Problem};
 
@@ -93,9 +90,9 @@ impl Packed {
         let mut answer = file(self.kind, FOR_GOOD);
         answer.insert_header((VARY, "Accept-Encoding"));
         if takes_gzip(req) {
-            return Ok(answer.insert_header((CONTENT_ENCODING, "gzip")).body(in_slices(Bytes::from_static(self.gzip))));
+            return Ok(answer.insert_header((CONTENT_ENCODING, "gzip")).body(Bytes::from_static(self.gzip)));
         }
-        Ok(answer.body(in_slices(self.plain()?)))
+        Ok(answer.body(self.plain()?))
     }
 
     fn plain(&self) -> Result<Bytes, Problem> {
@@ -107,14 +104,6 @@ impl Packed {
         unpacked.map_err(|error| Problem::new(Code::Internal).caused_by(error))?;
         Ok(self.plain.get_or_init(|| plain.into()).clone())
     }
-}
-
-/// A large body a slice at a time: what is given out whole is copied whole, for each client that takes its time.
-pub(super) fn in_slices(body: Bytes) -> SizedStream<impl Stream<Item = Result<Bytes, Infallible>>> {
-    const SLICE: usize = 4 * 1024;
-    let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
-    let slices = (0..body.len()).step_by(SLICE).map(move |at| Ok(body.slice(at..body.len().min(at + SLICE))));
-    SizedStream::new(length, stream::iter(slices))
 }
 
 /// RFC 9110 section 12.5.3.

@@ -1,11 +1,12 @@
 //! What every answer goes out in: a request id, the security headers, an error body where there is an
 //! error, and one line in the access log. A panic in a handler becomes a 500; the process lives.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody, SizedStream};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::header::{
@@ -15,7 +16,7 @@ use actix_web::http::header::{
 use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, HttpResponse, web};
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, stream};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -106,7 +107,7 @@ fn finish<B: MessageBody + 'static>(response: ServiceResponse<B>, id: &str, opti
     let status = response.status();
     let ours = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/problem+json");
     if status.is_success() || status.is_informational() || status.is_redirection() {
-        return response.map_into_boxed_body();
+        return response.map_into_boxed_body().map_body(|_, body| in_slices(body));
     }
     let raised = response.response().error();
     if raised.is_none() && ours {
@@ -134,6 +135,19 @@ fn finish<B: MessageBody + 'static>(response: ServiceResponse<B>, id: &str, opti
         }
     }
     response.into_response(answer)
+}
+
+/// A large body a slice at a time: what is given out whole is copied whole, for each client that takes its time.
+fn in_slices(body: BoxBody) -> BoxBody {
+    const SLICE: usize = 4 * 1024;
+    let BodySize::Sized(length) = body.size() else { return body };
+    let bytes = match body.try_into_bytes() {
+        Ok(bytes) if bytes.len() > SLICE => bytes,
+        Ok(small) => return BoxBody::new(small),
+        Err(body) => return body,
+    };
+    let slices = (0..bytes.len()).step_by(SLICE).map(move |at| Ok(bytes.slice(at..bytes.len().min(at + SLICE))));
+    BoxBody::new(SizedStream::new(length, stream::iter(slices.map(|slice: Result<_, Infallible>| slice))))
 }
 
 /// What an error means to the client; the framework's own errors say it by their status alone.

@@ -13,8 +13,6 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::Bytes;
 use serde_json::{Value, json};
 
-use super::docs::in_slices;
-
 /// What anybody may keep for a while.
 const PUBLIC: &str = "public, max-age=300";
 
@@ -42,7 +40,7 @@ pub(crate) async fn show() -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/json"))
         .insert_header((CACHE_CONTROL, PUBLIC))
-        .body(in_slices(TEXT.clone()))
+        .body(TEXT.clone())
 }
 
 /// The document.

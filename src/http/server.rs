@@ -20,6 +20,8 @@ use super::wire::Wire;
 /// How long what a client still sends is read behind an answer that did not wait for it. Closed at once, the connection
 /// would be reset, and the answer could be lost with it (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(1);
+/// So many bytes of an answer are made ready beyond what its client has taken.
+const UNWRITTEN: usize = 8 * 1024;
 /// Connections that the system keeps for us until they are accepted.
 const BACKLOG: i32 = 1024;
 /// Open files besides connections: the database, the log, keys while they are read.
@@ -65,6 +67,7 @@ pub(crate) fn start(
             .client_disconnect_timeout(LINGER)
             // A client that hangs up is not worked for any longer; above all, it leaves the queue of log-ins.
             .h1_allow_half_closed(false)
+            .h1_write_buffer_size(UNWRITTEN)
             .graceful_shutdown_signal(move || {
                 let stopping = stopping.clone();
                 async move { stopping.notified().await }

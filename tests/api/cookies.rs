@@ -339,6 +339,58 @@ fn clearing_one_cookie_of_ours_clears_every_scope_it_may_have() {
     assert_eq!(send("/v1/auth/logout", &json!({})), due);
 }
 
+/// A proxy asks by another name than the browser did.
+#[test]
+fn the_scopes_that_are_cleared_are_those_of_every_name_that_browsers_know() {
+    const SCOPES: [&str; 2] = ["accessToken= / example.com", "refreshToken= /v1/auth auth.example.com"];
+    for (proxy, key, value, forwarded, clears) in [
+        ("127.0.0.1", "log.level", "info", "auth.example.com", true),
+        ("127.0.0.1", "log.level", "info", "other.internal, auth.example.com:443", true),
+        ("192.0.2.1", "log.level", "info", "auth.example.com", false),
+        ("127.0.0.1", "server.public_urls", "https://auth.example.com", "", true),
+        ("127.0.0.1", "tokens.issuer", "https://auth.example.com", "", true),
+        ("192.0.2.1", "tokens.issuer", "https://auth.example.com", "", false),
+    ] {
+        let home = Home::new();
+        let app = TestApp::start_with(config(&home).with("server.trusted_proxies", proxy).with(key, value), clock());
+        let jar = Jar::of(&sign_up(&app));
+        let request = with_cookie(&app, Method::POST, "/v1/auth/logout", &jar.header()).header("Host", "backend:8080");
+        let request = if forwarded.is_empty() { request } else { request.header("X-Forwarded-Host", forwarded) };
+        let found = scopes(&Answer::to(request).expect(204));
+        assert_eq!(
+            SCOPES.map(|scope| found.iter().any(|line| line == scope)),
+            [clears; 2],
+            "{proxy} {key} {value}: {found:?}"
+        );
+    }
+}
+
+/// Each costs the check of a signature.
+#[test]
+fn sixteen_cookies_of_one_name_are_looked_at_and_no_more() {
+    let app = TestApp::start(&Home::new());
+    let good = Jar::of(&sign_up(&app));
+    let log_in = || app.post("/v1/auth/login", &json!({ "email": ADA, "password": PASSWORD })).expect(200).pair();
+    let stale: Vec<_> = (0..16).map(|_| log_in()).collect();
+    for pair in &stale {
+        app.post("/v1/auth/logout", &json!({ "refresh_token": pair.refresh })).expect(204);
+    }
+    let jar = |most: usize, name: &str, token: &str| {
+        let stale =
+            stale.iter().take(most).map(|pair| if name == "accessToken" { &pair.access } else { &pair.refresh });
+        let all = stale.map(|stale| format!("{name}={stale}")).chain([format!("{name}={token}")]);
+        all.collect::<Vec<_>>().join("; ")
+    };
+    for (most, status) in [(15, 200), (16, 401)] {
+        Answer::to(with_cookie(&app, Method::GET, "/v1/users/me", &jar(most, "accessToken", &good.access)))
+            .expect(status);
+    }
+    for (most, status) in [(16, 400), (15, 200)] {
+        let cookies = jar(most, "refreshToken", &good.refresh);
+        Answer::to(with_cookie(&app, Method::POST, "/v1/auth/refresh", &cookies).json(&json!({}))).expect(status);
+    }
+}
+
 /// A `__Host-` name has one scope: a browser takes it with no domain and no other path.
 #[test]
 fn a_host_name_has_no_other_scope() {
