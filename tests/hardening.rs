@@ -120,9 +120,8 @@ fn connections_that_the_system_has_no_files_for_are_served_and_idle_ones_make_wa
     assert!(!log.contains("ERROR"), "{log}");
 }
 
-/// A fifth of the connections that there may be. Kept ones may hold as much each as leaves all of them below 300 MB;
-/// those of clients that ask without end and take no answer, one request and the 32 KiB of its answer that the HTTP stack
-/// writes ahead.
+/// A fifth of the connections that there may be. Each may hold as much as leaves all of them below 300 MB, also those of
+/// clients that ask without end and take no answer.
 #[test]
 fn kept_connections_and_slow_readers_hold_little_memory_each() {
     const MANY: usize = 2000;

@@ -11,11 +11,12 @@ use crate::tokens::Kind;
 use crate::tokens::configured;
 use crate::tokens::key_files::{KeyFileError, KeyFiles};
 
-/// Keys that have been used with another database than the one that is to be used.
+/// Another database than the one that is to be used has been in use with the folder of keys, which remembers its name even
+/// where the keys themselves are configured.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DatabaseGone {
     /// It is gone.
-    #[error("the database {} is gone, but the keys in {} have been used with it: {RESTORE}", .file.display(), .keys.display())]
+    #[error("the database {} is gone, and has been in use, as {} remembers: {RESTORE}", .file.display(), .keys.display())]
     Lost {
         /// Where it was.
         file: PathBuf,
@@ -23,7 +24,7 @@ pub enum DatabaseGone {
         keys: PathBuf,
     },
     /// There is one in its place that never had a server.
-    #[error("the database {} is a new one, but the keys in {} have been used with another: {RESTORE}", .file.display(), .keys.display())]
+    #[error("the database {} is a new one, and another has been in use in its place, as {} remembers: {RESTORE}", .file.display(), .keys.display())]
     Replaced {
         /// Where it was.
         file: PathBuf,
@@ -32,9 +33,9 @@ pub enum DatabaseGone {
     },
     /// It is there, by another name.
     #[error(
-        "the keys in {} have been used with the database {}, which is there, and {} is a new one: mend database.url, or give \
+        "the database {}, which is there, has been in use, as {} remembers, and {} is a new one: mend database.url, or give \
          the new one a folder of its own",
-        .keys.display(), .file.display(), .new.display()
+        .file.display(), .keys.display(), .new.display()
     )]
     Elsewhere {
         /// The one that was used.

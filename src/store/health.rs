@@ -22,8 +22,8 @@ use crate::clock::Timestamp;
 
 /// For so long the outcome of a probe is given to others who ask.
 const FRESH: Duration = Duration::from_secs(1);
-/// The longest that the reading half of a probe takes, and the writing half. Longer than a statement waits for a lock
-/// (see `SERVING` and `database.statement_timeout`), and together less than a load balancer should wait.
+/// The longest that the reading half of a probe takes, and the writing half. Longer than a write waits for its turn
+/// (`SERVING`), and together less than a load balancer should wait.
 const LIMIT: Duration = Duration::from_millis(2_500);
 /// A writer that is busy is no reason to take a node away. One that has written nothing for so long is not busy, but stuck.
 const STUCK: Duration = Duration::from_secs(5);
