@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         embedded::a_damaged_page_that_a_request_meets_makes_a_running_server_not_ready,
         embedded::a_log_that_belongs_to_another_database_is_refused_and_spoils_nothing,
         embedded::the_file_of_a_stopped_server_alone_is_the_whole_database,
+        embedded::a_large_database_is_locked_after_a_start_that_follows_a_kill,
     ];
     trials.push(Trial::ignorable_test("embedded::on_a_full_disk_it_is_not_ready_until_there_is_room", || {
         match embedded::on_a_full_disk_it_is_not_ready_until_there_is_room() {
@@ -196,7 +197,7 @@ fn a_schema_of_another_version_is_not_ready() {
 mod embedded {
     use std::fs;
     use std::io::Write as _;
-    use std::os::unix::fs::FileExt as _;
+    use std::os::unix::fs::{FileExt as _, MetadataExt as _};
     use std::path::{Path, PathBuf};
 
     use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -525,6 +526,33 @@ mod embedded {
         let server = home.serve(&[]);
         becomes_ready(&server);
         assert_eq!(refresh(&server, &pair).status, 200);
+        server.stop();
+    }
+
+    /// One that is too large to be checked before it is opened. Closing any descriptor of the file takes the locks of a process
+    /// away (fcntl(2)), also those of connections that are at work.
+    pub fn a_large_database_is_locked_after_a_start_that_follows_a_kill() {
+        let home = Home::new();
+        let server = home.serve(&[]);
+        let file = home.database().file().to_owned();
+        let mut database = home.database().connect();
+        database.execute("CREATE TABLE spare (x); INSERT INTO spare VALUES (zeroblob(80000000))");
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)");
+        drop(database);
+        server.register(ADA);
+        kill(server);
+        assert!(fs::metadata(&file).unwrap().len() > 64 << 20);
+        assert!(fs::metadata(beside(&file, "-wal")).unwrap().len() > 0);
+
+        let server = home.serve(&[]);
+        becomes_ready(&server);
+        let (id, inode) = (server.id().to_string(), format!(":{}", fs::metadata(&file).unwrap().ino()));
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        let is_its_lock = |line: &&str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            fields.contains(&id.as_str()) && fields.iter().any(|field| field.ends_with(&inode))
+        };
+        assert!(locks.lines().any(|line| is_its_lock(&line)), "{locks}");
         server.stop();
     }
 
