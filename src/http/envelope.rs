@@ -146,8 +146,9 @@ fn in_slices(body: BoxBody) -> BoxBody {
         Ok(small) => return BoxBody::new(small),
         Err(body) => return body,
     };
-    let slices = (0..bytes.len()).step_by(SLICE).map(move |at| Ok(bytes.slice(at..bytes.len().min(at + SLICE))));
-    BoxBody::new(SizedStream::new(length, stream::iter(slices.map(|slice: Result<_, Infallible>| slice))))
+    let end = bytes.len();
+    let slice = move |at: usize| Ok::<_, Infallible>(bytes.slice(at..end.min(at + SLICE)));
+    BoxBody::new(SizedStream::new(length, stream::iter((0..end).step_by(SLICE).map(slice))))
 }
 
 /// What an error means to the client; the framework's own errors say it by their status alone.
