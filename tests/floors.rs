@@ -16,15 +16,13 @@ const AT_HOME: &[(&str, &[&str])] = &[
     ("diesel_migrations", &["store/"]),
     ("jsonwebtoken", &["tokens/"]),
     ("bcrypt", &["passwords/"]),
-    ("blowfish", &["passwords/"]),
     ("std::env", &["config/"]),
     ("SystemTime::now", &["clock.rs"]),
     // revocations: how old our knowledge is, which no step of the wall clock may change.
     // envelope: how long an answer took, for the log; nothing is decided by it.
     // janitor: how long a batch of deletes took, which decides how large the next one is.
-    // passwords: how long the last hash took, which tells who is turned away how long to wait; and how long one has given
-    // way, which bounds that.
-    // health, condition: how old what is known of the database is.
+    // passwords: how long the last hash took, which tells who is turned away how long to wait.
+    // health, condition, watch: how old what is known of the database is.
     // lease: how old a connection is; batch: how long a transaction took.
     // connection, connections: how long a client keeps us waiting, which nobody's clock decides.
     (
@@ -37,11 +35,11 @@ const AT_HOME: &[(&str, &[&str])] = &[
             "http/connections.rs",
             "janitor.rs",
             "passwords/queue.rs",
-            "passwords/rounds.rs",
             "store/lease.rs",
             "store/batch.rs",
             "store/health.rs",
             "store/condition.rs",
+            "store/watch.rs",
         ],
     ),
 ];
