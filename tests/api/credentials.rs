@@ -581,10 +581,9 @@ fn a_log_out_from_another_site_ends_what_was_put_into_it_and_no_cookies_session(
 /// What was signed under another configuration is still one of ours.
 #[test]
 fn a_log_out_ends_the_session_of_a_token_from_before_a_setting_was_changed() {
-    for (key, before, after) in [
-        ("tokens.access_ttl", "1h", "5m"),
-        ("tokens.audience", "https://api.example", "https://other.example"),
-    ] {
+    for (key, before, after) in
+        [("tokens.access_ttl", "1h", "5m"), ("tokens.audience", "https://api.example", "https://other.example")]
+    {
         let home = Home::new();
         let earlier = TestApp::start_with(config(&home).with(key, before), clock());
         let pair = earlier.sign_up(ADA);
