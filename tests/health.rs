@@ -26,7 +26,8 @@ const NO_WRITES: &str = "The database takes no writes.";
 
 macro_rules! trials {
     ($($($module:ident)::+),+ $(,)?) => {
-        vec![$(Trial::test(stringify!($($module)::+).replace(' ', ""), || {
+        // A long path is broken into lines.
+        vec![$(Trial::test(stringify!($($module)::+).split_whitespace().collect::<String>(), || {
             $($module)::+();
             Ok(())
         })),+]
