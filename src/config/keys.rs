@@ -48,7 +48,8 @@ impl Key {
 /// What every long environment name begins with.
 pub(super) const PREFIX: &str = "COUNTERSIGN__";
 
-/// A name that other programs use too, for databases of theirs: beside any other name of the same key it does not count.
+/// A name that other programs use too, for databases of theirs. It does not count where any other variable or credential sets
+/// the same key, whichever of the two is in the later place.
 pub(super) const SHARED_NAME: &str = "DATABASE_URL";
 
 const fn key(name: &'static str, default: &'static str, meaning: &'static str) -> Key {

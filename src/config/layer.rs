@@ -36,15 +36,18 @@ impl Value {
     }
 }
 
+/// The only key that has a shared name.
+const DATABASE: &str = "database.url";
+
 /// What one layer says.
 #[derive(Default)]
 pub(super) struct Layer {
     pub(super) found: Vec<(&'static Key, Value, Source)>,
     /// By a name that other programs use too.
     shared: Vec<(&'static Key, Value, Source)>,
-    /// Whether what was found by such a name counts.
-    pub(super) by_shared_name: bool,
-    /// Whether the database was found by another.
+    /// Whether what was found by such a name counts, as far as this layer goes.
+    by_shared_name: bool,
+    /// Whether the database was found by a name of ours.
     pub(super) names_database: bool,
     pub(super) mistakes: Vec<Mistake>,
     pub(super) warnings: Vec<String>,
@@ -62,7 +65,7 @@ impl Layer {
     /// What is called `name` and sets `key`.
     pub(super) fn take(&mut self, key: &'static Key, name: &str, value: Value, source: Source) {
         let is_shared = name.eq_ignore_ascii_case(SHARED_NAME);
-        self.names_database |= key.name == "database.url" && !is_shared;
+        self.names_database |= key.name == DATABASE && !is_shared;
         let to = if is_shared { &mut self.shared } else { &mut self.found };
         to.push((key, value, source));
     }
@@ -74,6 +77,13 @@ impl Layer {
         let counting: Vec<_> = shared.filter(|(key, _, _)| !found.contains(&key.name)).collect();
         self.by_shared_name = !counting.is_empty();
         self.found.extend(counting);
+    }
+
+    /// An earlier layer names the database by a name of ours: what this one says of it by a shared name does not count.
+    pub(super) fn pass_over_shared(&mut self) {
+        if self.by_shared_name {
+            self.found.retain(|(key, _, _)| key.name != DATABASE);
+        }
     }
 
     /// What is to be said of a name that is not ours.
@@ -108,7 +118,7 @@ pub(super) fn read(path: &Path, source: &Source) -> Result<Option<Zeroizing<Stri
 /// Whether a value of `key` is something that others must not read.
 fn is_confidential(key: &Key, value: &Value) -> bool {
     match value {
-        Value::Text(text) if key.name == "database.url" => database::may_hold_password(text),
+        Value::Text(text) if key.name == DATABASE => database::may_hold_password(text),
         _ => key.secret && !value.parts().is_empty(),
     }
 }

@@ -43,7 +43,7 @@ pub struct RawConfig {
     pub(super) mistakes: Vec<Mistake>,
     pub(super) warnings: Vec<String>,
     pub(super) state_directory: Option<PathBuf>,
-    /// Whether a variable or credential that no other program reads names the database.
+    /// Whether a variable or credential that no other program reads names the database. `DATABASE_URL` counts nowhere then.
     names_database: bool,
 }
 
@@ -194,8 +194,8 @@ impl RawConfig {
     /// its long name) only if both say the same: which one was meant cannot be known. A name that other programs use too
     /// counts only where no variable of ours sets its key, in whatever layer.
     fn apply(&mut self, mut layer: Layer) {
-        if layer.by_shared_name && self.names_database {
-            layer.found.retain(|(key, ..)| key.name != "database.url");
+        if self.names_database {
+            layer.pass_over_shared();
         }
         self.names_database |= layer.names_database;
         let mut placed: BTreeMap<&str, (Value, Source)> = BTreeMap::new();
@@ -412,6 +412,74 @@ mod tests {
             .file("config/countersign.toml", "[database]\nurl = \"sqlite:ours.db\"\n")
             .variable(theirs.0, theirs.1);
         assert_eq!(counts(&place), "database.url = postgres://theirs/app (environment variable DATABASE_URL)");
+    }
+
+    /// Whichever place they are in: the name of ours counts, and of one name the later place. The file is no such place: a
+    /// variable wins over it, whatever it is called.
+    #[test]
+    fn a_name_of_ours_for_the_database_counts_before_the_shared_one_wherever_either_is_set() {
+        const OURS: &str = "COUNTERSIGN_DATABASE_URL";
+        const LONG: &str = "COUNTERSIGN__DATABASE__URL";
+        const SHARED: &str = "DATABASE_URL";
+        /// What `.env`, the environment and the credentials say; the URL that counts, and from where.
+        type Case<'a> = (&'a [(&'a str, &'a str)], &'a [(&'a str, &'a str)], &'a [(&'a str, &'a str)], &'a str);
+        let cases: &[Case<'_>] = &[
+            (&[], &[(SHARED, "sqlite:a")], &[], "sqlite:a (environment variable DATABASE_URL)"),
+            (&[(OURS, "sqlite:a")], &[(SHARED, "sqlite:b")], &[], "sqlite:a (.env)"),
+            (&[(LONG, "sqlite:a")], &[(SHARED, "sqlite:b")], &[], "sqlite:a (.env)"),
+            (
+                &[(SHARED, "sqlite:a")],
+                &[(OURS, "sqlite:b")],
+                &[],
+                "sqlite:b (environment variable COUNTERSIGN_DATABASE_URL)",
+            ),
+            (
+                &[(OURS, "sqlite:a")],
+                &[(OURS, "sqlite:b"), (SHARED, "sqlite:c")],
+                &[],
+                "sqlite:b (environment variable COUNTERSIGN_DATABASE_URL)",
+            ),
+            (
+                &[(OURS, "sqlite:a"), (SHARED, "sqlite:b")],
+                &[(LONG, "sqlite:c")],
+                &[],
+                "sqlite:c (environment variable COUNTERSIGN__DATABASE__URL)",
+            ),
+            (&[(SHARED, "sqlite:a")], &[(SHARED, "sqlite:b")], &[], "sqlite:b (environment variable DATABASE_URL)"),
+            (&[(OURS, "")], &[(SHARED, "sqlite:b")], &[], "sqlite:b (environment variable DATABASE_URL)"),
+            (&[(OURS, "sqlite:a")], &[], &[("database_url", "sqlite:b")], "sqlite:a (.env)"),
+            (
+                &[],
+                &[(OURS, "sqlite:a")],
+                &[("DATABASE_URL", "sqlite:b")],
+                "sqlite:a (environment variable COUNTERSIGN_DATABASE_URL)",
+            ),
+            (&[(OURS, "sqlite:a")], &[], &[("database.url", "sqlite:b")], "sqlite:b (credential database.url)"),
+            (&[], &[(SHARED, "sqlite:a")], &[("DATABASE_URL", "sqlite:b")], "sqlite:b (credential DATABASE_URL)"),
+        ];
+        for (dotenv, environment, credentials, counts) in cases {
+            let text: String = dotenv.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+            let place = Place::new().file(".env", &text);
+            let place = place.file("config/countersign.toml", "[database]\nurl = 'sqlite:file'\n");
+            let place = environment.iter().fold(place, |place, (name, value)| place.variable(name, *value));
+            let place = credentials.iter().fold(place, |place, (name, value)| place.credential(name, value));
+            let raw = place.load(None);
+            let case = (dotenv, environment, credentials);
+            assert_eq!(line(&raw, "database.url"), format!("database.url = {counts}"), "{case:?}");
+            assert!(raw.warnings.is_empty(), "{case:?}: {:?}", raw.warnings);
+        }
+    }
+
+    /// No other pair of names has an order: places have one, and in one place two names must agree.
+    #[test]
+    fn of_other_short_and_long_names_the_later_place_wins() {
+        for (short, key) in [("PORT", "server.port"), ("REFRESH_TOKEN_EXPIRY", "tokens.refresh_idle_ttl")] {
+            let long = KEYS.iter().find(|entry| entry.name == key).unwrap().variable();
+            for (earlier, later) in [(short, long.as_str()), (long.as_str(), short)] {
+                let raw = Place::new().file(".env", &format!("{earlier}=1000\n")).variable(later, "2000").load(None);
+                assert_eq!(line(&raw, key), format!("{key} = 2000 (environment variable {later})"));
+            }
+        }
     }
 
     #[test]
