@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         embedded::a_damaged_page_is_found_after_a_kill_and_nothing_is_written_to_the_file,
         embedded::a_damaged_page_that_a_request_meets_makes_a_running_server_not_ready,
         embedded::a_log_that_belongs_to_another_database_is_refused_and_spoils_nothing,
+        embedded::a_log_that_belongs_to_another_database_is_refused_by_commands_on_a_large_one,
         embedded::the_file_of_a_stopped_server_alone_is_the_whole_database,
         embedded::a_large_database_is_locked_after_a_start_that_follows_a_kill,
     ];
@@ -414,19 +415,24 @@ mod embedded {
     }
 
     /// A command is refused on a database that is not whole, and touches neither it nor the log beside it: closing it would
-    /// work that off.
+    /// work that off. Where no server runs, `healthcheck` has nothing to tell of it, and does not touch it either.
     #[track_caller]
     fn commands_are_refused_and_change_nothing(home: &Home) {
         let file = home.database().file();
         let read = || [file.to_owned(), beside(file, "-wal")].map(|file| fs::read(file).unwrap());
         let before = read();
-        let commands: [&[&str]; 8] = [
+        let commands: [&[&str]; 13] = [
             &["user", "list"],
             &["user", "show", ADA],
+            &["user", "create", "new@example.com"],
             &["user", "grant", ADA, "admin"],
+            &["user", "set-password", ADA],
+            &["user", "delete", ADA, "--yes"],
             &["session", "list"],
             &["session", "revoke", "--all"],
             &["keys", "list"],
+            &["keys", "forget", "a-key"],
+            &["keys", "forget", "--all"],
             &["migrate"],
             &["check-config"],
         ];
@@ -437,6 +443,9 @@ mod embedded {
             assert!(told.contains(file.to_str().unwrap()) && told.contains("from a backup"), "{command:?}: {told}");
             assert!(read() == before, "{command:?}");
         }
+        let outcome = home.command(["healthcheck"], [("PORT", "1")]).output().unwrap();
+        assert_eq!(outcome.status.code(), Some(1));
+        assert!(read() == before, "healthcheck");
     }
 
     /// The log that a kill leaves behind is not touched either before all is known to be well.
@@ -491,6 +500,17 @@ mod embedded {
         server.stop();
     }
 
+    /// Another life of the same database, whose tables have other pages, ends by a kill.
+    fn leave_the_log_of_another_life(home: &Home) {
+        home.database().connect().execute("DELETE FROM events; DELETE FROM sessions; VACUUM");
+        let server = home.serve(&[]);
+        for number in 0..40 {
+            server.register(&format!("later{number}@example.com"));
+        }
+        kill(server);
+        assert!(fs::metadata(beside(home.database().file(), "-wal")).unwrap().len() > 0);
+    }
+
     /// The log of a database that was killed, beside the backup that was put in its place. Nothing is spoilt by trying: without
     /// the log, the backup is as good as it was.
     pub fn a_log_that_belongs_to_another_database_is_refused_and_spoils_nothing() {
@@ -503,15 +523,8 @@ mod embedded {
         server.stop();
         let (file, backup) = (home.database().file().to_owned(), copy(&home, "backup.db"));
 
-        // Another life of the same database, whose tables have other pages.
-        home.database().connect().execute("DELETE FROM events; DELETE FROM sessions; VACUUM");
-        let server = home.serve(&[]);
-        for number in 0..40 {
-            server.register(&format!("later{number}@example.com"));
-        }
-        kill(server);
+        leave_the_log_of_another_life(&home);
         let log = beside(&file, "-wal");
-        assert!(fs::metadata(&log).unwrap().len() > 0);
         fs::copy(&backup, &file).unwrap();
 
         commands_are_refused_and_change_nothing(&home);
@@ -529,19 +542,39 @@ mod embedded {
         server.stop();
     }
 
+    /// The same with a database that a server would check beside its work: a command has no time after it.
+    pub fn a_log_that_belongs_to_another_database_is_refused_by_commands_on_a_large_one() {
+        let home = Home::new();
+        let server = home.serve(&[]);
+        server.register(ADA);
+        for number in 0..40 {
+            server.register(&format!("user{number}@example.com"));
+        }
+        make_it_large(&home);
+        server.stop();
+        let (file, backup) = (home.database().file().to_owned(), copy(&home, "backup.db"));
+        leave_the_log_of_another_life(&home);
+        fs::copy(&backup, &file).unwrap();
+        commands_are_refused_and_change_nothing(&home);
+    }
+
+    /// Larger than what is checked before a start goes on.
+    fn make_it_large(home: &Home) {
+        let mut database = home.database().connect();
+        database.execute("CREATE TABLE spare (x); INSERT INTO spare VALUES (zeroblob(80000000))");
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)");
+        assert!(fs::metadata(home.database().file()).unwrap().len() > 64 << 20);
+    }
+
     /// One that is too large to be checked before it is opened. Closing any descriptor of the file takes the locks of a process
     /// away (fcntl(2)), also those of connections that are at work.
     pub fn a_large_database_is_locked_after_a_start_that_follows_a_kill() {
         let home = Home::new();
         let server = home.serve(&[]);
         let file = home.database().file().to_owned();
-        let mut database = home.database().connect();
-        database.execute("CREATE TABLE spare (x); INSERT INTO spare VALUES (zeroblob(80000000))");
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)");
-        drop(database);
+        make_it_large(&home);
         server.register(ADA);
         kill(server);
-        assert!(fs::metadata(&file).unwrap().len() > 64 << 20);
         assert!(fs::metadata(beside(&file, "-wal")).unwrap().len() > 0);
 
         let server = home.serve(&[]);

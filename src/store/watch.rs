@@ -198,24 +198,32 @@ fn log_of(path: &Path) -> PathBuf {
 ///
 /// If the system has no thread to give.
 pub fn inspect(path: &Path) -> Result<Arc<Condition>, StoreError> {
-    let condition = Arc::<Condition>::default();
     // A large one is checked once it is open. A connection that is still at work here would count among the process's own,
     // whose locks are gone as soon as any other descriptor of the file is closed, as finding and opening it does.
-    let at_once = fs::metadata(path).map_or(0, |file| file.len()) <= CHECKED_AT_ONCE;
-    if at_once && fs::metadata(log_of(path)).is_ok_and(|log| log.len() > 0) {
-        check(sqlite::open_read_only(path, WATCHING)?, path, true, &condition)?;
-    }
-    Ok(condition)
+    if is_large(path) { Ok(Arc::default()) } else { inspect_left_over(path) }
 }
 
-/// The same for a command. What a server or another command has open is not left over, and is not checked. Nothing of the
-/// database may be open in this process.
+/// The same for a command, which has no later than this: a large one is checked as well, though not thoroughly, and may take
+/// minutes. What a server or another command has open is not left over, and is not checked. Nothing of the database may be
+/// open in this process.
 ///
 /// # Errors
 ///
 /// As [`inspect`].
 pub fn inspect_unattended(path: &Path) -> Result<Arc<Condition>, StoreError> {
-    if is_in_use(path) { Ok(Arc::default()) } else { inspect(path) }
+    if is_in_use(path) { Ok(Arc::default()) } else { inspect_left_over(path) }
+}
+
+fn inspect_left_over(path: &Path) -> Result<Arc<Condition>, StoreError> {
+    let condition = Arc::<Condition>::default();
+    if fs::metadata(log_of(path)).is_ok_and(|log| log.len() > 0) {
+        check_now(sqlite::open_read_only(path, WATCHING)?, !is_large(path), &condition);
+    }
+    Ok(condition)
+}
+
+fn is_large(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.len() > CHECKED_AT_ONCE)
 }
 
 /// Whether another process has the database at `path` open: each connection holds a lock on this byte of the file of shared
@@ -226,39 +234,37 @@ fn is_in_use(path: &Path) -> bool {
     matches!(fcntl_getlk(memory, &byte), Ok(Some(_)))
 }
 
-/// The same for one that is open and was closed cleanly, whose disk may have spoilt it all the same.
+/// The same for one that is open and was closed cleanly, whose disk may have spoilt it all the same. A large one is checked
+/// beside the work.
 ///
 /// # Errors
 ///
 /// If it cannot be opened, or the system has no thread to give.
 pub fn check_closed(path: &Path, condition: &Arc<Condition>) -> Result<(), StoreError> {
-    check(sqlite::connect(path, Access::Read, WATCHING)?, path, false, condition)
-}
-
-/// Lets `condition` know if the database is not whole. Only a thorough check compares indexes with their tables; a large
-/// database is not checked thoroughly, and beside the work.
-fn check(
-    mut connection: SqliteConnection,
-    path: &Path,
-    thoroughly: bool,
-    condition: &Arc<Condition>,
-) -> Result<(), StoreError> {
-    let length = fs::metadata(path).map_or(0, |file| file.len());
-    if length <= CHECKED_AT_ONCE {
-        report(examine(&mut connection, thoroughly), condition);
-        if condition.is_damaged(true) {
-            // As long as it is open, no other connection is the last, which would work the log off when it is closed.
-            std::mem::forget(connection);
-        }
+    let mut connection = sqlite::connect(path, Access::Read, WATCHING)?;
+    if !is_large(path) {
+        check_now(connection, false, condition);
         return Ok(());
     }
     let condition = Arc::clone(condition);
-    tracing::info!(bytes = length, "the database is being checked, beside the work");
+    tracing::info!(
+        bytes = fs::metadata(path).map_or(0, |file| file.len()),
+        "the database is being checked, beside the work"
+    );
     thread::Builder::new()
         .name("integrity".into())
         .spawn(move || report(examine(&mut connection, false), &condition))
         .map_err(|error| StoreError::Unavailable(error.into()))?;
     Ok(())
+}
+
+/// Lets `condition` know if the database is not whole. Only a thorough check compares indexes with their tables.
+fn check_now(mut connection: SqliteConnection, thoroughly: bool, condition: &Condition) {
+    report(examine(&mut connection, thoroughly), condition);
+    if condition.is_damaged(true) {
+        // As long as it is open, no other connection is the last, which would work the log off when it is closed.
+        std::mem::forget(connection);
+    }
 }
 
 fn report(finding: QueryResult<String>, condition: &Condition) {
