@@ -68,6 +68,7 @@ fn at_start(config: &Config, shown: &[Shown]) -> (Mistakes, Vec<String>) {
 }
 
 /// Whether the server's address can be had.
+#[derive(Debug)]
 enum Listening {
     Possible,
     InUse(SocketAddr),
@@ -85,8 +86,16 @@ fn listening(config: &Config) -> Listening {
         }
     };
     let none = Listening::Impossible("server.host", format!("\"{host}\" is the name of no address"));
-    // As the server does it: the first address that can be had.
-    addresses.fold(none, |before, address| match before {
+    any_of(addresses, none, can_bind)
+}
+
+/// As the server does it: the first address that can be had. If there is none, one that is in use explains it.
+fn any_of(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    none: Listening,
+    can_bind: impl Fn(SocketAddr) -> Listening,
+) -> Listening {
+    addresses.into_iter().fold(none, |before, address| match before {
         Listening::Possible => before,
         used @ Listening::InUse(_) => match can_bind(address) {
             Listening::Possible => Listening::Possible,
@@ -110,4 +119,38 @@ fn can_bind(address: SocketAddr) -> Listening {
         _ => "server.host",
     };
     Listening::Impossible(key, format!("cannot listen on {address}: {error}; {}", way_out(&error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name may have several addresses, as `localhost` has one of each family, and a machine not all of them.
+    #[test]
+    fn one_address_of_a_name_that_can_be_had_is_enough() {
+        let address = |last: u8| SocketAddr::from(([127, 0, 0, last], 8080));
+        let [free, taken, foreign, another] = [1, 2, 3, 4].map(address);
+        let can_bind = |address: SocketAddr| match address {
+            _ if address == free => Listening::Possible,
+            _ if address == taken => Listening::InUse(taken),
+            _ => Listening::Impossible("server.host", address.to_string()),
+        };
+        for (addresses, expected) in [
+            (&[free][..], "Possible".to_owned()),
+            (&[free, foreign], "Possible".to_owned()),
+            (&[foreign, free], "Possible".to_owned()),
+            (&[free, taken], "Possible".to_owned()),
+            (&[taken, free], "Possible".to_owned()),
+            (&[taken, foreign, free], "Possible".to_owned()),
+            (&[taken], format!("InUse({taken})")),
+            (&[taken, foreign], format!("InUse({taken})")),
+            (&[foreign, taken], format!("InUse({taken})")),
+            (&[foreign, another], format!("Impossible(\"server.host\", \"{another}\")")),
+            (&[], "Impossible(\"server.host\", \"none\")".to_owned()),
+        ] {
+            let none = Listening::Impossible("server.host", "none".into());
+            let found = any_of(addresses.iter().copied(), none, can_bind);
+            assert_eq!(format!("{found:?}"), expected, "{addresses:?}");
+        }
+    }
 }
