@@ -153,8 +153,10 @@ fn the_database_of_another_program_is_not_taken_where_ours_is_named() {
     let named = (ours.to_owned(), "environment variable COUNTERSIGN_DATABASE_URL".to_owned());
     assert_eq!(of(&environment), named);
     home.write(".env", &format!("DATABASE_URL={theirs}\nCOUNTERSIGN_DATABASE_URL={ours}\n"));
-    let (url, source) = of(&[("DATABASE_URL", "")]);
-    assert_eq!((url.as_str(), source.as_str()), (ours, ".env"));
+    for of_another in ["", theirs] {
+        let (url, source) = of(&[("DATABASE_URL", of_another)]);
+        assert_eq!((url.as_str(), source.as_str()), (ours, ".env"), "DATABASE_URL={of_another}");
+    }
 }
 
 #[test]
