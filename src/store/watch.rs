@@ -348,6 +348,31 @@ mod embedded {
         assert!(!file.overwritten);
     }
 
+    /// As the system knows it: descriptors of this process.
+    fn descriptors(path: &Path) -> usize {
+        let all = fs::read_dir("/proc/self/fd").unwrap();
+        all.filter(|entry| fs::read_link(entry.as_ref().unwrap().path()).is_ok_and(|of| of == path)).count()
+    }
+
+    /// Else its locks would be gone, unnoticed, as soon as any other descriptor of the file is closed (fcntl(2)).
+    #[test]
+    fn nothing_stays_open_when_a_large_database_beside_a_log_has_been_inspected() {
+        let database = TestDatabase::new();
+        let mut connection = database.connect();
+        diesel::sql_query("CREATE TABLE spare (x)").execute(&mut connection).unwrap();
+        diesel::sql_query("INSERT INTO spare VALUES (zeroblob(80000000))").execute(&mut connection).unwrap();
+        let path = database.file();
+        let log = || fs::metadata(log_of(&path)).unwrap().len();
+        assert!(empty_log(&path, WATCHING).unwrap() && log() == 0 && is_large(&path));
+        write(&mut connection);
+        assert!(log() > 0);
+        let open = descriptors(&path);
+        assert!(open > 0);
+        let condition = inspect(&path).unwrap();
+        assert_eq!(descriptors(&path), open);
+        assert!(!condition.is_damaged(true));
+    }
+
     #[test]
     fn what_no_checkpoint_explains_was_overwritten_however_much_is_committed_meanwhile() {
         for log_is_empty in [true, false] {
