@@ -3,7 +3,7 @@
 //! As the system's own user, it runs as another. Where any user may listen on any port, as in many containers, the test is
 //! reported as ignored, with `CI` in the environment too: that cannot be installed.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
 mod process;
 
