@@ -415,7 +415,7 @@ mod embedded {
     }
 
     /// A command is refused on a database that is not whole, and touches neither it nor the log beside it: closing it would
-    /// work that off. Where no server runs, `healthcheck` has nothing to tell of it, and does not touch it either.
+    /// checkpoint that. Where no server runs, `healthcheck` has nothing to tell of it, and does not touch it either.
     #[track_caller]
     fn commands_are_refused_and_change_nothing(home: &Home) {
         let file = home.database().file();

@@ -393,27 +393,6 @@ mod tests {
         assert!(Place::new().variable("CREDENTIALS_DIRECTORY", "").resolve().is_ok());
     }
 
-    #[test]
-    fn the_database_of_another_program_is_not_taken_wherever_it_is_named() {
-        let ours = "COUNTERSIGN_DATABASE_URL=sqlite:ours.db\n";
-        let theirs = ("DATABASE_URL", "postgres://theirs/app");
-        let counts = |place: &Place| line(&place.load(None), "database.url");
-        let place = Place::new().file(".env", ours).variable(theirs.0, theirs.1);
-        assert_eq!(counts(&place), "database.url = sqlite:ours.db (.env)");
-        let place =
-            Place::new().file(".env", "COUNTERSIGN__DATABASE__URL=sqlite:ours.db\n").variable(theirs.0, theirs.1);
-        assert_eq!(counts(&place), "database.url = sqlite:ours.db (.env)");
-        let place = Place::new()
-            .file(".env", "DATABASE_URL=postgres://theirs/app\n")
-            .variable("COUNTERSIGN_DATABASE_URL", "sqlite:ours.db");
-        assert_eq!(counts(&place), "database.url = sqlite:ours.db (environment variable COUNTERSIGN_DATABASE_URL)");
-        // What is in our own file is a default that any variable overrides.
-        let place = Place::new()
-            .file("config/countersign.toml", "[database]\nurl = \"sqlite:ours.db\"\n")
-            .variable(theirs.0, theirs.1);
-        assert_eq!(counts(&place), "database.url = postgres://theirs/app (environment variable DATABASE_URL)");
-    }
-
     /// Whichever place they are in: the name of ours counts, and of one name the later place. The file is no such place: a
     /// variable wins over it, whatever it is called.
     #[test]

@@ -20,8 +20,9 @@ use super::wire::Wire;
 /// How long what a client still sends is read behind an answer that did not wait for it. Closed at once, the connection
 /// would be reset, and the answer could be lost with it (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(1);
-/// So many bytes of an answer are made ready beyond what its client has taken.
-const UNWRITTEN: usize = 8 * 1024;
+/// So many bytes of an answer are made ready beyond what its client has taken. With one slice of a large body on top, that is
+/// no more than the buffer has room for from the start, so that it never grows.
+const UNWRITTEN: usize = 4 * 1024;
 /// Connections that the system keeps for us until they are accepted.
 const BACKLOG: i32 = 1024;
 /// Open files besides connections: the database, the log, keys while they are read.

@@ -73,7 +73,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As [`Store::inspect`], and if it is damaged: even closing it would work off a log that may belong to another one.
+    /// As [`Store::inspect`], and if it is damaged: closing it would checkpoint a log that may belong to another one.
     pub fn inspect_for_operator(database: &Database) -> Result<Arc<Condition>, StoreError> {
         let condition = match database {
             #[cfg(feature = "sqlite")]

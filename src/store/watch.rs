@@ -57,7 +57,7 @@ impl std::fmt::Debug for WatchedFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity([Option<(u64, u64)>; 2]);
 
-/// What the database file was like, and how far its log had been worked off.
+/// What the database file was like, and how much of its log had been checkpointed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
     /// Length, and time of the last change in seconds and nanoseconds.
@@ -65,7 +65,7 @@ struct Seen {
     progress: Progress,
 }
 
-/// How far the log has been worked off, which is all that changes the file. Commits only make the log longer.
+/// How much of the log has been checkpointed. Nothing else changes the file: commits only make the log longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Progress {
     /// Changes with every commit.
@@ -262,7 +262,7 @@ pub fn check_closed(path: &Path, condition: &Arc<Condition>) -> Result<(), Store
 fn check_now(mut connection: SqliteConnection, thoroughly: bool, condition: &Condition) {
     report(examine(&mut connection, thoroughly), condition);
     if condition.is_damaged(true) {
-        // As long as it is open, no other connection is the last, which would work the log off when it is closed.
+        // As long as it is open, no other connection is the last, which would checkpoint the log when it is closed.
         std::mem::forget(connection);
     }
 }
