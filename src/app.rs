@@ -321,7 +321,8 @@ impl App {
         let proxies = self.countersign.api.proxies.clone();
         let is_proxy = Box::new(move |peer| proxies.trusts(peer));
         let draining = self.countersign.draining.clone();
-        let server = http::server::start(self.listener, self.bounds, is_proxy, draining, routes)?;
+        let origins = Arc::new(self.countersign.api.origins.clone());
+        let server = http::server::start(self.listener, self.bounds, is_proxy, draining, origins, routes)?;
         let (handle, draining) = (server.handle(), self.countersign.draining.clone());
         let countersign = self.countersign;
         rt::spawn(async move {

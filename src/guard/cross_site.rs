@@ -45,7 +45,12 @@ impl Origins {
 
     /// The origin that a request comes from, if its pages may read answers.
     pub(crate) fn reader<'r>(&self, headers: &'r HeaderMap) -> Option<&'r HeaderValue> {
-        headers.get(ORIGIN).filter(|origin| self.allowed.iter().any(|allowed| *allowed == **origin))
+        headers.get(ORIGIN).filter(|origin| self.may_read(origin))
+    }
+
+    /// Whether pages of an origin may read answers.
+    pub(crate) fn may_read(&self, origin: &HeaderValue) -> bool {
+        self.allowed.iter().any(|allowed| *allowed == *origin)
     }
 
     /// Whether no page of another site can have caused the request, or it changes nothing.

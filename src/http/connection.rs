@@ -142,7 +142,8 @@ impl Turn {
         self.last.get() || self.open.is_closing()
     }
 
-    fn is_idle(&self) -> bool {
+    /// Whether no request has begun: what comes next is the beginning of a head.
+    pub(super) fn is_idle(&self) -> bool {
         matches!(self.state.get(), State::Idle)
     }
 

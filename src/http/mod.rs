@@ -16,6 +16,7 @@ mod head;
 mod http10;
 mod machines;
 pub(crate) mod openapi;
+mod origin_line;
 pub(crate) mod server;
 mod tokens;
 mod wire;

@@ -1,6 +1,7 @@
 //! The server's socket: how many connections there are, and what each may take.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::Draining;
 use super::connection::{Bounds, Paced};
 use super::connections::{Connections, IsProxy};
 use super::wire::Wire;
+use crate::guard::cross_site::Origins;
 
 /// How long what a client still sends is read behind an answer that did not wait for it. Closed at once, the connection
 /// would be reset, and the answer could be lost with it (RFC 9112 section 9.6).
@@ -44,6 +46,7 @@ pub(crate) fn start(
     bounds: Bounds,
     is_proxy: IsProxy,
     draining: Draining,
+    origins: Arc<Origins>,
     routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> std::io::Result<Server> {
     // It listens already, but with as short a queue as the standard library asks for.
@@ -60,7 +63,7 @@ pub(crate) fn start(
     let stopping = server.graceful_shutdown_signal();
     let service = move || {
         let (routes, draining, stopping) = (routes.clone(), draining.clone(), stopping.clone());
-        let connections = connections.clone();
+        let (connections, origins) = (connections.clone(), origins.clone());
         let app = App::new().configure(routes).into_factory().map_err(|error| error.error_response());
         let http = HttpService::build()
             .keep_alive(bounds.keep_alive)
@@ -81,8 +84,10 @@ pub(crate) fn start(
         fn_service(move |socket: TcpStream| {
             let peer = socket.peer_addr().ok();
             let open = connections.enter(peer.map(|peer| peer.ip()));
+            let origins = origins.clone();
             async move {
-                let wire = Wire::new(Paced::new(socket, bounds, open), peer.map(|peer| peer.ip().to_canonical()));
+                let address = peer.map(|peer| peer.ip().to_canonical());
+                let wire = Wire::new(Paced::new(socket, bounds, open), address, origins);
                 Ok((wire, peer))
             }
         })

@@ -8,6 +8,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use actix_web::body::MessageBody as _;
@@ -17,8 +18,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use uuid::Uuid;
 
 use super::connection::Paced;
+use super::cross_origin::Readers;
 use super::envelope;
 use super::http10::Http10;
+use super::origin_line::OriginLine;
+use crate::guard::cross_site::Origins;
 use crate::problem::{Code, Problem};
 
 /// The parser's own answers are shorter.
@@ -29,6 +33,9 @@ pub(super) struct Wire {
     connection: Paced,
     peer: Option<IpAddr>,
     requests: Http10,
+    origins: Arc<Origins>,
+    /// Where the request comes from that is being read; none where no origin may read answers.
+    origin: Option<OriginLine>,
     /// Bytes that the parser may read.
     incoming: BytesMut,
     /// What is written in place of the parser's own answer.
@@ -36,12 +43,37 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(connection: Paced, peer: Option<IpAddr>) -> Self {
-        Self { connection, peer, requests: Http10::new(), incoming: BytesMut::new(), refusal: None }
+    pub(super) fn new(connection: Paced, peer: Option<IpAddr>, origins: Arc<Origins>) -> Self {
+        let origin = origins.any_allowed().then(OriginLine::default);
+        Self { connection, peer, requests: Http10::new(), origins, origin, incoming: BytesMut::new(), refusal: None }
     }
 
     pub(super) fn connection(&self) -> &Paced {
         &self.connection
+    }
+
+    /// Reads what the client sends next.
+    fn poll_client(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(origin) = &mut self.origin else { return Pin::new(&mut self.connection).poll_read(cx, buffer) };
+        let is_next_head = self.connection.turn().is_idle();
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.connection).poll_read(cx, buffer))?;
+        if is_next_head {
+            origin.begin();
+        }
+        origin.pass(buffer.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
+    }
+
+    /// Which pages may read the refusal of what was read last.
+    fn readers(&self) -> Readers {
+        match &self.origin {
+            None => Readers::Unconfigured,
+            Some(origin) => {
+                let origin = origin.found().filter(|origin| self.origins.may_read(origin));
+                origin.map_or(Readers::None, |origin| Readers::Origin(origin.clone()))
+            }
+        }
     }
 
     /// Writes what is left of the refusal.
@@ -63,11 +95,11 @@ impl AsyncRead for Wire {
         let this = self.get_mut();
         while this.incoming.is_empty() {
             if this.requests.is_over() {
-                return Pin::new(&mut this.connection).poll_read(cx, buffer);
+                return this.poll_client(cx, buffer);
             }
             let mut space = [0; 1024];
             let mut space = ReadBuf::new(&mut space);
-            ready!(Pin::new(&mut this.connection).poll_read(cx, &mut space))?;
+            ready!(this.poll_client(cx, &mut space))?;
             match space.filled() {
                 [] => this.requests.finish(&mut this.incoming),
                 bytes => this.requests.pass(bytes, &mut this.incoming),
@@ -88,7 +120,7 @@ impl AsyncWrite for Wire {
         if this.refusal.is_none() {
             match bare_answer(bytes) {
                 None => return Pin::new(&mut this.connection).poll_write(cx, bytes),
-                Some(([], problem)) => this.refusal = Some(refuse(&problem, bytes, this.peer)),
+                Some(([], problem)) => this.refusal = Some(refuse(&problem, bytes, this.peer, &this.readers())),
                 Some((before, _)) => return Pin::new(&mut this.connection).poll_write(cx, before),
             }
         }
@@ -135,9 +167,10 @@ fn date(line: &str) -> Option<&str> {
 }
 
 /// The whole answer to a request that could not be read, in place of the bare one; and its line in the log.
-fn refuse(problem: &Problem, bare: &[u8], peer: Option<IpAddr>) -> BytesMut {
+fn refuse(problem: &Problem, bare: &[u8], peer: Option<IpAddr>, readers: &Readers) -> BytesMut {
     let id = Uuid::now_v7().to_string();
     let mut response = problem.respond(Some(&id));
+    readers.say(&mut response);
     envelope::decorate(&mut response, &id, false, true);
     let status = response.status();
     tracing::info_span!("request", id = %id).in_scope(|| {

@@ -106,6 +106,53 @@ fn a_page_of_an_allowed_origin_may_read_every_answer_and_no_other_page_any() {
     }
 }
 
+/// What the HTTP parser refuses reaches no middleware.
+#[test]
+fn a_page_of_an_allowed_origin_may_read_why_its_head_is_refused() {
+    let field = |bytes: usize| format!("X-A: {}\r\n", "a".repeat(bytes));
+    let heads = [
+        ("95 fields", "GET", String::new(), "X-A: a\r\n".repeat(95), "431"),
+        ("more fields in front", "POST", "X-A: a\r\n".repeat(200), String::new(), "431"),
+        ("131 KiB", "GET", String::new(), field(131 * 1024), "431"),
+        ("most of 131 KiB in front", "POST", field(120 * 1024), field(11 * 1024), "431"),
+        ("131 KiB of fields", "GET", field(1024).repeat(60), field(1024).repeat(71), "431"),
+        ("not a field", "GET", String::new(), "X A\r\n".to_owned(), "400"),
+        ("no length", "POST", "Content-Length: x\r\n".to_owned(), String::new(), "400"),
+        ("two lengths", "POST", "Content-Length: 1\r\nContent-Length: 2\r\n".to_owned(), String::new(), "400"),
+    ];
+    for allowed in [true, false] {
+        let home = Home::new();
+        let settings = config(&home);
+        let settings = if allowed { settings.with("cors.allowed_origins", FRIEND) } else { settings };
+        let app = TestApp::start_with(settings, clock());
+        for (what, method, before, after, status) in &heads {
+            for (origin, reads) in [
+                (format!("Origin: {FRIEND}\r\n"), allowed),
+                (format!("oRIGIN:{FRIEND}\r\n"), allowed),
+                (String::new(), false),
+                ("Origin: https://evil.example\r\n".to_owned(), false),
+                ("Origin: null\r\n".to_owned(), false),
+                (format!("Origin: https://evil.example\r\nOrigin: {FRIEND}\r\n"), false),
+                (format!("X-Origin: {FRIEND}\r\n"), false),
+            ] {
+                for version in ["1.1", "1.0"] {
+                    let request = format!(
+                        "{method} /health/live HTTP/{version}\r\nHost: x\r\nConnection: close\r\n{before}{origin}{after}\r\n"
+                    );
+                    let answer = exchange(&app, request.as_bytes()).to_lowercase();
+                    let case = format!("{what}, {origin:?}, HTTP/{version}, {allowed}: {answer}");
+                    assert_eq!(answer.split(' ').nth(1), Some(*status), "{case}");
+                    let says = |line: &str| answer.contains(&format!("\r\n{line}\r\n"));
+                    assert_eq!(says(&format!("access-control-allow-origin: {FRIEND}")), reads, "{case}");
+                    assert_eq!(says("access-control-allow-credentials: true"), reads, "{case}");
+                    assert_eq!(answer.contains("access-control-"), reads, "{case}");
+                    assert_eq!(says("vary: origin"), allowed, "{case}");
+                }
+            }
+        }
+    }
+}
+
 /// Libraries for tracing and for old frameworks add headers to whatever a page asks for.
 #[test]
 fn a_page_of_an_allowed_origin_may_send_any_header() {
