@@ -372,7 +372,53 @@ impl AsyncWrite for Paced {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::super::connections::Connections;
     use super::*;
+
+    /// Reads once: how many bytes.
+    async fn read(server: &mut Paced) -> Poll<usize> {
+        let mut space = [0; 256];
+        poll_fn(|cx| {
+            let mut space = ReadBuf::new(&mut space);
+            let read = Pin::new(&mut *server).poll_read(cx, &mut space);
+            Poll::Ready(read.map(|read| read.map(|()| space.filled().len()).unwrap()))
+        })
+        .await
+    }
+
+    /// The HTTP stack reads until there is nothing more before it looks at what it has. The end would have it drop a
+    /// request that waits for the database.
+    #[actix_web::test]
+    async fn a_request_that_arrives_as_its_connection_makes_way_is_answered_first() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let connections = Connections::new(1, Box::new(|_| false));
+        let open = connections.enter(Some(IpAddr::from(Ipv4Addr::LOCALHOST)));
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut server = Paced::new(socket, Bounds::default(), open);
+        assert!(read(&mut server).await.is_pending());
+
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        server.socket.readable().await.unwrap();
+        let _newer = connections.enter(Some(IpAddr::from(Ipv4Addr::LOCALHOST)));
+        assert!(server.turn.open.is_closing(), "there is room for one only");
+        assert_eq!(read(&mut server).await, Poll::Ready(request.len()));
+        assert!(read(&mut server).await.is_pending(), "not the end: what was read may be a request");
+        let serving = server.turn().clone().begin();
+        for _ in 0..3 {
+            assert!(read(&mut server).await.is_pending(), "not while it is answered");
+        }
+        assert!(server.turn.is_last());
+        drop(serving);
+        assert_eq!(read(&mut server).await, Poll::Ready(0));
+    }
 
     #[test]
     fn of_several_requests_the_first_is_read_alone() {

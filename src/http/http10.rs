@@ -221,6 +221,20 @@ mod tests {
     }
 
     #[test]
+    fn between_two_requests_nothing_is_held_and_its_room_is_given_back() {
+        let (mut filter, mut out) = (Http10::new(), BytesMut::new());
+        let field = format!("A: {}\r\n", "a".repeat(30_000));
+        let bodiless = format!("POST /a HTTP/1.0\r\n{field}\r\n");
+        let with_body = format!("POST /a HTTP/1.0\r\n{field}Content-Length: 20000\r\n\r\n{}", "b".repeat(20_000));
+        for request in [bodiless.clone(), with_body.clone(), format!("{bodiless}{with_body}{bodiless}")] {
+            for piece in request.as_bytes().chunks(1000) {
+                filter.pass(piece, &mut out);
+            }
+            assert_eq!(filter.held.capacity(), 0, "{} bytes", request.len());
+        }
+    }
+
+    #[test]
     fn no_more_is_held_back_than_a_head_may_have() {
         let (mut filter, mut out) = (Http10::new(), BytesMut::new());
         filter.pass(b"POST /a HTTP/1.0\r\nA: ", &mut out);

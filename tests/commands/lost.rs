@@ -372,15 +372,4 @@ mod embedded {
         let used = fs::read_to_string(home.path("data/keys/issuers")).unwrap();
         assert_eq!(used.lines().count(), 3, "{used}");
     }
-
-    #[test]
-    fn the_issuer_of_an_ipv6_address_has_brackets() {
-        if std::net::TcpListener::bind(("::1", 0)).is_err() {
-            eprintln!("skipped: this machine has no IPv6");
-            return;
-        }
-        let home = Home::new();
-        let log = home.serve(&[("HOST", "::1")]).stop();
-        assert!(log.contains("\"issuer\":\"http://[::1]:0\""), "{log}");
-    }
 }

@@ -1,7 +1,8 @@
-//! What is said of a port that takes a privilege, to a server that has none.
+//! Where the server listens: a port that takes a privilege, and an address of IPv6.
 //!
-//! As the system's own user, it runs as another. Where any user may listen on any port, as in many containers, the test is
-//! reported as ignored, with `CI` in the environment too: that cannot be installed.
+//! Not every machine has these: some have no IPv6, and in many containers any user may listen on any port. A case that
+//! cannot be tried is reported as ignored, with the reason; with `CI` in the environment, too, since that cannot be
+//! installed. For root, the server runs as another user.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
@@ -22,13 +23,31 @@ const PORT: u16 = 80;
 const NOBODY: u32 = 65_534;
 
 fn main() -> ExitCode {
-    let trial = Trial::ignorable_test("a_port_that_takes_a_privilege_is_refused_with_what_to_do", || {
-        match a_port_that_takes_a_privilege_is_refused_with_what_to_do() {
+    let trial = |name: &str, case: fn() -> Result<(), String>| {
+        Trial::ignorable_test(name, move || match case() {
             Ok(()) => Ok(Completion::Completed),
             Err(reason) => Ok(Completion::ignored_with(reason)),
-        }
-    });
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
+        })
+    };
+    let trials = vec![
+        trial(
+            "a_port_that_takes_a_privilege_is_refused_with_what_to_do",
+            a_port_that_takes_a_privilege_is_refused_with_what_to_do,
+        ),
+        trial("the_issuer_of_an_ipv6_address_has_brackets", the_issuer_of_an_ipv6_address_has_brackets),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// `Err`: why that cannot be tested here.
+fn the_issuer_of_an_ipv6_address_has_brackets() -> Result<(), String> {
+    if let Err(error) = TcpListener::bind(("::1", 0)) {
+        return Err(format!("this machine has no IPv6: {error}"));
+    }
+    let home = Home::new();
+    let log = home.serve(&[("HOST", "::1")]).stop();
+    assert!(log.contains("\"issuer\":\"http://[::1]:0\""), "{log}");
+    Ok(())
 }
 
 /// `Err`: why that cannot be tested here.
