@@ -49,8 +49,8 @@
 //!    http/cross_origin.rs which pages elsewhere may read answers
 //!    http/server.rs  http/connections.rs  http/connection.rs
 //!                         the socket; which connections make way; how long and how much one may keep us busy
-//!    http/wire.rs  http/http10.rs
-//!                         what the parser refuses by itself; requests of HTTP/1.0 without a body
+//!    http/wire.rs  http/http10.rs  http/origin_line.rs
+//!                         what the parser refuses by itself; requests of HTTP/1.0 without a body; the Origin of what is refused
 //! F5 startup/             the database and the keys that belong to it, found or made; what would sign people out is refused
 //!    guard/mod.rs         Principal, CurrentUser, Role: who may
 //!    guard/verified.rs    the access tokens that a worker has verified lately

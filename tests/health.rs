@@ -338,7 +338,7 @@ mod embedded {
             is_not_ready(&home, &server, REPLACED);
             let log = server.stop();
             assert_eq!(lines(&log, "this node is not ready").len(), 1, "{what}: {log}");
-            assert!(log.contains("restart this node"), "{what}: {log}");
+            assert!(log.contains("restart it: it works on the file that was there before"), "{what}: {log}");
         }
     }
 

@@ -22,10 +22,10 @@ pub(super) struct OriginLine {
 enum Progress {
     /// Empty lines in front of a request mean nothing (RFC 9112 section 2.2).
     #[default]
-    BeforeHead,
-    InHead,
+    Before,
+    Inside,
     /// What follows is a body, or another request.
-    BehindHead,
+    Behind,
 }
 
 #[derive(Default)]
@@ -46,7 +46,7 @@ impl OriginLine {
     /// The next bytes of the connection.
     pub(super) fn pass(&mut self, bytes: &[u8]) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            if self.progress == Progress::BehindHead {
+            if self.progress == Progress::Behind {
                 return;
             }
             let room = MAX_LINE - self.line.len();
@@ -69,12 +69,12 @@ impl OriginLine {
         let line = std::mem::take(&mut self.line);
         let line = line.trim_ascii_end();
         if line.is_empty() {
-            if self.progress == Progress::InHead {
-                self.progress = Progress::BehindHead;
+            if self.progress == Progress::Inside {
+                self.progress = Progress::Behind;
             }
             return;
         }
-        self.progress = Progress::InHead;
+        self.progress = Progress::Inside;
         let Some((name, value)) = line.split_at_checked(NAME.len()) else { return };
         if !name.eq_ignore_ascii_case(NAME) {
             return;

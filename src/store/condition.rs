@@ -1,7 +1,7 @@
 //! What queries have shown of the database's condition: whether it is damaged, and when it last took a write. Shared by
 //! all connections of a process; noted by [`lease`](super::lease).
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,8 @@ pub struct Condition {
     committed_at: Mutex<Option<Instant>>,
     /// How many commits and checkpoints of this process are under way.
     under_way: AtomicUsize,
+    /// The file seems not to be the one that was opened, or to have been overwritten.
+    file_is_suspect: AtomicBool,
 }
 
 /// A commit or a checkpoint, for as long as it is under way.
@@ -77,6 +79,17 @@ impl Condition {
     /// Whether a commit or a checkpoint of this process is under way.
     pub fn is_under_way(&self) -> bool {
         self.under_way.load(Ordering::SeqCst) > 0
+    }
+
+    /// Whether the file seems to have been exchanged or overwritten.
+    pub fn set_file_is_suspect(&self, is_suspect: bool) {
+        self.file_is_suspect.store(is_suspect, Ordering::SeqCst);
+    }
+
+    /// The same. No checkpoint of this process may write to such a file: it would mix two databases, and would look like the
+    /// reason why the file has changed.
+    pub fn file_is_suspect(&self) -> bool {
+        self.file_is_suspect.load(Ordering::SeqCst)
     }
 
     /// Whether a query or a check has met damage. A file stays damaged until it is opened anew.

@@ -75,7 +75,8 @@ impl Unready {
             }
             Self::Damaged => "stop this node and put a backup in its place",
             Self::Replaced => {
-                "restart this node, which works on the file that was there before: what it writes now is lost"
+                "unless this node is ready again within half a minute, restart it: it works on the file that was there before, \
+                 and what it writes now is lost"
             }
             Self::MigrationsPending => "run `countersign migrate`",
             Self::NewerSchema => "install the version that migrated it",

@@ -15,6 +15,9 @@ use super::connection::AnyConnection;
 /// From this age on, a connection that turns out to be read-only was not so when it was made.
 const SETTLED: Duration = Duration::from_secs(5);
 
+/// Pages of the log (sqlite.org/pragma.html#pragma_wal_autocheckpoint).
+const SQLITE_DEFAULT_AUTOCHECKPOINT: u32 = 1000;
+
 /// A connection, and whether it is still one.
 pub struct Lease {
     connection: AnyConnection,
@@ -23,6 +26,8 @@ pub struct Lease {
     wrapped: bool,
     /// What is known of the database.
     condition: Arc<Condition>,
+    /// Whether a commit that makes the log of a file long is followed by a checkpoint.
+    checkpoints: bool,
     /// None: a file is not lost.
     remote: Option<Made>,
 }
@@ -57,12 +62,12 @@ impl Made {
 impl Lease {
     /// Of a file, which is not lost.
     pub fn of_a_file(connection: AnyConnection, begin: String, condition: Arc<Condition>) -> Self {
-        Self { connection, begin, wrapped: false, condition, remote: None }
+        Self { connection, begin, wrapped: false, condition, checkpoints: true, remote: None }
     }
 
     /// Of a server.
     pub fn of_a_server(connection: AnyConnection, begin: String, condition: Arc<Condition>, made: Made) -> Self {
-        Self { connection, begin, wrapped: made.process.is_none(), condition, remote: Some(made) }
+        Self { connection, begin, wrapped: made.process.is_none(), condition, checkpoints: false, remote: Some(made) }
     }
 
     /// The connection.
@@ -121,9 +126,21 @@ impl Lease {
     }
 
     fn commit(&mut self) -> QueryResult<()> {
+        self.choose_checkpoints()?;
         let _under_way = self.condition.begin();
         self.connection.batch_execute("COMMIT")?;
         self.condition.note_commit();
+        Ok(())
+    }
+
+    /// SQLite checkpoints as part of a commit: not while the file is suspect.
+    fn choose_checkpoints(&mut self) -> QueryResult<()> {
+        let wanted = self.remote.is_none() && !self.condition.file_is_suspect();
+        if wanted != self.checkpoints {
+            let pages = if wanted { SQLITE_DEFAULT_AUTOCHECKPOINT } else { 0 };
+            self.connection.batch_execute(&format!("PRAGMA wal_autocheckpoint = {pages}"))?;
+            self.checkpoints = wanted;
+        }
         Ok(())
     }
 

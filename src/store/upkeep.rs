@@ -100,8 +100,12 @@ impl Store {
     /// As [`Store::read`].
     pub fn checkpoint_blocking(&self) -> Result<(), StoreError> {
         let _under_way = self.condition.begin();
-        // What is damaged is left as it is.
-        if self.is_damaged() { Ok(()) } else { self.read_blocking(connection::checkpoint) }
+        // What is damaged, or may not be ours, is left as it is.
+        if self.is_damaged() || self.condition.file_is_suspect() {
+            Ok(())
+        } else {
+            self.read_blocking(connection::checkpoint)
+        }
     }
 
     /// Moves all that was committed into the file of an embedded database, which alone is the database then: for the end of a

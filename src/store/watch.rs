@@ -106,7 +106,9 @@ impl WatchedFile {
 
     /// Whether it is still the one that was opened, and was changed by SQLite alone since [`WatchedFile::remember`].
     pub fn inspect(&mut self) -> Found {
-        self.inspect_at(Instant::now())
+        let found = self.inspect_at(Instant::now());
+        self.condition.set_file_is_suspect(found == Found::Replaced);
+        found
     }
 
     fn inspect_at(&mut self, time: Instant) -> Found {
@@ -371,6 +373,38 @@ mod embedded {
         let condition = inspect(&path).unwrap();
         assert_eq!(descriptors(&path), open);
         assert!(!condition.is_damaged(true));
+    }
+
+    #[test]
+    fn a_suspect_file_is_not_forgiven_for_a_checkpoint_of_our_own() {
+        let database = TestDatabase::new();
+        let store = database.store();
+        // A commit of more pages than SQLite lets the log have.
+        let write_much = || {
+            let fill = |connection: &mut AnyConnection| {
+                diesel::sql_query("CREATE TABLE IF NOT EXISTS filler (bytes BLOB)").execute(connection)?;
+                diesel::sql_query("INSERT INTO filler VALUES (zeroblob(8000000))").execute(connection).map(drop)
+            };
+            store.write_blocking(fill).unwrap();
+        };
+        let file = || fs::metadata(database.file()).unwrap().len();
+        // A probe writes, and remembers what the file is like then.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(store.check()).unwrap();
+        assert!(!store.health.is_replaced());
+        touch(&database.file());
+        assert!(store.health.is_replaced());
+        let before = file();
+        write_much();
+        store.checkpoint_blocking().unwrap();
+        assert!(store.health.is_replaced());
+        assert_eq!(file(), before);
+        // Another process says that it was its checkpoint: ours go on.
+        assert!(empty_log(&database.file(), WATCHING).unwrap());
+        assert!(!store.health.is_replaced());
+        let before = file();
+        write_much();
+        assert!(file() > before);
     }
 
     #[test]
