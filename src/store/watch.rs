@@ -26,6 +26,8 @@ use super::sqlite;
 /// Up to so many bytes are checked before the start goes on, which takes a fraction of a second. More is checked beside the
 /// work, which may take minutes.
 const CHECKED_AT_ONCE: u64 = 64 << 20;
+/// Between two attempts to empty the log.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
 /// For a lock that others hold for a moment.
 const WATCHING: Duration = Duration::from_secs(1);
 /// How often, and how many times, a file that seems to have been overwritten is looked at again. Another process may be in
@@ -304,15 +306,21 @@ fn examine(connection: &mut SqliteConnection, thoroughly: bool) -> QueryResult<S
 }
 
 /// Moves all of the log into the file, which alone is the database then. Whether that could be done: it is not while other
-/// processes read or write for longer than `patience`.
+/// processes read or write, or anything checkpoints, for longer than `patience`.
 ///
 /// # Errors
 ///
 /// If the database cannot be opened or written.
 pub fn empty_log(path: &Path, patience: Duration) -> Result<bool, StoreError> {
-    let mut connection = sqlite::connect(path, Access::Write, patience)?;
-    let checkpoint: Checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result(&mut connection)?;
-    Ok(checkpoint.busy == 0)
+    let (mut connection, began) = (sqlite::connect(path, Access::Write, patience)?, Instant::now());
+    loop {
+        let done: Checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result(&mut connection)?;
+        // SQLite waits for readers and writers, but not for another checkpoint.
+        if done.busy == 0 || began.elapsed() >= patience {
+            return Ok(done.busy == 0);
+        }
+        thread::sleep(TRY_AGAIN);
+    }
 }
 
 #[cfg(test)]
