@@ -25,11 +25,11 @@ use crate::http::{self, Api, Draining};
 use crate::janitor::Janitor;
 use crate::network::TrustedNetworks;
 use crate::passwords::Hasher;
+use crate::revocation::Revocations;
+use crate::revocation::unfinished::Unfinished;
 use crate::sessions::administration::Administration;
 use crate::sessions::offenders::Offenders;
-use crate::sessions::revocations::Revocations;
 use crate::sessions::rotation::Policy;
-use crate::sessions::unfinished::Unfinished;
 use crate::sessions::{Lifetimes, Sessions};
 use crate::signing_keys::Recorder;
 use crate::startup::{self, Made, Started};
@@ -108,8 +108,7 @@ impl Countersign {
         )
         .map_err(BuildError::Threads)?;
         let revocations = Revocations::start(store.clone(), clock.clone()).map_err(BuildError::Store)?;
-        let known = revocations.clone();
-        let recorder = Recorder::start(store.clone(), clock.clone(), ours, checked, move || known.has_begun())
+        let recorder = Recorder::start(store.clone(), clock.clone(), revocations.clone(), ours, checked)
             .map_err(BuildError::Threads)?;
         let limits = config
             .limits
@@ -120,7 +119,7 @@ impl Countersign {
             min_password: config.passwords.min_length,
             allowed_domains: config.registration.allowed_domains.clone().into(),
         };
-        let users = Users::new(store.clone(), clock.clone(), hasher, budget, rules);
+        let users = Users::new(store.clone(), clock.clone(), revocations.clone(), hasher, budget, rules);
         users.look_for_slow_hashes().map_err(BuildError::Threads)?;
         let lifetimes = Lifetimes {
             idle: config.tokens.refresh_idle_ttl,
@@ -146,10 +145,8 @@ impl Countersign {
             config.sessions.max_per_user,
             Offenders::new(config.limits.enabled),
         );
-        let unfinished =
-            Unfinished::start(store.clone(), clock.clone(), revocations.clone()).map_err(BuildError::Threads)?;
-        let known = revocations.clone();
-        let janitor = Janitor::start(store.clone(), clock.clone(), remembrance(config), move || known.has_begun())
+        let unfinished = Unfinished::start(revocations.clone()).map_err(BuildError::Threads)?;
+        let janitor = Janitor::start(store.clone(), clock.clone(), revocations.clone(), remembrance(config))
             .map_err(BuildError::Threads)?;
         let proxies = TrustedNetworks::new(config.server.trusted_proxies.clone());
         let urls = config.server.public_urls.iter().chain([&issuer]).map(String::as_str);
@@ -213,18 +210,13 @@ impl Countersign {
 
     /// Accounts: found, made, changed and deleted.
     pub fn users(&self) -> admin::Users {
-        admin::Users { users: self.api.users.clone(), felt: self.felt() }
+        admin::Users { users: self.api.users.clone() }
     }
 
     /// Live sessions: listed and ended.
     pub fn sessions(&self) -> admin::Sessions {
-        let sessions = Administration::new(self.api.store.clone(), self.gate.clock.clone());
-        admin::Sessions { sessions, felt: self.felt() }
-    }
-
-    fn felt(&self) -> admin::Felt {
         let (store, clock) = (self.api.store.clone(), self.gate.clock.clone());
-        admin::Felt { revocations: self.gate.revocations.clone(), store, clock }
+        admin::Sessions { sessions: Administration::new(store, clock, self.gate.revocations.clone()) }
     }
 
     /// Moves everything into the file of an embedded database, which alone is the database then and can be copied: to be

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::clock::{Clock, Timestamp};
 use crate::events::RETENTION;
 use crate::ids::SessionId;
+use crate::revocation::Revocations;
 use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts, events, health, sessions};
 
 /// How often it makes its round.
@@ -43,22 +44,17 @@ pub struct Janitor {
 
 impl Janitor {
     /// Starts the thread. Sessions are kept for `keep` after their end: as long as any token of theirs may be
-    /// asked about, or anybody's memory of their end must be renewed. Nothing is removed until `knows_the_time`: a machine's
-    /// clock that is ahead would have it take live sessions from all nodes.
+    /// asked about, or anybody's memory of their end must be renewed. Nothing is removed until the time of all nodes is
+    /// known from `revocations`: a machine's clock that is ahead would have it take live sessions from all of them.
     ///
     /// # Errors
     ///
     /// If the system has no thread to give.
-    pub fn start(
-        store: Store,
-        clock: Clock,
-        keep: Duration,
-        knows_the_time: impl Fn() -> bool + Send + 'static,
-    ) -> std::io::Result<Self> {
+    pub fn start(store: Store, clock: Clock, revocations: Revocations, keep: Duration) -> std::io::Result<Self> {
         let (employed, dismissed) = sync_channel(0);
         let time = Time::default();
         let mut rounds = Rounds { store, clock, keep, dismissed, batch: BATCH.0, walked: None, time };
-        thread::Builder::new().name("janitor".into()).spawn(move || rounds.work(&knows_the_time))?;
+        thread::Builder::new().name("janitor".into()).spawn(move || rounds.work(&revocations))?;
         Ok(Self { _employed: employed })
     }
 }
@@ -161,9 +157,9 @@ struct Rounds {
 }
 
 impl Rounds {
-    fn work(&mut self, knows_the_time: &dyn Fn() -> bool) {
+    fn work(&mut self, revocations: &Revocations) {
         loop {
-            match if knows_the_time() { self.round_if_time_is_believed() } else { Ok(0) } {
+            match self.round_if_time_is_known(revocations) {
                 Ok(0) => {}
                 Ok(removed) => tracing::debug!(removed, "the janitor has made a round"),
                 Err(Cut::Dismissed) => return,
@@ -175,6 +171,10 @@ impl Rounds {
                 return;
             }
         }
+    }
+
+    fn round_if_time_is_known(&mut self, revocations: &Revocations) -> Result<usize, Cut> {
+        if revocations.has_begun() { self.round_if_time_is_believed() } else { Ok(0) }
     }
 
     fn round_if_time_is_believed(&mut self) -> Result<usize, Cut> {

@@ -127,14 +127,13 @@ fn events_go_after_ninety_days_and_attempts_when_their_window_has_ended() {
 fn nothing_goes_while_it_is_not_known_what_time_it_is() {
     let mut house = House::new();
     house.sessions(1, i64::MAX, OVER - 1, "NULL");
-    let (employed, (asked, was_asked)) = (house.employed.take(), sync_channel(1));
-    let (rounds, store) = (&mut house.rounds, &house.store);
-    thread::scope(|scope| {
-        scope.spawn(|| rounds.work(&|| asked.send(()).is_err()));
-        was_asked.recv().unwrap();
-        drop(employed);
-    });
-    assert_eq!(count(store, "sessions"), 1);
+    house.run(&format!("UPDATE sessions SET created_at = {}", NOW.as_micros()));
+    let (store, clock) = (house.store.clone(), house.rounds.clock.clone());
+    let unknown = Revocations::of_a_command(store.clone(), clock.clone()).unwrap();
+    assert!(matches!(house.rounds.round_if_time_is_known(&unknown), Ok(0)));
+    assert_eq!(house.count("sessions"), 1);
+    let known = Revocations::start(store, clock).unwrap();
+    assert!(matches!(house.rounds.round_if_time_is_known(&known), Ok(1)));
 }
 
 const A_MINUTE: Duration = Duration::from_secs(60);

@@ -28,12 +28,12 @@
 //! A module imports only from lower floors; `tests/floors.rs` holds it to that.
 //!
 //! ```text
-//! F8 main.rs              hand over, exit code
+//! F9 main.rs              hand over, exit code
 //!    cli/                 serve, migrate, check-config, user, session, keys, healthcheck, openapi
 //!    testing.rs           tokens for the tests of an application of one's own (feature `testing`)
-//! F7 app.rs  app/         Countersign::open, App::build, App::run: keys, services, socket, drain
+//! F8 app.rs  app/         Countersign::open, App::build, App::run: keys, services, socket, drain
 //!    telemetry/           the log: form, filter, what is never recorded
-//! F6 http/mod.rs          the route table
+//! F7 http/mod.rs          the route table
 //!    http/envelope.rs     request id, security headers, error bodies, panics, the access line
 //!    http/error.rs        From<each service error> for Problem
 //!    http/tokens.rs       register, login, refresh, confirm, logout
@@ -51,7 +51,7 @@
 //!                         the socket; which connections make way; how long and how much one may keep us busy
 //!    http/wire.rs  http/http10.rs  http/origin_line.rs
 //!                         what the parser refuses by itself; requests of HTTP/1.0 without a body; the Origin of what is refused
-//! F5 startup/             the database and the keys that belong to it, found or made; what would sign people out is refused
+//! F6 startup/             the database and the keys that belong to it, found or made; what would sign people out is refused
 //!    guard/mod.rs         Principal, CurrentUser, Role: who may
 //!    guard/verified.rs    the access tokens that a worker has verified lately
 //!    guard/credentials.rs where tokens are looked for: the header, the cookies
@@ -59,7 +59,7 @@
 //!    guard/cross_site.rs  whether another site may have sent a request
 //!    admin/mod.rs  admin/users.rs  admin/sessions.rs
 //!                         accounts and sessions in the hands of a program that uses this library
-//! F4 sessions/mod.rs      confirm, list, revoke
+//! F5 sessions/mod.rs      confirm, list, revoke
 //!    sessions/administration.rs
 //!                         anybody's sessions, listed and ended by an operator
 //!    sessions/opening.rs  how a session begins, and which ones it displaces
@@ -68,10 +68,6 @@
 //!    sessions/inspect.rs  which of several refresh tokens counts
 //!    sessions/rotation.rs what a presented token means: a pure function
 //!    sessions/outcome.rs  what a refresh came to, and what is told of it
-//!    sessions/revocations.rs
-//!                         the sessions that have ended lately, in memory
-//!    sessions/unfinished.rs
-//!                         many sessions that have ended and are not all marked yet
 //!    sessions/offenders.rs
 //!                         who asks for refreshes as no honest client does
 //!    users/mod.rs         register, change, delete
@@ -86,10 +82,13 @@
 //!    users/allowance.rs   how many passwords one address may have hashed
 //!    janitor.rs           removes what is over, a little at a time
 //!    signing_keys.rs      the list of keys that have signed: which must still be there
+//! F4 revocation/mod.rs    the sessions that have ended lately, in memory
+//!    revocation/poll.rs   which of them others have ended, and what time it is for all nodes
+//!    revocation/ending.rs  revocation/unfinished.rs
+//!                         the end of many sessions, a few in each transaction; those that are not all marked yet
 //! F3 store/mod.rs         Store: read, write
 //!    store/writer.rs  store/batch.rs
 //!                         the queue of writes; how those that arrive together are committed together
-//!    store/ending.rs      the end of many sessions, a few in each transaction
 //!    store/connection.rs  store/lease.rs  store/pool.rs
 //!                         a connection to either database; its transactions, and its loss; many, shared
 //!    store/health.rs  store/condition.rs  store/watch.rs  store/upkeep.rs
@@ -158,6 +157,7 @@ mod janitor;
 mod network;
 mod passwords;
 pub mod problem;
+mod revocation;
 mod secret;
 mod sessions;
 mod signing_keys;

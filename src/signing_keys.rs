@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
+use crate::revocation::Revocations;
 use crate::store::signing_keys::{self, SigningKey};
 use crate::store::{AnyConnection, QueryResult, SchemaState, Store, StoreError};
 use crate::tokens::Kind;
@@ -214,12 +215,12 @@ impl Recorder {
     pub fn start(
         store: Store,
         clock: Clock,
+        revocations: Revocations,
         ours: Ours,
         checked: bool,
-        knows_the_time: impl Fn() -> bool + Send + 'static,
     ) -> std::io::Result<Self> {
         let (employed, dismissed) = sync_channel(0);
-        let work = move || keep(&store, &clock, &ours, checked, &knows_the_time, &dismissed);
+        let work = move || keep(&store, &clock, &revocations, &ours, checked, &dismissed);
         thread::Builder::new().name("signing keys".into()).spawn(work)?;
         Ok(Self { _employed: employed })
     }
@@ -228,16 +229,16 @@ impl Recorder {
 fn keep(
     store: &Store,
     clock: &Clock,
+    revocations: &Revocations,
     ours: &Ours,
     mut checked: bool,
-    knows_the_time: &dyn Fn() -> bool,
     dismissed: &Receiver<()>,
 ) {
     let mut pause = if checked { PERIOD } else { RETRY };
     while dismissed.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
         pause = RETRY;
         let up_to_date = || matches!(store.schema_state_blocking(), Ok(SchemaState::Current));
-        if !knows_the_time() || !up_to_date() {
+        if !revocations.has_begun() || !up_to_date() {
             continue;
         }
         if !checked {

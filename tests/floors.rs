@@ -29,7 +29,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
         "Instant::now",
         &[
             "clock.rs",
-            "sessions/revocations.rs",
+            "revocation/",
             "http/envelope.rs",
             "http/connection.rs",
             "http/connections.rs",

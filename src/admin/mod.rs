@@ -24,11 +24,9 @@ use std::error::Error as StdError;
 
 pub use self::sessions::{Session, Sessions};
 pub use self::users::{NewUser, User, Users};
-use crate::clock::Clock;
 use crate::passwords::HashError;
 use crate::problem::{Code, FieldError, Problem};
-use crate::sessions::revocations::Revocations;
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 use crate::users::UserError;
 
 /// Why nothing was done. A handler may fail with it: it becomes a [`Problem`].
@@ -87,25 +85,6 @@ impl From<Error> for Problem {
             Error::Busy => Code::Unavailable.into(),
             Error::Unavailable(_) => Self::new(Code::Unavailable).caused_by(error),
             Error::Internal(_) => Self::new(Code::Internal).caused_by(error),
-        }
-    }
-}
-
-/// Makes the guards of this process learn at once of what has ended.
-#[derive(Clone)]
-pub(crate) struct Felt {
-    pub(crate) revocations: Revocations,
-    pub(crate) store: Store,
-    pub(crate) clock: Clock,
-}
-
-impl Felt {
-    /// What fails here is made up for by the poll, a moment later.
-    async fn now(&self) {
-        let Self { revocations, store, clock } = self.clone();
-        let learnt = tokio::task::spawn_blocking(move || revocations.catch_up(&store, &clock)).await;
-        if let Ok(Err(error)) = learnt {
-            tracing::warn!(error = error.chain(), "the end of sessions is felt a moment later");
         }
     }
 }

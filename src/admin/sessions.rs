@@ -1,6 +1,6 @@
 //! Sessions.
 
-use super::{Error, Felt};
+use super::Error;
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 use crate::sessions::administration::Administration;
@@ -10,7 +10,6 @@ use crate::store::sessions::OwnedSession;
 #[derive(Clone)]
 pub struct Sessions {
     pub(crate) sessions: Administration,
-    pub(crate) felt: Felt,
 }
 
 /// A live session.
@@ -55,7 +54,6 @@ impl Sessions {
     /// If the database gave no answer.
     pub async fn end(&self, id: SessionId) -> Result<bool, Error> {
         let ended = self.sessions.end(id).await?;
-        self.felt.now().await;
         Ok(ended)
     }
 
@@ -66,7 +64,6 @@ impl Sessions {
     /// If the database gave no answer.
     pub async fn end_all_of(&self, user: UserId) -> Result<usize, Error> {
         let ended = self.sessions.end_all_of(user).await?;
-        self.felt.now().await;
         Ok(ended)
     }
 
@@ -77,7 +74,6 @@ impl Sessions {
     /// If the database gave no answer. Those that had ended by then have ended.
     pub async fn end_opened_since(&self, since: Timestamp) -> Result<usize, Error> {
         let ended = self.sessions.end_opened_since(since).await?;
-        self.felt.now().await;
         Ok(ended)
     }
 }

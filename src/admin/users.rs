@@ -1,6 +1,6 @@
 //! Accounts.
 
-use super::{Error, Felt};
+use super::Error;
 use crate::clock::Timestamp;
 use crate::ids::UserId;
 use crate::passwords::Password;
@@ -11,7 +11,6 @@ use crate::users::Registration;
 #[derive(Clone)]
 pub struct Users {
     pub(crate) users: crate::users::Users,
-    pub(crate) felt: Felt,
 }
 
 /// An account.
@@ -111,7 +110,6 @@ impl Users {
     /// [`Error::NoSuchUser`], or no answer.
     pub async fn disable(&self, id: UserId) -> Result<bool, Error> {
         let (changed, _) = self.users.disable(id).await?;
-        self.felt.now().await;
         Ok(changed)
     }
 
@@ -133,7 +131,6 @@ impl Users {
         let password = Password::new(password.into());
         let account = self.users.find_by_id(id).await?.ok_or(Error::NoSuchUser)?;
         self.users.set_password(&account, password).await?;
-        self.felt.now().await;
         Ok(())
     }
 
@@ -162,7 +159,6 @@ impl Users {
     /// [`Error::NoSuchUser`], or no answer.
     pub async fn delete(&self, id: UserId) -> Result<(), Error> {
         self.users.remove(id).await?;
-        self.felt.now().await;
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use super::listing::visible;
 use crate::clock::Clock;
 use crate::config::{Config, Database};
 use crate::passwords::Hasher;
+use crate::revocation::Revocations;
 use crate::sessions::administration::Administration;
 use crate::store::users::AccountRow;
 use crate::store::{self, OpenError, Presence, Store, StoreError};
@@ -37,15 +38,14 @@ impl Services {
         let passwords = &config.passwords;
         let hasher = Hasher::start(passwords.bcrypt_cost, passwords.pepper.as_ref(), &passwords.peppers_previous)?;
         let clock = Clock::system();
-        // What is ended here must be found by servers, which go by the database's clock.
-        clock.follow(|| store.now_blocking()).map_err(unanswered)?;
+        let revocations = Revocations::of_a_command(store.clone(), clock.clone()).map_err(unanswered)?;
         let limits = &config.limits;
         let limits = limits.enabled.then_some(Limits { failures: limits.login_failures, window: limits.login_window });
         let budget = Budget::new(store.clone(), clock.clone(), limits);
         // An operator makes accounts of any domain.
         let rules = Rules { min_password: passwords.min_length, allowed_domains: Arc::default() };
-        let users = Users::new(store.clone(), clock.clone(), hasher, budget, rules);
-        Ok(Self { users, sessions: Administration::new(store.clone(), clock.clone()), store, clock })
+        let users = Users::new(store.clone(), clock.clone(), revocations.clone(), hasher, budget, rules);
+        Ok(Self { users, sessions: Administration::new(store.clone(), clock.clone(), revocations), store, clock })
     }
 
     /// The account with this address or id. It is an error if there is none.

@@ -55,7 +55,7 @@ pub(crate) use self::verified::Verified;
 use crate::clock::Clock;
 use crate::ids::{SessionId, UserId};
 use crate::problem::{Code, Problem};
-use crate::sessions::revocations::{Revocations, Standing};
+use crate::revocation::{Revocations, Standing};
 use crate::store::users::{self, UserRow};
 use crate::store::{Store, StoreError, sessions};
 use crate::tokens::access::{AccessTokens, Bearer};

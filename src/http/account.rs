@@ -7,12 +7,11 @@ use serde_json::json;
 use super::Api;
 use super::body::Members;
 use super::error::signed_in;
-use crate::events::Event;
 use crate::guard::{CurrentUser, Principal};
 use crate::ids::SessionId;
 use crate::passwords::Password;
 use crate::problem::{Code, FieldError, Problem};
-use crate::store::sessions::{Ended, Scope, SessionSummary};
+use crate::store::sessions::{Scope, SessionSummary};
 use crate::store::users::{NewUser, UserRow};
 
 /// An account, as its user sees it.
@@ -113,9 +112,7 @@ pub(crate) async fn change_password(
     let current = Password::new(body.required("current_password")?);
     let new = Password::new(body.required("new_password")?);
     let (user, session) = (caller.user_id(), caller.session_id());
-    let (sessions, address) = (api.sessions.clone(), api.proxies.client_address(&req));
-    let announce = move |event: &Event, ended: &[Ended]| sessions.note_ended(event, ended);
-    let changed = api.users.change_password(user, session, current, new, announce, address);
+    let changed = api.users.change_password(user, session, current, new, api.proxies.client_address(&req));
     changed.await.map_err(signed_in)?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -128,9 +125,7 @@ pub(crate) async fn delete(
     mut body: Members,
 ) -> Result<HttpResponse, Problem> {
     let password = Password::new(body.required("password")?);
-    let (sessions, address) = (api.sessions.clone(), api.proxies.client_address(&req));
-    let announce = move |event: &Event, ended: &[Ended]| sessions.note_ended(event, ended);
-    let deleted = api.users.delete(caller.user_id(), password, announce, address);
+    let deleted = api.users.delete(caller.user_id(), password, api.proxies.client_address(&req));
     deleted.await.map_err(signed_in)?;
     let mut response = HttpResponse::NoContent().finish();
     api.cookies.clear(&req, &mut response);

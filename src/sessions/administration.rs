@@ -1,7 +1,7 @@
 //! Sessions in the hands of an operator: anybody's, listed and ended. It takes no key, for no token is issued or read.
 //!
-//! That a session has ended is kept among its user's events in the same transaction. A running server learns of
-//! it as it learns of any that others ended.
+//! That a session has ended is kept among its user's events in the same transaction. Guards of this process are told
+//! after the commit; other servers learn of it by polling.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::clock::{Clock, Timestamp};
 use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
+use crate::revocation::Revocations;
 use crate::store::sessions::{self, EndOrder, Ended, OwnedSession};
 use crate::store::{AnyConnection, QueryResult, Store, StoreError, events, signing_keys};
 
@@ -28,12 +29,13 @@ const BY_OPERATOR: &str = "ended_by_operator";
 pub struct Administration {
     store: Store,
     clock: Clock,
+    revocations: Revocations,
 }
 
 impl Administration {
     /// Puts the parts together.
-    pub fn new(store: Store, clock: Clock) -> Self {
-        Self { store, clock }
+    pub fn new(store: Store, clock: Clock, revocations: Revocations) -> Self {
+        Self { store, clock, revocations }
     }
 
     /// Some live sessions, of one user or of all, in the order in which they were opened, from the one after `after`
@@ -68,7 +70,7 @@ impl Administration {
             let progress = sessions::begin_end(conn, &EndOrder::all(user, BY_OPERATOR), clock.now())?;
             Ok(((), vec![progress]))
         };
-        let ((), ended) = self.store.write_and_end(&self.clock, attempt, |()| (), |_, _| ()).await?;
+        let ((), ended) = self.revocations.end_for_operator(attempt).await?;
         Ok(ended)
     }
 
@@ -112,14 +114,17 @@ impl Administration {
     /// Returns how many of them it has ended, and since when nobody else could write.
     async fn end_some(&self, ids: Vec<SessionId>) -> Result<(usize, Timestamp), StoreError> {
         let clock = self.clock.clone();
-        let attempt = move |conn: &mut AnyConnection| -> QueryResult<(usize, Timestamp)> {
+        let attempt = move |conn: &mut AnyConnection| -> QueryResult<(Vec<Ended>, Timestamp)> {
             let now = clock.now();
             let ended = sessions::end(conn, &ids, now, BY_OPERATOR)?;
             let keep = |(ended, user): &(Ended, UserId)| events::keep(conn, &ended_of(*user).session(ended.id), now);
             ended.iter().try_for_each(keep)?;
-            Ok((ended.len(), now))
+            Ok((ended.into_iter().map(|(ended, _)| ended).collect(), now))
         };
-        self.store.write(attempt).await
+        let revocations = self.revocations.clone();
+        let follow = move |(ended, _): &(Vec<Ended>, Timestamp)| revocations.add(ended);
+        let (ended, began) = self.store.write_and_then(attempt, follow).await?;
+        Ok((ended.len(), began))
     }
 }
 

@@ -1,5 +1,5 @@
 //! Sessions: start, refresh, confirm, list, revoke. The rotation of refresh tokens is the heart of it;
-//! [`rotation`] decides, this module carries out, [`revocations`] tells the guard.
+//! [`rotation`] decides, this module carries out, [`Revocations`] tells the guard.
 
 pub mod administration;
 mod inspect;
@@ -8,20 +8,18 @@ mod opening;
 mod outcome;
 mod plan;
 mod refresh;
-pub mod revocations;
 pub mod rotation;
-pub mod unfinished;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::offenders::Offenders;
 pub use self::outcome::{RefreshError, RefusedBecause};
-use self::revocations::Revocations;
 use self::rotation::Policy;
 use crate::clock::{Clock, Timestamp};
-use crate::events::{Event, Kind};
+use crate::events::Kind;
 use crate::ids::{SessionId, UserId};
+use crate::revocation::Revocations;
 use crate::store::events;
 use crate::store::sessions::{self, Device, EndOrder, EndProgress, Ended, Scope, SessionSummary, Transport};
 use crate::store::users::NewUser;
@@ -262,10 +260,7 @@ impl Sessions {
             };
             Ok(((), whose.iter().map(end).collect::<QueryResult<Vec<_>>>()?))
         };
-        // In a task of its own: a log-out is carried out even if the client hangs up at once.
-        let felt = self.clone();
-        let announce = move |event: &Event, ended: &[Ended]| felt.note_ended(event, ended);
-        let ((), ended) = self.0.store.write_and_end(&self.0.clock, attempt, |()| (), announce).await?;
+        let ((), ended) = self.0.revocations.end(attempt, |()| ()).await?;
         Ok(ended)
     }
 
@@ -276,11 +271,6 @@ impl Sessions {
             Ok(presented) => Some((presented.user_id(), presented.session_id())),
             Err(_) => self.0.access.session_of(token).ok(),
         }
-    }
-
-    /// Makes the end of sessions felt at once, after the commit that ended them: `event` tells of each.
-    pub fn note_ended(&self, event: &Event, ended: &[Ended]) {
-        self.0.revocations.announce(event, ended);
     }
 
     fn pair(

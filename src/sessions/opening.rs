@@ -56,7 +56,7 @@ impl Sessions {
         let event = Event::new(kind).user(user_id).session(session_id);
         let event = event.ip_address(sign_in.device.ip_address.as_deref());
         let displaced = event.clone().kind(Kind::Displaced);
-        let (told, told_of_displaced, felt) = (event.clone(), displaced.clone(), self.clone());
+        let (told, told_of_displaced, revocations) = (event.clone(), displaced.clone(), inner.revocations.clone());
         let (most, clock) = (inner.most, inner.clock.clone());
         let left_out: Vec<SessionId> = sign_in.replaces.iter().copied().chain([session_id]).collect();
         let attempt = move |conn: &mut AnyConnection| {
@@ -68,7 +68,7 @@ impl Sessions {
         let announce = move |opened: &Opened| {
             if let Opened::Yes(_, displaced) = opened {
                 told.record();
-                felt.note_ended(&told_of_displaced, displaced);
+                revocations.announce(&told_of_displaced, displaced);
             }
         };
         let opened = inner.store.write_and_then(attempt, announce).await?;
@@ -100,12 +100,12 @@ impl Sessions {
         let carried_out = async move {
             loop {
                 let (most, clock) = (this.0.most, this.0.clock.clone());
-                let (told, felt, displaced) = (event.clone(), this.clone(), event.clone());
+                let (told, displaced, revocations) = (event.clone(), event.clone(), this.0.revocations.clone());
                 let attempt = move |conn: &mut AnyConnection| {
                     sessions::displace(conn, &displaced, (user, &[new]), most, clock.now())
                 };
-                let announce = move |ended: &Vec<Ended>| felt.note_ended(&told, ended);
-                let done = match this.0.store.turn_at_ending().await {
+                let announce = move |ended: &Vec<Ended>| revocations.announce(&told, ended);
+                let done = match this.0.revocations.turn().await {
                     Ok(_turn) => this.0.store.write_and_then(attempt, announce).await,
                     Err(error) => Err(error),
                 };

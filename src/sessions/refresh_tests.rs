@@ -12,9 +12,9 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::clock::Clock;
+use crate::revocation::Revocations;
 use crate::secret::Secret;
 use crate::sessions::offenders::Offenders;
-use crate::sessions::revocations::Revocations;
 use crate::sessions::{Lifetimes, Transport};
 use crate::store::columns::Roles;
 use crate::store::sessions::{NewSession, Scope};

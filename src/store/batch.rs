@@ -21,7 +21,7 @@ const ENOUGH: u32 = 2;
 /// A batch that has taken so long is committed before more is done.
 const ENOUGH_FOR_ONE: Duration = Duration::from_millis(250);
 /// The longest transaction that is committed. What it has done is dated while it runs, and the frequent look of other nodes
-/// reaches no further back than a minute (`sessions::revocations`).
+/// reaches no further back than a minute (`revocation::poll`).
 const LONGEST: Duration = Duration::from_secs(15);
 
 /// A moment after which nothing should be begun any more. None: there is always time.

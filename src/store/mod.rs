@@ -11,7 +11,6 @@ pub mod columns;
 mod condition;
 pub mod connection;
 mod database_file;
-mod ending;
 pub mod error;
 pub mod events;
 pub mod health;
@@ -107,8 +106,6 @@ pub struct Store {
     writer: Writer,
     patience: Patience,
     shared: bool,
-    /// One permit: who ends many sessions takes turns with others who do.
-    ending: Arc<Semaphore>,
     condition: Arc<Condition>,
     health: Arc<Health>,
     /// Of the embedded database.
@@ -217,7 +214,6 @@ impl Store {
             writer,
             patience,
             shared: true,
-            ending: Arc::new(Semaphore::new(1)),
             condition: Arc::clone(condition),
             health: Arc::default(),
             path: None,

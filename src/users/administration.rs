@@ -1,7 +1,7 @@
 //! Accounts in the hands of an operator, who knows no password of theirs and needs none.
 //!
 //! What is done is kept among the account's events as done by the operator, in the same transaction, and
-//! so is the end of its sessions. A running server learns of those as it learns of any that others ended.
+//! so is the end of its sessions.
 
 use std::time::Duration;
 
@@ -141,7 +141,7 @@ impl Users {
             }
             Ok((Some(changed), vec![sessions::begin_end(conn, &EndOrder::all(id, ACCOUNT_DISABLED), now)?]))
         };
-        let (changed, ended) = self.store.write_and_end(&self.clock, attempt, |_| (), |_, _| ()).await?;
+        let (changed, ended) = self.revocations.end_for_operator(attempt).await?;
         Ok((changed.ok_or(UserError::Gone)?, ended))
     }
 
@@ -182,7 +182,7 @@ impl Users {
             attempts::forget(conn, id, now)?;
             Ok((true, vec![sessions::begin_end(conn, &EndOrder::all(id, PASSWORD_CHANGED), now)?]))
         };
-        let (done, ended) = self.store.write_and_end(&self.clock, attempt, |_| (), |_, _| ()).await?;
+        let (done, ended) = self.revocations.end_for_operator(attempt).await?;
         if done { Ok(ended) } else { Err(UserError::Gone) }
     }
 
@@ -323,7 +323,7 @@ impl Users {
             }
             Ok((true, vec![clear_away(conn, id, None, clock.now())?]))
         };
-        let (done, ended) = self.store.write_and_end(&self.clock, attempt, |_| (), |_, _| ()).await?;
+        let (done, ended) = self.revocations.end_for_operator(attempt).await?;
         if !done {
             return Err(UserError::Gone);
         }

@@ -25,9 +25,10 @@ use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
 use crate::passwords::{HashError, Hasher, Password, Room};
 use crate::problem::FieldError;
+use crate::revocation::Revocations;
 use crate::store::columns::Roles;
 use crate::store::events;
-use crate::store::sessions::{self, EndOrder, EndProgress, Ended};
+use crate::store::sessions::{self, EndOrder, EndProgress};
 use crate::store::users::{self, NewUser, UserRow};
 use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts};
 
@@ -52,6 +53,7 @@ const ACCOUNT_DELETED: &str = "account_deleted";
 pub struct Users {
     store: Store,
     clock: Clock,
+    revocations: Revocations,
     hasher: Hasher,
     budget: Budget,
     allowance: Allowance,
@@ -129,9 +131,16 @@ impl From<Denied> for UserError {
 
 impl Users {
     /// Puts the parts together.
-    pub fn new(store: Store, clock: Clock, hasher: Hasher, budget: Budget, rules: Rules) -> Self {
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        revocations: Revocations,
+        hasher: Hasher,
+        budget: Budget,
+        rules: Rules,
+    ) -> Self {
         let allowance = Allowance::new(clock.clone(), budget.is_limited());
-        Self { store, clock, hasher, budget, allowance, rules }
+        Self { store, clock, revocations, hasher, budget, allowance, rules }
     }
 
     /// Looks whether a password from `address` may be hashed, and would find a place in the queue: a flood of those that
@@ -213,7 +222,7 @@ impl Users {
     }
 
     /// Replaces the password of somebody who is signed in, from `address`, and knows the old one. Every other session
-    /// ends in the same transaction; `announce` is told of them after the commit.
+    /// ends in the same transaction.
     ///
     /// # Errors
     ///
@@ -224,7 +233,6 @@ impl Users {
         keep: SessionId,
         current: Password,
         new: Password,
-        announce: impl Fn(&Event, &[Ended]) + Clone + Send + 'static,
         address: Option<IpAddr>,
     ) -> Result<(), UserError> {
         let from = address.map(|address| address.to_string());
@@ -251,7 +259,7 @@ impl Users {
                     changed.record();
                 }
             };
-            let (done, _ended) = self.store.write_and_end(&self.clock, attempt, told, announce.clone()).await?;
+            let (done, _ended) = self.revocations.end(attempt, told).await?;
             if done {
                 return Ok(());
             }
@@ -274,18 +282,12 @@ impl Users {
     }
 
     /// Deletes the account of somebody who is signed in and knows its password, and what is kept of its past. Its sessions
-    /// end in the same transaction and lose everything personal; `announce` is told of them after the commit.
+    /// end in the same transaction and lose everything personal.
     ///
     /// # Errors
     ///
     /// [`UserError::Wrong`], [`UserError::TooMany`], [`UserError::Gone`], or no answer.
-    pub async fn delete(
-        &self,
-        id: UserId,
-        password: Password,
-        announce: impl Fn(&Event, &[Ended]) + Clone + Send + 'static,
-        address: Option<IpAddr>,
-    ) -> Result<(), UserError> {
+    pub async fn delete(&self, id: UserId, password: Password, address: Option<IpAddr>) -> Result<(), UserError> {
         let from = address.map(|address| address.to_string());
         for _ in 0..ROUNDS {
             let Authenticated { password_hash, .. } = self.verify(id, password.clone(), address).await?;
@@ -305,7 +307,7 @@ impl Users {
                     runtime.spawn(async move { this.forget(id).await }.in_current_span());
                 }
             };
-            let (done, _ended) = self.store.write_and_end(&self.clock, attempt, told, announce.clone()).await?;
+            let (done, _ended) = self.revocations.end(attempt, told).await?;
             if done {
                 return Ok(());
             }

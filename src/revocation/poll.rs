@@ -1,54 +1,29 @@
-//! What the guard asks before it believes an access token: has its session ended?
-//!
-//! The ids of ended sessions whose access tokens may still be alive are kept in memory, so the answer
-//! costs no query. This process adds to them the moment it ends a session; a thread polls the database
-//! for those that others ended. While the poll fails, memory may be out of date, and says so.
+//! How this process learns of sessions that others have ended, and what time it is for all of them.
 //!
 //! A poll looks a minute further back than the one before, for commits that came late. One that came later than that, of a
 //! process that was suspended or a database that held the commit, is found by reading all of it anew now and then.
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::{Revocations, State};
 use crate::clock::{Clock, Timestamp};
-use crate::events::Event;
 use crate::ids::SessionId;
-use crate::store::sessions::Ended;
-use crate::store::{Store, StoreError, sessions};
+use crate::store::sessions::{self, Ended};
+use crate::store::{Store, StoreError};
 
 /// How often the database is asked what others have ended.
 const POLL: Duration = Duration::from_millis(250);
-/// From this age on, what is in memory is not believed: a revocation is felt everywhere within a second.
-const STALE: Duration = Duration::from_secs(1);
 /// More than any access token lives.
 const LONGEST_ACCESS: Duration = Duration::from_secs(25 * 60 * 60);
 /// How soon after reading everything that is read anew; or after so many times as long as it took, if that is later.
 const WHOLE: (Duration, u32) = (Duration::from_secs(15), 100);
 /// A difference between clocks that somebody should mend.
 const WORTH_TELLING: Duration = Duration::from_secs(2);
-/// From this age on, the node is not ready. Longer than [`STALE`], in which guards ask for themselves: a busy machine
-/// should not lose its nodes to a poll that came a little late.
-const UNINFORMED: Duration = Duration::from_secs(5);
 /// How far back a poll looks, so that a commit that came late is not missed, and how long an ended
 /// session is remembered after its last access token, for clocks that differ.
 const MARGIN: Duration = Duration::from_secs(60);
-
-/// The sessions that have ended lately. Clones share it.
-#[derive(Clone)]
-pub struct Revocations {
-    state: Arc<RwLock<State>>,
-}
-
-struct State {
-    /// When each ended session's newest access token ends.
-    ended: HashMap<SessionId, Timestamp>,
-    /// When the last successful poll began. None: there has been none.
-    learnt: Option<Instant>,
-    /// What the clock said then.
-    polled_at: Timestamp,
-}
 
 /// How far back a poll looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,94 +34,43 @@ enum Reach {
     Whole,
 }
 
-/// What is known of a session without asking the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It has ended.
-    Ended,
-    /// It has not.
-    Live,
-    /// Nobody knows: the database has not been heard of for a while.
-    Unknown,
+/// Reads everything, and starts the thread that reads on for as long as anybody keeps `revocations`.
+///
+/// # Errors
+///
+/// As [`Revocations::start`].
+pub(super) fn start(revocations: &Revocations) -> Result<(), StoreError> {
+    let Revocations { store, clock, state, .. } = revocations.clone();
+    match learn(&state, &store, &clock, Reach::Whole) {
+        Err(error) if store.is_shared() || store.is_damaged() => {
+            tracing::error!(
+                error = error.chain(),
+                "the database cannot be asked yet; this node is not ready until it can"
+            );
+        }
+        first => first?,
+    }
+    let watched = Arc::downgrade(&state);
+    thread::Builder::new()
+        .name("revocations".into())
+        .spawn(move || watch(&watched, &store, &clock))
+        .map_err(|error| StoreError::Unavailable(error.into()))?;
+    Ok(())
 }
 
-impl Revocations {
-    /// Reads what has ended so far, and starts the polling thread, which stops when the last clone is dropped.
-    ///
-    /// # Errors
-    ///
-    /// If the database cannot be asked. One that others share may come later: until then nothing is known.
-    pub fn start(store: Store, clock: Clock) -> Result<Self, StoreError> {
-        let nothing = State { ended: HashMap::new(), learnt: None, polled_at: Timestamp::from_micros(0) };
-        let state = Arc::new(RwLock::new(nothing));
-        match learn(&state, &store, &clock, Reach::Whole) {
-            Err(error) if store.is_shared() || store.is_damaged() => {
-                tracing::error!(
-                    error = error.chain(),
-                    "the database cannot be asked yet; this node is not ready until it can"
-                );
-            }
-            first => first?,
-        }
-        let watched = Arc::downgrade(&state);
-        thread::Builder::new()
-            .name("revocations".into())
-            .spawn(move || watch(&watched, &store, &clock))
-            .map_err(|error| StoreError::Unavailable(error.into()))?;
-        Ok(Self { state })
-    }
-
-    /// Whether a session has ended.
-    pub fn standing(&self, session: SessionId) -> Standing {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        if state.ended.contains_key(&session) {
-            Standing::Ended
-        } else if state.learnt.is_none_or(|learnt| learnt.elapsed() > STALE) {
-            Standing::Unknown
-        } else {
-            Standing::Live
-        }
-    }
-
-    /// Whether the database was heard of lately: what time it is for all nodes, and who is signed out.
-    pub fn is_informed(&self) -> bool {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.learnt.is_some_and(|learnt| learnt.elapsed() <= UNINFORMED)
-    }
-
-    /// Whether the database has ever been heard of, without which nobody knows what time it is for all nodes.
-    pub fn has_begun(&self) -> bool {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).learnt.is_some()
-    }
-
-    /// Learns at once of what has ended, rather than at the next poll. On this thread.
-    ///
-    /// # Errors
-    ///
-    /// If the database cannot be asked.
-    pub fn catch_up(&self, store: &Store, clock: &Clock) -> Result<(), StoreError> {
-        learn(&self.state, store, clock, Reach::News)
-    }
-
-    /// Remembers sessions that this process has just ended.
-    pub fn add(&self, ended: &[Ended]) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.ended.extend(ended.iter().map(|session| (session.id, session.access_expires_at)));
-    }
-}
-
-impl Revocations {
-    /// Remembers sessions that this process has just ended, and tells of each.
-    pub fn announce(&self, event: &Event, ended: &[Ended]) {
-        self.add(ended);
-        ended.iter().for_each(|session| event.clone().session(session.id).record());
-    }
+/// Sets `clock` by that of a database that several nodes share. Returns by how much it was wrong.
+///
+/// # Errors
+///
+/// If the database cannot be asked.
+pub(super) fn follow(clock: &Clock, store: &Store) -> Result<Duration, StoreError> {
+    clock.follow(|| store.now_blocking())
 }
 
 /// Learns what time it is, and what has ended since it was last asked.
 fn learn(state: &RwLock<State>, store: &Store, clock: &Clock, reach: Reach) -> Result<(), StoreError> {
     let began = Instant::now();
-    let step = clock.follow(|| store.now_blocking())?;
+    let step = follow(clock, store)?;
     if step > WORTH_TELLING {
         tracing::warn!(seconds = step.as_secs(), "the machine's clock differs from the database's, which is followed");
     }
@@ -211,6 +135,7 @@ mod tests {
     use diesel::RunQueryDsl as _;
 
     use super::*;
+    use crate::revocation::Standing;
     use crate::store::testing::TestDatabase;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -238,23 +163,26 @@ mod tests {
     }
 
     /// Without the thread that polls.
-    fn nothing_learnt() -> Revocations {
-        let nothing = State { ended: HashMap::new(), learnt: None, polled_at: Timestamp::from_micros(0) };
-        Revocations { state: Arc::new(RwLock::new(nothing)) }
+    fn nothing_learnt(database: &TestDatabase) -> Revocations {
+        Revocations::new(database.store(), Clock::manual(NOW))
+    }
+
+    fn learn(revocations: &Revocations, reach: Reach) {
+        super::learn(&revocations.state, &revocations.store, &revocations.clock, reach).unwrap();
     }
 
     /// What a poll finds is of the last minute; what was committed later than that is in no poll.
     #[test]
     fn a_revocation_that_is_committed_long_after_its_time_is_learnt_with_the_whole() {
         let database = TestDatabase::new();
-        let (store, clock, revocations) = (database.store(), Clock::manual(NOW), nothing_learnt());
-        learn(&revocations.state, &store, &clock, Reach::Whole).unwrap();
+        let revocations = nothing_learnt(&database);
+        learn(&revocations, Reach::Whole);
         let late = [2, 10, 59].map(|minutes| insert_ended(&database, NOW.minus(Duration::from_secs(minutes * 60))));
         let in_time = insert_ended(&database, NOW.minus(MARGIN / 2));
-        learn(&revocations.state, &store, &clock, Reach::News).unwrap();
+        learn(&revocations, Reach::News);
         assert_eq!(revocations.standing(in_time), Standing::Ended);
         assert_eq!(late.map(|session| revocations.standing(session)), [Standing::Live; 3]);
-        learn(&revocations.state, &store, &clock, Reach::Whole).unwrap();
+        learn(&revocations, Reach::Whole);
         assert_eq!(late.map(|session| revocations.standing(session)), [Standing::Ended; 3]);
     }
 
@@ -272,8 +200,8 @@ mod tests {
         for statement in ["UPDATE sessions SET user_id = (SELECT min(user_id) FROM sessions)", &end] {
             diesel::sql_query(statement).execute(&mut database.connect()).unwrap();
         }
-        let (store, clock, revocations) = (database.store(), Clock::manual(NOW), nothing_learnt());
-        learn(&revocations.state, &store, &clock, Reach::News).unwrap();
+        let revocations = nothing_learnt(&database);
+        learn(&revocations, Reach::News);
         let standings = [ended, kept, later].map(|session| revocations.standing(session));
         assert_eq!(standings, [Standing::Ended, Standing::Live, Standing::Live]);
     }
@@ -282,15 +210,15 @@ mod tests {
     #[test]
     fn what_had_ended_is_learnt_again_when_the_clock_steps_back() {
         let database = TestDatabase::new();
-        let (store, session) = (database.store(), insert_ended(&database, NOW));
-        let (clock, revocations) = (Clock::manual(NOW), nothing_learnt());
-        learn(&revocations.state, &store, &clock, Reach::News).unwrap();
+        let session = insert_ended(&database, NOW);
+        let revocations = nothing_learnt(&database);
+        learn(&revocations, Reach::News);
         assert_eq!(revocations.standing(session), Standing::Ended);
-        clock.set(NOW.plus(2 * AN_HOUR));
-        learn(&revocations.state, &store, &clock, Reach::News).unwrap();
+        revocations.clock.set(NOW.plus(2 * AN_HOUR));
+        learn(&revocations, Reach::News);
         assert_eq!(revocations.standing(session), Standing::Live, "no token of it can be alive any more");
-        clock.set(NOW.plus(AN_HOUR / 2));
-        learn(&revocations.state, &store, &clock, Reach::News).unwrap();
+        revocations.clock.set(NOW.plus(AN_HOUR / 2));
+        learn(&revocations, Reach::News);
         assert_eq!(revocations.standing(session), Standing::Ended);
     }
 }

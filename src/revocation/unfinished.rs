@@ -6,11 +6,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use super::revocations::Revocations;
-use crate::clock::Clock;
-use crate::events::Event;
-use crate::store::sessions::{self, Ended};
-use crate::store::{Store, StoreError};
+use super::Revocations;
+use crate::store::{StoreError, sessions};
 
 /// How often it looks.
 const ROUND: Duration = Duration::from_secs(30);
@@ -30,29 +27,23 @@ impl Unfinished {
     /// # Errors
     ///
     /// If the system has no thread to give.
-    pub fn start(store: Store, clock: Clock, revocations: Revocations) -> std::io::Result<Self> {
+    pub fn start(revocations: Revocations) -> std::io::Result<Self> {
         let (employed, dismissed) = sync_channel(0);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         thread::Builder::new().name("session-ends".into()).spawn(move || {
-            work(&runtime, &store, &clock, &revocations, &dismissed);
+            work(&runtime, &revocations, &dismissed);
         })?;
         Ok(Self { _employed: employed })
     }
 }
 
-fn work(
-    runtime: &tokio::runtime::Runtime,
-    store: &Store,
-    clock: &Clock,
-    revocations: &Revocations,
-    dismissed: &Receiver<()>,
-) {
+fn work(runtime: &tokio::runtime::Runtime, revocations: &Revocations, dismissed: &Receiver<()>) {
     // What there is at the start was left by an earlier process.
     let mut abandoned = Duration::ZERO;
     loop {
         let mut rest = UNTIL_KNOWN;
         if revocations.has_begun() {
-            match runtime.block_on(finish(store, clock, revocations, abandoned)) {
+            match runtime.block_on(finish(revocations, abandoned)) {
                 Ok(()) => (abandoned, rest) = (ABANDONED, ROUND),
                 Err(error) => {
                     rest = ROUND;
@@ -66,12 +57,10 @@ fn work(
     }
 }
 
-async fn finish(store: &Store, clock: &Clock, revocations: &Revocations, age: Duration) -> Result<(), StoreError> {
-    let now = clock.now();
-    for rest in store.read(move |conn| sessions::unfinished_ends(conn, now, age)).await? {
-        let revocations = revocations.clone();
-        let announce = move |event: &Event, ended: &[Ended]| revocations.announce(event, ended);
-        store.finish_ending(clock, rest, announce).await?;
+async fn finish(revocations: &Revocations, age: Duration) -> Result<(), StoreError> {
+    let now = revocations.clock.now();
+    for rest in revocations.store.read(move |conn| sessions::unfinished_ends(conn, now, age)).await? {
+        revocations.finish(rest).await?;
     }
     Ok(())
 }
