@@ -11,8 +11,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::audit::RETENTION;
 use crate::clock::{Clock, Timestamp};
-use crate::events::RETENTION;
 use crate::ids::SessionId;
 use crate::revocation::Revocations;
 use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts, events, health, sessions};

@@ -123,7 +123,7 @@
 //!    passwords/mod.rs     what is acceptable, hashing on threads of its own
 //!    passwords/queue.rs   the queue before those threads
 //! F1 config/              every key, its source, its bounds: RawConfig -> Config
-//!    events.rs            security events
+//!    audit/               security events, and when they are made known
 //! F0 problem.rs  problem/  the table from code to status, the error body, and challenges
 //!    device.rs            what a device may be called
 //!    ids.rs  secret.rs  clock.rs
@@ -142,13 +142,13 @@ compile_error!("Countersign needs a database: build it with the feature `sqlite`
 
 pub mod admin;
 mod app;
+mod audit;
 #[doc(hidden)]
 pub mod cli;
 pub mod clock;
 pub mod config;
 mod device;
 mod email;
-mod events;
 mod files;
 pub mod guard;
 mod http;

@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 use actix_web::http::Method;
 use actix_web::http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 
-use crate::events::{Event, Kind};
+use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::network::TrustedNetworks;
 use crate::problem::{Code, Problem};
 
@@ -68,7 +68,7 @@ impl Origins {
         if self.is_this_site(req) {
             return Ok(());
         }
-        Event::new(Kind::CrossSite).record();
+        emit(AfterCommit, &Event::new(Kind::CrossSite));
         Err(Code::CrossSite.into())
     }
 

@@ -41,6 +41,7 @@ mod verified;
 use std::borrow::Cow;
 use std::future::{Ready, ready};
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
@@ -52,6 +53,7 @@ use self::credentials::{Scheme, authorization};
 pub(crate) use self::credentials::{authorizations, cookies};
 use self::cross_site::Origins;
 pub(crate) use self::verified::Verified;
+use crate::audit::RequestLog;
 use crate::clock::Clock;
 use crate::ids::{SessionId, UserId};
 use crate::problem::{Code, Problem};
@@ -70,11 +72,16 @@ pub(crate) struct Gate {
     pub(crate) origins: Origins,
 }
 
-/// Who a request was found to come from; the access log reads it.
-#[derive(Clone, Copy)]
-pub(crate) struct Identity {
-    pub(crate) user_id: UserId,
-    pub(crate) session_id: SessionId,
+/// The notes for a request's line in the access log. `None`: an application's own request, which has no line of ours.
+pub(crate) fn request_log(req: &HttpRequest) -> Option<Rc<RequestLog>> {
+    req.extensions().get().cloned()
+}
+
+/// Notes there who the request was found to come from.
+pub(crate) fn identify(req: &HttpRequest, user: UserId, session: SessionId) {
+    if let Some(log) = req.extensions().get::<Rc<RequestLog>>() {
+        log.identify(user, session);
+    }
 }
 
 /// Somebody signed in: the access token is genuine and in time, and its session has not ended.
@@ -190,7 +197,7 @@ fn first_good<'r>(
     for token in tokens {
         let Ok(bearer) = verified.verify(&gate.access, &token, now) else { continue };
         if unknown.is_empty() {
-            req.extensions_mut().insert(Identity { user_id: bearer.user_id, session_id: bearer.session_id });
+            identify(req, bearer.user_id, bearer.session_id);
         }
         match gate.revocations.standing(bearer.session_id) {
             Standing::Live if unknown.is_empty() => return Ok(Authenticated::Yes(bearer)),

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 use std::time::Instant;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody, SizedStream};
@@ -23,18 +24,14 @@ use uuid::Uuid;
 use super::connection::Turn;
 use super::cross_origin::Readers;
 use super::{Api, body, head};
-use crate::events::Kind;
-use crate::guard::Identity;
+use crate::audit::{Kind, RequestLog};
+use crate::guard;
 use crate::problem::{Code, Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 /// The policy of whatever has none of its own: nothing but a page for people is a page.
 pub(super) const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
-
-/// The name of a request, for whoever reads the log.
-#[derive(Clone)]
-pub(crate) struct RequestId(pub(crate) String);
 
 /// The middleware.
 pub(crate) async fn envelope<B: MessageBody + 'static>(
@@ -58,7 +55,7 @@ pub(crate) async fn envelope<B: MessageBody + 'static>(
     let (address, tls) =
         api.map_or((None, false), |api| (api.proxies.client_address(req.request()), api.proxies.is_tls(req.request())));
     let options = req.method() == Method::OPTIONS;
-    req.extensions_mut().insert(RequestId(id.clone()));
+    req.extensions_mut().insert(Rc::new(RequestLog::new(id.clone())));
     let span = tracing::info_span!("request", id = %id);
     let is_last = || draining.is_set() || turn.as_ref().is_some_and(|turn| turn.is_last());
 
@@ -200,17 +197,17 @@ pub(super) fn decorate(response: &mut HttpResponse, id: &str, tls: bool, last: b
 
 fn log(response: &ServiceResponse<BoxBody>, address: Option<IpAddr>, began: Instant) {
     let request = response.request();
-    let identity = request.extensions().get::<Identity>().copied();
-    // What is told by this line alone.
-    let event = request.extensions().get::<Kind>().copied().map(Kind::as_str);
+    let notes = guard::request_log(request);
+    let identity = notes.as_ref().and_then(|notes| notes.identity());
+    let event = notes.as_ref().and_then(|notes| notes.kind()).map(Kind::as_str);
     tracing::info!(
         target: "countersign::access",
         method = request.method().as_str(),
         route = request.match_pattern().as_deref().unwrap_or("(none)"),
         status = response.status().as_u16(),
         micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
-        user_id = identity.map(|identity| tracing::field::display(identity.user_id)),
-        session_id = identity.map(|identity| tracing::field::display(identity.session_id)),
+        user_id = identity.map(|(user, _)| tracing::field::display(user)),
+        session_id = identity.map(|(_, session)| tracing::field::display(session)),
         ip_address = address.map(tracing::field::display),
         event,
         "request"

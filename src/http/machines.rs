@@ -1,11 +1,11 @@
 //! For machines: the public keys, and whether the server lives and is ready.
 
 use actix_web::http::header::CACHE_CONTROL;
-use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use super::Api;
-use super::envelope::RequestId;
+use crate::guard;
 use crate::problem::{Code, Problem};
 
 /// RFC 7517 section 5.
@@ -31,6 +31,6 @@ pub(crate) async fn ready(request: HttpRequest, api: web::Data<Api>) -> HttpResp
         return HttpResponse::Ok().json(json!({ "status": "ready" }));
     };
     // What is wrong is in the log when it begins and when it ends, and not each time that somebody asks.
-    let id = request.extensions().get::<RequestId>().cloned();
-    Problem::new(Code::Unavailable).detail(told).respond(id.as_ref().map(|id| id.0.as_str()))
+    let log = guard::request_log(&request);
+    Problem::new(Code::Unavailable).detail(told).respond(log.as_ref().map(|log| log.request_id()))
 }

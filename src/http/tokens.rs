@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use serde::Serialize;
 
 use super::account::UserView;
 use super::body::Members;
-use super::envelope::RequestId;
 use super::{Api, credentials};
+use crate::audit::{OnAccessLine, emit};
 use crate::device;
-use crate::guard::{self, Identity, Principal};
+use crate::guard::{self, Principal};
 use crate::ids::{SessionId, UserId};
 use crate::passwords::Password;
 use crate::problem::{Code, FieldError, Problem};
@@ -78,9 +78,9 @@ pub(crate) async fn refresh(api: web::Data<Api>, req: HttpRequest, mut body: Mem
     };
     match api.sessions.refresh(&token, api.proxies.device(&req)).await {
         Ok(pair) => {
-            identify(&req, &pair);
-            if let Some(kind) = pair.untold {
-                req.extensions_mut().insert(kind);
+            guard::identify(&req, pair.user_id, pair.session_id);
+            if let (Some(event), Some(log)) = (&pair.on_access_line, guard::request_log(&req)) {
+                emit(OnAccessLine(&log), event);
             }
             let mut response = answer(HttpResponse::Ok(), &pair, None);
             if pair.transport == Transport::Cookie {
@@ -94,8 +94,8 @@ pub(crate) async fn refresh(api: web::Data<Api>, req: HttpRequest, mut body: Mem
                 return Err(problem);
             }
             // A browser cannot throw its tokens away by itself.
-            let id = req.extensions().get::<RequestId>().cloned();
-            let mut response = problem.respond(id.as_ref().map(|id| id.0.as_str()));
+            let log = guard::request_log(&req);
+            let mut response = problem.respond(log.as_ref().map(|log| log.request_id()));
             api.cookies.clear(&req, &mut response);
             Ok(response)
         }
@@ -115,7 +115,7 @@ pub(crate) async fn logout(
 ) -> Result<HttpResponse, Problem> {
     let sessions = credentials::sessions_presented(&api, &req, body)?;
     if let Some((session_id, user_id)) = sessions.last_key_value() {
-        req.extensions_mut().insert(Identity { user_id: *user_id, session_id: *session_id });
+        guard::identify(&req, *user_id, *session_id);
     }
     end(&api, &req, sessions, "logout").await?;
     let mut response = HttpResponse::NoContent().finish();
@@ -147,7 +147,7 @@ async fn signed_in(
     pair: &TokenPair,
     user: UserView,
 ) -> HttpResponse {
-    identify(req, pair);
+    guard::identify(req, pair.user_id, pair.session_id);
     let came_with_cookies = api.cookies.tokens(req).next().is_some() && api.origins.is_this_site(req);
     if came_with_cookies {
         let replaced = credentials::sessions_of_refresh_cookies(api, req);
@@ -200,8 +200,4 @@ fn answer(mut status: HttpResponseBuilder, pair: &TokenPair, user: Option<UserVi
         session_id: pair.session_id.to_string(),
         user,
     })
-}
-
-fn identify(req: &HttpRequest, pair: &TokenPair) {
-    req.extensions_mut().insert(Identity { user_id: pair.user_id, session_id: pair.session_id });
 }

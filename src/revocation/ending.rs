@@ -117,7 +117,7 @@ impl Revocations {
 
     fn note(&self, progress: &EndProgress, tells: Tells) {
         match tells {
-            Tells::Each => self.announce(&progress.event, &progress.ended),
+            Tells::Each => self.add_and_emit(&progress.event, &progress.ended),
             Tells::Nothing => self.add(&progress.ended),
         }
     }

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
+use crate::audit::{AfterCommit, Event, emit};
 use crate::clock::{Clock, Timestamp};
-use crate::events::Event;
 use crate::ids::SessionId;
 use crate::store::sessions::Ended;
 use crate::store::{Store, StoreError};
@@ -116,9 +116,9 @@ impl Revocations {
         state.ended.extend(ended.iter().map(|session| (session.id, session.access_expires_at)));
     }
 
-    /// The same, and tells of each in the log.
-    pub fn announce(&self, event: &Event, ended: &[Ended]) {
+    /// The same, and emits `event` of each.
+    pub fn add_and_emit(&self, event: &Event, ended: &[Ended]) {
         self.add(ended);
-        ended.iter().for_each(|session| event.clone().session(session.id).record());
+        ended.iter().for_each(|session| emit(AfterCommit, &event.clone().session(session.id)));
     }
 }

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::audit::{Event, Kind, emit};
 use crate::clock::{Clock, Timestamp};
-use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
 use crate::revocation::Revocations;
+use crate::store::events::InTransaction;
 use crate::store::sessions::{self, EndOrder, Ended, OwnedSession};
-use crate::store::{AnyConnection, QueryResult, Store, StoreError, events, signing_keys};
+use crate::store::{AnyConnection, QueryResult, Store, StoreError, signing_keys};
 
 /// Sessions that are read at once.
 const PAGE: i64 = 500;
@@ -117,8 +118,9 @@ impl Administration {
         let attempt = move |conn: &mut AnyConnection| -> QueryResult<(Vec<Ended>, Timestamp)> {
             let now = clock.now();
             let ended = sessions::end(conn, &ids, now, BY_OPERATOR)?;
-            let keep = |(ended, user): &(Ended, UserId)| events::keep(conn, &ended_of(*user).session(ended.id), now);
-            ended.iter().try_for_each(keep)?;
+            for (ended, user) in &ended {
+                emit(InTransaction(conn, now), &ended_of(*user).session(ended.id))?;
+            }
             Ok((ended.into_iter().map(|(ended, _)| ended).collect(), now))
         };
         let revocations = self.revocations.clone();

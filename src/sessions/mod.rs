@@ -16,12 +16,12 @@ use std::time::Duration;
 use self::offenders::Offenders;
 pub use self::outcome::{RefreshError, RefusedBecause};
 use self::rotation::Policy;
+use crate::audit::{Event, emit};
 use crate::clock::{Clock, Timestamp};
-use crate::events::Kind;
 use crate::ids::{SessionId, UserId};
 use crate::revocation::Revocations;
-use crate::store::events;
-use crate::store::sessions::{self, Device, EndOrder, EndProgress, Ended, Scope, SessionSummary, Transport};
+use crate::store::events::InTransaction;
+use crate::store::sessions::{self, Device, EndOrder, EndProgress, Scope, SessionSummary, Transport};
 use crate::store::users::NewUser;
 use crate::store::{AnyConnection, QueryResult, Store, StoreError};
 use crate::tokens::SignError;
@@ -82,8 +82,8 @@ pub struct TokenPair {
     pub transport: Transport,
     /// Whether a browser keeps them when it is closed.
     pub remember: bool,
-    /// What is still to be told: a plain rotation is not worth a line of its own.
-    pub untold: Option<Kind>,
+    /// What the access line is to tell of it: a plain rotation has no line of its own.
+    pub on_access_line: Option<Event>,
 }
 
 /// Who is let in.
@@ -251,10 +251,11 @@ impl Sessions {
                     Scope::All => sessions::begin_end(conn, &order, now),
                     Scope::Except(kept) => sessions::begin_end(conn, &EndOrder { kept: Some(*kept), ..order }, now),
                     Scope::Only(id) => {
-                        let ended: Vec<Ended> = sessions::end_one(conn, *user, *id, now, reason)?.into_iter().collect();
-                        let event = order.event();
-                        events::keep_of_each(conn, &event, ended.iter().map(|session| session.id), now)?;
-                        Ok(EndProgress { event, ended, rest: None })
+                        let (event, ended) = (order.event(), sessions::end_one(conn, *user, *id, now, reason)?);
+                        if let Some(ended) = &ended {
+                            emit(InTransaction(conn, now), &event.clone().session(ended.id))?;
+                        }
+                        Ok(EndProgress { event, ended: ended.into_iter().collect(), rest: None })
                     }
                 }
             };
@@ -292,7 +293,7 @@ impl Sessions {
             user_id: bearer.user_id,
             transport: handed.transport,
             remember: handed.remember,
-            untold: None,
+            on_access_line: None,
         })
     }
 }

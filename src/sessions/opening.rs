@@ -5,12 +5,13 @@ use std::time::Duration;
 use tracing::Instrument as _;
 
 use super::{Admission, Handed, Sessions, SignIn, StartError, TokenPair};
-use crate::events::{Event, Kind};
+use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::ids::{SessionId, UserId};
 use crate::store::columns::Roles;
+use crate::store::events::InTransaction;
 use crate::store::sessions::{self, Ended, NewSession};
 use crate::store::users;
-use crate::store::{AnyConnection, QueryResult, events, outrun};
+use crate::store::{AnyConnection, QueryResult, outrun};
 use crate::tokens::Place;
 use crate::tokens::access::Bearer;
 
@@ -55,20 +56,20 @@ impl Sessions {
         let kind = if matches!(admission, Admission::Newcomer(_)) { Kind::Registered } else { Kind::LoginOk };
         let event = Event::new(kind).user(user_id).session(session_id);
         let event = event.ip_address(sign_in.device.ip_address.as_deref());
-        let displaced = event.clone().kind(Kind::Displaced);
+        let displaced = event.clone().of_kind(Kind::Displaced);
         let (told, told_of_displaced, revocations) = (event.clone(), displaced.clone(), inner.revocations.clone());
         let (most, clock) = (inner.most, inner.clock.clone());
         let left_out: Vec<SessionId> = sign_in.replaces.iter().copied().chain([session_id]).collect();
         let attempt = move |conn: &mut AnyConnection| {
             let opened = open(conn, &admission, &new)?;
             let Opened::Yes(roles, _) = opened else { return Ok(opened) };
-            events::keep(conn, &event, now)?;
+            emit(InTransaction(conn, now), &event)?;
             Ok(Opened::Yes(roles, sessions::displace(conn, &displaced, (user_id, &left_out), most, clock.now())?))
         };
         let announce = move |opened: &Opened| {
             if let Opened::Yes(_, displaced) = opened {
-                told.record();
-                revocations.announce(&told_of_displaced, displaced);
+                emit(AfterCommit, &told);
+                revocations.add_and_emit(&told_of_displaced, displaced);
             }
         };
         let opened = inner.store.write_and_then(attempt, announce).await?;
@@ -104,7 +105,7 @@ impl Sessions {
                 let attempt = move |conn: &mut AnyConnection| {
                     sessions::displace(conn, &displaced, (user, &[new]), most, clock.now())
                 };
-                let announce = move |ended: &Vec<Ended>| revocations.announce(&told, ended);
+                let announce = move |ended: &Vec<Ended>| revocations.add_and_emit(&told, ended);
                 let done = match this.0.revocations.turn().await {
                     Ok(_turn) => this.0.store.write_and_then(attempt, announce).await,
                     Err(error) => Err(error),

@@ -1,8 +1,8 @@
-//! What a refresh came to, and what is told of it.
+//! What a refresh came to, and the events that it is.
 
 use super::rotation::{Refusal, Reuse};
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
-use crate::events::{Event, Kind};
 use crate::store::StoreError;
 use crate::store::sessions::{Ended, Handover};
 use crate::tokens::refresh::{Minted, Refused};
@@ -75,22 +75,21 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    /// What is to be told of it, in this order.
-    pub(super) fn tell(&self, event: &Event, mut to: impl FnMut(Event)) {
+    /// The events that it is, in this order. `event` says whose, and where from.
+    pub(super) fn events(&self, event: &Event) -> Vec<Event> {
+        let of_kind = |kind| event.clone().of_kind(kind);
         match self {
             Self::Granted(grant) => {
-                if grant.kind == Kind::Behind {
-                    to(event.clone().kind(Kind::Behind));
-                }
-                if let Some(streak) = grant.streak.filter(|streak| *streak >= 3) {
-                    to(event.clone().kind(Kind::RepeatStreak).count(streak.into()));
-                }
-                to(event.clone().kind(if grant.kind == Kind::Behind { Kind::Rotated } else { grant.kind }));
+                let behind = (grant.kind == Kind::Behind).then(|| of_kind(Kind::Behind));
+                let streak = grant.streak.filter(|streak| *streak >= 3);
+                let streak = streak.map(|streak| of_kind(Kind::RepeatStreak).count(streak.into()));
+                let granted = of_kind(if behind.is_some() { Kind::Rotated } else { grant.kind });
+                behind.into_iter().chain(streak).chain([granted]).collect()
             }
-            Self::Refused(Refusal::Ahead) => to(event.clone().kind(Kind::Behind).detail("refused")),
-            Self::Refused(Refusal::Expired | Refusal::Revoked) => {}
-            Self::Conflict => to(event.clone().kind(Kind::Conflict)),
-            Self::Reused(reuse, _) => to(event.clone().kind(Kind::Reused).detail(reuse.as_str())),
+            Self::Refused(Refusal::Ahead) => vec![of_kind(Kind::Behind).detail("refused")],
+            Self::Refused(Refusal::Expired | Refusal::Revoked) => Vec::new(),
+            Self::Conflict => vec![of_kind(Kind::Conflict)],
+            Self::Reused(reuse, _) => vec![of_kind(Kind::Reused).detail(reuse.as_str())],
         }
     }
 

@@ -8,10 +8,10 @@ use super::outcome::{Grant, Outcome, RefreshError, RefusedBecause};
 use super::plan::Plan;
 use super::rotation::{self, Claim, Policy, Refusal, Verdict};
 use super::{Handed, Lifetimes, Sessions, TokenPair};
+use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::clock::{Clock, Timestamp};
-use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
-use crate::store::events;
+use crate::store::events::InTransaction;
 use crate::store::sessions::{self, Device, Ended, Handover, Rotation, SessionRow, Successor};
 use crate::store::{AnyConnection, QueryResult, Write, fault, outrun};
 use crate::tokens::access::Bearer;
@@ -72,14 +72,14 @@ impl Sessions {
                 revocations.add(std::slice::from_ref(ended));
             }
             if outcome.is_kept() {
-                outcome.tell(&told, |event| event.record());
+                outcome.events(&told).iter().for_each(|event| emit(AfterCommit, event));
             }
         };
         let outcome = inner.store.write_and_then(attempt, announce).await?;
         let is_plain = matches!(&outcome, Outcome::Granted(grant) if grant.kind == Kind::Rotated);
         if !is_plain {
             if !outcome.is_kept() {
-                outcome.tell(&event, |event| event.record());
+                outcome.events(&event).iter().for_each(|event| emit(AfterCommit, event));
             }
             self.offended(Some(session), now);
         }
@@ -111,10 +111,11 @@ impl Sessions {
         }
         if offenders.count(offender, now) {
             let event = Event::new(Kind::LimitReached).detail("refresh");
-            match offender {
-                Offender::Address(address) => event.ip_address(Some(&address.to_string())).record(),
-                Offender::Session(session) => event.session(session).record(),
-            }
+            let event = match offender {
+                Offender::Address(address) => event.ip_address(Some(&address.to_string())),
+                Offender::Session(session) => event.session(session),
+            };
+            emit(AfterCommit, &event);
         }
         None
     }
@@ -159,10 +160,10 @@ impl Sessions {
             roles: grant.handover.roles.into_names(),
             expires_at: grant.access_expires_at,
         };
-        let untold = Some(grant.kind).filter(|kind| *kind == Kind::Rotated);
+        let on_access_line = (grant.kind == Kind::Rotated).then(|| Event::new(Kind::Rotated));
         let handed = Handed { transport, remember: grant.handover.remember, until: grant.idle_expires_at };
         let pair = self.pair(&bearer, now, grant.issued_at, grant.minted.token, handed)?;
-        Ok(TokenPair { untold, ..pair })
+        Ok(TokenPair { on_access_line, ..pair })
     }
 }
 
@@ -193,9 +194,9 @@ impl Attempt {
     /// The outcome, and what is kept of it.
     fn kept(&self, conn: &mut AnyConnection, outcome: Outcome) -> QueryResult<Outcome> {
         if outcome.is_kept() {
-            let mut events = Vec::new();
-            outcome.tell(&self.event, |event| events.push(event));
-            events.iter().try_for_each(|event| events::keep(conn, event, self.now))?;
+            for event in outcome.events(&self.event) {
+                emit(InTransaction(conn, self.now), &event)?;
+            }
         }
         Ok(outcome)
     }

@@ -4,8 +4,8 @@ use diesel::prelude::*;
 
 use super::AnyConnection;
 use super::schema::{events, sessions};
+use crate::audit::{Event, When};
 use crate::clock::Timestamp;
-use crate::events::Event;
 use crate::ids::{EventId, SessionId, UserId};
 
 /// Events in one statement. SQLite takes 32,766 values in one, PostgreSQL 65,535.
@@ -54,7 +54,7 @@ impl<'a> NewEvent<'a> {
             id: EventId::generate(),
             user_id,
             session_id,
-            kind: event.name(),
+            kind: event.kind().as_str(),
             detail: event.detail_text(),
             at,
             ip_address: event.address(),
@@ -63,21 +63,29 @@ impl<'a> NewEvent<'a> {
     }
 }
 
-/// Keeps an event, if it is of a kind that is kept and somebody's. What it tells of belongs in the same transaction.
-pub fn keep(conn: &mut AnyConnection, event: &Event, at: Timestamp) -> QueryResult<()> {
-    let Some(user) = event.kept_for() else { return Ok(()) };
-    let device_name = match event.session_id() {
-        Some(session) => device_name(conn, session)?,
-        None => None,
-    };
-    let new = NewEvent::of(event, user, event.session_id(), device_name.as_deref(), at);
-    diesel::insert_into(events::table).values(new).execute(conn)?;
-    Ok(())
+/// In the transaction of what the event tells of, at that moment: a row that its user can read, if it is of a kind that is
+/// kept and somebody's.
+pub struct InTransaction<'c>(pub &'c mut AnyConnection, pub Timestamp);
+
+impl When for InTransaction<'_> {
+    type Outcome = QueryResult<()>;
+
+    fn emit(self, event: &Event) -> QueryResult<()> {
+        let Self(conn, at) = self;
+        let Some(user) = event.kept_for() else { return Ok(()) };
+        let device_name = match event.session_id() {
+            Some(session) => device_name(conn, session)?,
+            None => None,
+        };
+        let new = NewEvent::of(event, user, event.session_id(), device_name.as_deref(), at);
+        diesel::insert_into(events::table).values(new).execute(conn)?;
+        Ok(())
+    }
 }
 
-/// Keeps an event of each of these sessions, as [`keep`] does, in few statements: somebody who has thousands must be able
-/// to end them.
-pub fn keep_of_each(
+/// A row of an event for each of these sessions, as [`InTransaction`] writes one, in few statements: somebody who has
+/// thousands must be able to end them.
+pub fn insert_each(
     conn: &mut AnyConnection,
     event: &Event,
     sessions: impl IntoIterator<Item = SessionId>,
@@ -102,10 +110,10 @@ pub fn keep_of_each(
     Ok(())
 }
 
-/// Takes as long as keeping an event, and keeps none: so that nobody learns by the clock whether there was anybody to
+/// Takes as long as inserting an event, and leaves none: so that nobody learns by the clock whether there was a user to
 /// keep it for.
-pub fn pretend_to_keep(conn: &mut AnyConnection, event: &Event, nobody: UserId, at: Timestamp) -> QueryResult<()> {
-    keep(conn, &event.clone().user(nobody), at)?;
+pub fn pretend_to_insert(conn: &mut AnyConnection, event: &Event, nobody: UserId, at: Timestamp) -> QueryResult<()> {
+    InTransaction(&mut *conn, at).emit(&event.clone().user(nobody))?;
     diesel::delete(events::table.filter(events::user_id.eq(nobody))).execute(conn)?;
     Ok(())
 }
@@ -161,7 +169,7 @@ mod tests {
     use diesel::sql_query;
 
     use super::*;
-    use crate::events::Kind;
+    use crate::audit::Kind;
     use crate::store::testing::TestDatabase;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -189,7 +197,7 @@ mod tests {
         });
         let user = UserId::generate();
         let event = Event::new(Kind::Revoked).user(user).detail("test");
-        keep_of_each(&mut conn, &event, ids, NOW).unwrap();
+        insert_each(&mut conn, &event, ids, NOW).unwrap();
         assert_eq!(statements.load(Ordering::SeqCst), 6, "two for each thousand, or part of it");
         let kept = of_user(&mut conn, user, None, 5_000).unwrap();
         let mut devices: Vec<_> = kept.iter().map(|row| row.device_name.clone().unwrap()).collect();

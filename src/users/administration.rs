@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::budget::Lock;
 use super::{ACCOUNT_DISABLED, PASSWORD_CHANGED, Registration, UserError, Users, clear_away};
+use crate::audit::{Event, Kind, emit};
 use crate::email::{self, EmailKey};
-use crate::events::{Event, Kind};
 use crate::ids::UserId;
 use crate::passwords::Password;
 use crate::problem::FieldError;
 use crate::store::columns::Roles;
-use crate::store::events::{self, EventRow};
+use crate::store::events::{self, EventRow, InTransaction};
 use crate::store::sessions::{self, EndOrder};
 use crate::store::users::{self, AccountRow, Moved, NewUser};
 use crate::store::{AnyConnection, QueryResult, StoreError, attempts, outrun};
@@ -116,7 +116,7 @@ impl Users {
         let inserted = self.store.write(move |conn| {
             let inserted = users::insert(conn, &new)?;
             if inserted {
-                events::keep(conn, &registered, new.created_at)?;
+                emit(InTransaction(conn, new.created_at), &registered)?;
             }
             Ok(inserted)
         });
@@ -137,7 +137,7 @@ impl Users {
             }
             let now = clock.now();
             if changed {
-                events::keep(conn, &Event::new(Kind::AccountDisabled).user(id).detail(BY_OPERATOR), now)?;
+                emit(InTransaction(conn, now), &Event::new(Kind::AccountDisabled).user(id).detail(BY_OPERATOR))?;
             }
             Ok((Some(changed), vec![sessions::begin_end(conn, &EndOrder::all(id, ACCOUNT_DISABLED), now)?]))
         };
@@ -155,7 +155,7 @@ impl Users {
         let attempt = move |conn: &mut AnyConnection| {
             let changed = users::enable(conn, id, now)?;
             if changed {
-                events::keep(conn, &Event::new(Kind::AccountEnabled).user(id).detail(BY_OPERATOR), now)?;
+                emit(InTransaction(conn, now), &Event::new(Kind::AccountEnabled).user(id).detail(BY_OPERATOR))?;
             }
             Ok(if changed || users::exists(conn, id)? { Some(changed) } else { None })
         };
@@ -178,7 +178,7 @@ impl Users {
                 return Ok((false, Vec::new()));
             }
             let now = clock.now();
-            events::keep(conn, &Event::new(Kind::PasswordChanged).user(id).detail(BY_OPERATOR), now)?;
+            emit(InTransaction(conn, now), &Event::new(Kind::PasswordChanged).user(id).detail(BY_OPERATOR))?;
             attempts::forget(conn, id, now)?;
             Ok((true, vec![sessions::begin_end(conn, &EndOrder::all(id, PASSWORD_CHANGED), now)?]))
         };
@@ -201,7 +201,7 @@ impl Users {
         let attempt = move |conn: &mut AnyConnection| {
             let moved = users::set_email(conn, id, &email, now)?;
             if moved == Moved::Yes {
-                events::keep(conn, &event, now)?;
+                emit(InTransaction(conn, now), &event)?;
             }
             Ok(moved)
         };
@@ -226,7 +226,7 @@ impl Users {
             }
             let counted = attempts::forget(conn, id, now)?;
             if counted {
-                events::keep(conn, &event, now)?;
+                emit(InTransaction(conn, now), &event)?;
             }
             Ok(Some(counted))
         };
@@ -290,7 +290,7 @@ impl Users {
                 }
                 let roles = Roles::new(names);
                 if users::replace_roles(conn, id, &read, &roles, now)? {
-                    events::keep(conn, &event, now)?;
+                    emit(InTransaction(conn, now), &event)?;
                     return Ok(Ok((true, sessions::copy_roles(conn, id, &roles, None)?)));
                 }
             }

@@ -7,12 +7,12 @@ use tracing::Instrument as _;
 
 use super::budget::Target;
 use super::{UserError, Users};
+use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::email::EmailKey;
-use crate::events::{Event, Kind};
 use crate::ids::UserId;
 use crate::passwords::{Comparison, Password};
 use crate::store::AnyConnection;
-use crate::store::events;
+use crate::store::events::{self, InTransaction};
 use crate::store::users::{self, UserRow};
 
 /// An account whose password has just been verified.
@@ -60,13 +60,13 @@ impl Users {
                     None => failed.detail("unknown_user"),
                 };
                 guess.was_wrong(&event);
-                self.note(event).await;
+                self.emit_failure(event).await;
                 return Err(UserError::Wrong(user));
             }
         };
         guess.was_right().await?;
         if found.user.disabled_at.is_some() {
-            self.note(failed.user(found.user.id).detail("disabled")).await;
+            self.emit_failure(failed.user(found.user.id).detail("disabled")).await;
             return Err(UserError::Disabled(found.user.id));
         }
         let verified = Authenticated { user: found.user, password_hash: found.password_hash };
@@ -104,20 +104,20 @@ impl Users {
 
     /// Tells of a log-in that failed, and keeps that for the user to read, if there is one. If it cannot be kept, that
     /// is logged, and the answer is the same.
-    async fn note(&self, event: Event) {
-        event.record();
+    async fn emit_failure(&self, event: Event) {
+        emit(AfterCommit, &event);
         let (store, now, nobody) = (self.store.clone(), self.clock.now(), UserId::generate());
         // A task of its own: it is done even if whoever tried hangs up now.
         let keep = async move {
-            let keep = move |conn: &mut AnyConnection| {
+            let attempt = move |conn: &mut AnyConnection| {
                 // Nothing is kept of whoever has deleted their account by now.
                 if users::exists(conn, event.kept_for().unwrap_or(nobody))? {
-                    events::keep(conn, &event, now)
+                    emit(InTransaction(conn, now), &event)
                 } else {
-                    events::pretend_to_keep(conn, &event, nobody, now)
+                    events::pretend_to_insert(conn, &event, nobody, now)
                 }
             };
-            store.write(keep).await
+            store.write(attempt).await
         };
         if let Ok(Err(error)) = tokio::spawn(keep.in_current_span()).await {
             tracing::error!(error = error.chain(), "a failed log-in could not be kept");
@@ -147,7 +147,7 @@ impl Users {
                 let event = Event::new(Kind::LoginFailed).user(id).detail("wrong_password");
                 let event = event.ip_address(from.as_deref());
                 guess.was_wrong(&event);
-                self.note(event).await;
+                self.emit_failure(event).await;
                 Err(UserError::Wrong(Some(id)))
             }
             Comparison::Same | Comparison::SameButOutdated => {

@@ -17,8 +17,8 @@ use tracing::Instrument as _;
 use super::guess_keys::{ACCOUNT, ADDRESS, Limited, PAIR, WIDER, key, keys_of, limits_of, totals_of};
 pub use super::guess_keys::{Limits, Target};
 use super::undecided::{Undecided, Waiting};
+use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::clock::{Clock, Timestamp};
-use crate::events::{Event, Kind};
 use crate::ids::UserId;
 use crate::network::counted_as;
 use crate::passwords::Begun;
@@ -166,7 +166,7 @@ impl Budget {
             let full = self.refuse_if_full(&keys, None, REGISTRATION_WINDOW).await;
             return Err(full.err().unwrap_or(Denied::Spent(SOON)));
         };
-        tell_of_the_last(&counts, &Event::new(Kind::LimitReached).ip_address(Some(&address.to_string())));
+        emit_limit_reached(&counts, &Event::new(Kind::LimitReached).ip_address(Some(&address.to_string())));
         Ok(())
     }
 
@@ -337,7 +337,7 @@ impl Guess {
     /// The guess was wrong, and stays counted. If it was the last that somebody had, that is told, once: from
     /// then on everything is refused.
     pub fn was_wrong(mut self, event: &Event) {
-        tell_of_the_last(&mem::take(&mut self.counts), event);
+        emit_limit_reached(&mem::take(&mut self.counts), event);
     }
 }
 
@@ -351,8 +351,8 @@ impl Drop for Guess {
     }
 }
 
-fn tell_of_the_last(counts: &[Count], event: &Event) {
+fn emit_limit_reached(counts: &[Count], event: &Event) {
     for count in counts.iter().filter(|count| count.counted.count == count.limit) {
-        event.clone().kind(Kind::LimitReached).detail(count.name).record();
+        emit(AfterCommit, &event.clone().of_kind(Kind::LimitReached).detail(count.name));
     }
 }

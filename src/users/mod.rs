@@ -19,15 +19,15 @@ use tracing::Instrument as _;
 use self::allowance::Allowance;
 pub use self::authentication::Authenticated;
 use self::budget::{Budget, Denied};
+use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::clock::{Clock, Timestamp};
 use crate::email::{self, EmailKey};
-use crate::events::{Event, Kind};
 use crate::ids::{SessionId, UserId};
 use crate::passwords::{HashError, Hasher, Password, Room};
 use crate::problem::FieldError;
 use crate::revocation::Revocations;
 use crate::store::columns::Roles;
-use crate::store::events;
+use crate::store::events::{self, InTransaction};
 use crate::store::sessions::{self, EndOrder, EndProgress};
 use crate::store::users::{self, NewUser, UserRow};
 use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts};
@@ -251,12 +251,12 @@ impl Users {
                 }
                 // Read when no log-in with the old password can begin any more.
                 let now = clock.now();
-                events::keep(conn, &kept, now)?;
+                emit(InTransaction(conn, now), &kept)?;
                 Ok((true, vec![sessions::begin_end(conn, &others, now)?]))
             };
             let told = move |done: &bool| {
                 if *done {
-                    changed.record();
+                    emit(AfterCommit, &changed);
                 }
             };
             let (done, _ended) = self.revocations.end(attempt, told).await?;
@@ -302,7 +302,7 @@ impl Users {
             let (this, runtime) = (self.clone(), Handle::current());
             let told = move |done: &bool| {
                 if *done {
-                    deleted.record();
+                    emit(AfterCommit, &deleted);
                     // Whoever asked need not wait for it, and may hang up.
                     runtime.spawn(async move { this.forget(id).await }.in_current_span());
                 }

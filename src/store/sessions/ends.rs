@@ -10,8 +10,8 @@ use diesel::prelude::*;
 use super::not_ended::NotEnded;
 use super::rows::Ended;
 use super::{ENDED, LATE};
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
-use crate::events::{Event, Kind};
 use crate::ids::{SessionEndId, SessionId, UserId};
 use crate::store::AnyConnection;
 use crate::store::columns::Roles;
@@ -194,7 +194,7 @@ fn step(
     if order.erase {
         erase(conn, &these)?;
     } else {
-        events::keep_of_each(conn, &order.event(), ended.iter().map(|session| session.id), now)?;
+        events::insert_each(conn, &order.event(), ended.iter().map(|session| session.id), now)?;
     }
     match next {
         Some(reached) => Ok((ended, Some(Position::Live(Some(reached))))),
@@ -310,7 +310,7 @@ pub fn displace(
     let surplus = live.len().saturating_sub(usize::try_from(others).unwrap_or(usize::MAX));
     let least_used: Vec<SessionId> = live.into_iter().take(surplus).map(|(_, id)| id).collect();
     let ended = of_one_user(end(conn, &least_used, now, DISPLACED)?);
-    events::keep_of_each(conn, event, ended.iter().map(|session| session.id), now)?;
+    events::insert_each(conn, event, ended.iter().map(|session| session.id), now)?;
     Ok(ended)
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::events::{Event, Kind};
+use crate::audit::{Event, Kind};
 use crate::store::testing::TestDatabase;
 use crate::tokens::refresh::TokenDigest;
 

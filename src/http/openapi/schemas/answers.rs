@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{id, moment, moment_when, object, reference, seconds, text_or_null, whole};
-use crate::events::Kind;
+use crate::audit::Kind;
 use crate::problem::Code;
 use crate::sessions::RefusedBecause;
 

@@ -1,5 +1,4 @@
-//! Security events: what an operator, an auditor or an alarm wants to know. One structured log line
-//! each, under the target `countersign::security`, and never a token, a password or a secret.
+//! What is worth knowing to an operator, an auditor or an alarm, and never a token, a password or a secret.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -144,7 +143,7 @@ impl Kind {
     }
 }
 
-/// One event, to be [recorded](Event::record), and kept where its user can read it if it is of a kind that is.
+/// One event, to be made known by [`emit`](super::emit).
 #[derive(Clone, Debug)]
 pub struct Event {
     kind: Kind,
@@ -163,7 +162,7 @@ impl Event {
 
     /// The same of another kind.
     #[must_use]
-    pub fn kind(mut self, kind: Kind) -> Self {
+    pub fn of_kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
     }
@@ -218,9 +217,9 @@ impl Event {
         self.ip_address.as_deref()
     }
 
-    /// The name of its kind.
-    pub fn name(&self) -> &'static str {
-        self.kind.as_str()
+    /// What happened.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// The subtype or reason.
@@ -228,8 +227,9 @@ impl Event {
         self.detail.as_deref()
     }
 
-    /// Writes the event's line: an error where somebody should look now, a warning where it may be an attack.
-    pub fn record(&self) {
+    /// Writes the event's line, under the target `countersign::security`: an error where somebody should look now, a warning
+    /// where it may be an attack.
+    pub(super) fn log(&self) {
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
