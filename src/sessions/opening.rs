@@ -66,13 +66,13 @@ impl Sessions {
             emit(InTransaction(conn, now), &event)?;
             Ok(Opened::Yes(roles, sessions::displace(conn, &displaced, (user_id, &left_out), most, clock.now())?))
         };
-        let announce = move |opened: &Opened| {
+        let after_commit = move |opened: &Opened| {
             if let Opened::Yes(_, displaced) = opened {
                 emit(AfterCommit, &told);
                 revocations.add_and_emit(&told_of_displaced, displaced);
             }
         };
-        let opened = inner.store.write_and_then(attempt, announce).await?;
+        let opened = inner.store.write_and_then(attempt, after_commit).await?;
         let roles = match opened {
             Opened::Yes(roles, displaced) => {
                 if is_full(&displaced) {
@@ -105,9 +105,9 @@ impl Sessions {
                 let attempt = move |conn: &mut AnyConnection| {
                     sessions::displace(conn, &displaced, (user, &[new]), most, clock.now())
                 };
-                let announce = move |ended: &Vec<Ended>| revocations.add_and_emit(&told, ended);
+                let after_commit = move |ended: &Vec<Ended>| revocations.add_and_emit(&told, ended);
                 let done = match this.0.revocations.turn().await {
-                    Ok(_turn) => this.0.store.write_and_then(attempt, announce).await,
+                    Ok(_turn) => this.0.store.write_and_then(attempt, after_commit).await,
                     Err(error) => Err(error),
                 };
                 match done {

@@ -67,7 +67,7 @@ impl Sessions {
 
         // What its user or an operator should know of is told, and a theft is felt, even if the client has hung up.
         let (told, revocations) = (event.clone(), inner.revocations.clone());
-        let announce = move |outcome: &Outcome| {
+        let after_commit = move |outcome: &Outcome| {
             if let Outcome::Reused(_, ended) = outcome {
                 revocations.add(std::slice::from_ref(ended));
             }
@@ -75,7 +75,7 @@ impl Sessions {
                 outcome.events(&told).iter().for_each(|event| emit(AfterCommit, event));
             }
         };
-        let outcome = inner.store.write_and_then(attempt, announce).await?;
+        let outcome = inner.store.write_and_then(attempt, after_commit).await?;
         let is_plain = matches!(&outcome, Outcome::Granted(grant) if grant.kind == Kind::Rotated);
         if !is_plain {
             if !outcome.is_kept() {

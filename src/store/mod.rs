@@ -278,20 +278,20 @@ impl Store {
         self.write_and_then(attempt, |_| ()).await
     }
 
-    /// The same, and what must follow the commit even if whoever asked is gone by then: `announce` runs on the writer's
+    /// The same, and what must follow the commit even if whoever asked is gone by then: `after_commit` runs on the writer's
     /// thread, once, after a commit and only then. It must be quick.
     ///
     /// # Errors
     ///
     /// As [`Store::write`].
-    pub async fn write_and_then<T, F, A>(&self, attempt: F, announce: A) -> Result<T, StoreError>
+    pub async fn write_and_then<T, F, A>(&self, attempt: F, after_commit: A) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Write<T> + 'static,
         A: FnOnce(&T) + Send + 'static,
     {
         let Patience { answer, turn } = self.patience;
-        self.writer.submit(Some(answer.saturating_sub(turn)), attempt, announce)?.within(answer, turn).await
+        self.writer.submit(Some(answer.saturating_sub(turn)), attempt, after_commit)?.within(answer, turn).await
     }
 
     /// The same, on this thread. For threads that may wait, and do not hurry.

@@ -137,7 +137,7 @@ fn told<T>(answer: Result<Result<T, StoreError>, oneshot::error::RecvError>) -> 
 
 struct Job<T, F, A> {
     attempt: F,
-    announce: A,
+    after_commit: A,
     outcome: Option<Result<T, StoreError>>,
     fate: Arc<Fate>,
     /// To begin by, or it could not be done in time any more.
@@ -197,8 +197,8 @@ where
     fn answer(self: Box<Self>) {
         let outcome = self.outcome.unwrap_or(Err(StoreError::Busy));
         if let Ok(value) = &outcome {
-            let announce = self.announce;
-            let panicked = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(|| announce(value)))).is_err();
+            let after_commit = self.after_commit;
+            let panicked = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(|| after_commit(value)))).is_err();
             if panicked {
                 tracing::error!("what should follow a commit panicked");
             }
@@ -252,7 +252,7 @@ impl Writer {
 
     /// Queues a write and returns where its answer will come. It fails if it has not been begun by the time that is left
     /// for it: what is begun should have time to be done, or a queue that is too long would be worked off in vain.
-    /// `announce` follows the commit, whether anybody still waits or not.
+    /// `after_commit` follows the commit, whether anybody still waits or not.
     ///
     /// # Errors
     ///
@@ -261,13 +261,13 @@ impl Writer {
         &self,
         begin_within: Option<Duration>,
         attempt: impl Write<T> + 'static,
-        announce: impl FnOnce(&T) + Send + 'static,
+        after_commit: impl FnOnce(&T) + Send + 'static,
     ) -> Result<Answer<T>, StoreError> {
         let lane = if attempt.rotation().is_some() { &self.rotations } else { &self.others };
         let (reply, answer) = oneshot::channel();
         let (fate, deadline) = (Arc::default(), Deadline::within(begin_within));
         let (outcome, span) = (None, Span::current());
-        let job = Job { attempt, announce, outcome, fate: Arc::clone(&fate), deadline, reply, span };
+        let job = Job { attempt, after_commit, outcome, fate: Arc::clone(&fate), deadline, reply, span };
         match lane.try_send(Box::new(job)) {
             Ok(()) => Ok(Answer { reply: answer, fate }),
             Err(_full) => Err(StoreError::Busy),
