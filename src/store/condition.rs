@@ -1,11 +1,15 @@
 //! What queries have shown of the database's condition: whether it is damaged, and when it last took a write. Shared by
 //! all connections of a process; noted by [`lease`](super::lease).
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+#[cfg(feature = "sqlite")]
+use std::sync::{Arc, OnceLock, Weak};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::result::Error as DieselError;
+
+#[cfg(feature = "sqlite")]
+use super::watch::WatchedFile;
 
 /// What SQLite and PostgreSQL say of a page or a file that is not what it should be.
 const DAMAGED: [&str; 7] = [
@@ -28,19 +32,9 @@ pub struct Condition {
     damaged_at: Mutex<Option<Instant>>,
     /// When something was last committed.
     committed_at: Mutex<Option<Instant>>,
-    /// How many commits and checkpoints of this process are under way.
-    under_way: AtomicUsize,
-    /// The file seems not to be the one that was opened, or to have been overwritten.
-    file_is_suspect: AtomicBool,
-}
-
-/// A commit or a checkpoint, for as long as it is under way.
-pub struct UnderWay<'a>(&'a Condition);
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
-    }
+    /// The file, where there is one and it is watched.
+    #[cfg(feature = "sqlite")]
+    watched: OnceLock<Weak<Mutex<WatchedFile>>>,
 }
 
 impl Condition {
@@ -70,26 +64,16 @@ impl Condition {
         *self.committed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// A commit or a checkpoint begins: until what is returned is dropped, the file may change.
-    pub fn begin(&self) -> UnderWay<'_> {
-        self.under_way.fetch_add(1, Ordering::SeqCst);
-        UnderWay(self)
+    /// From here on `file` is watched.
+    #[cfg(feature = "sqlite")]
+    pub fn watch(&self, file: &Arc<Mutex<WatchedFile>>) {
+        let _first = self.watched.set(Arc::downgrade(file));
     }
 
-    /// Whether a commit or a checkpoint of this process is under way.
-    pub fn is_under_way(&self) -> bool {
-        self.under_way.load(Ordering::SeqCst) > 0
-    }
-
-    /// Whether the file seems to have been exchanged or overwritten.
-    pub fn set_file_is_suspect(&self, is_suspect: bool) {
-        self.file_is_suspect.store(is_suspect, Ordering::SeqCst);
-    }
-
-    /// The same. No checkpoint of this process may write to such a file: it would mix two databases, and would look like the
-    /// reason why the file has changed.
-    pub fn file_is_suspect(&self) -> bool {
-        self.file_is_suspect.load(Ordering::SeqCst)
+    /// The file, where there is one and it is watched: it is checkpointed by [`WatchedFile::checkpoint`] alone.
+    #[cfg(feature = "sqlite")]
+    pub fn watched(&self) -> Option<Arc<Mutex<WatchedFile>>> {
+        self.watched.get()?.upgrade()
     }
 
     /// Whether a query or a check has met damage. A file stays damaged until it is opened anew.

@@ -1,11 +1,16 @@
 //! A connection to either database.
 
+#[cfg(feature = "sqlite")]
+use std::sync::PoisonError;
+
 #[cfg(feature = "postgres")]
 use diesel::PgConnection;
 #[cfg(feature = "sqlite")]
 use diesel::SqliteConnection;
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
+
+use super::condition::Condition;
 
 /// A connection to either database. Every query is written once and compiles for both.
 #[derive(diesel::MultiConnection)]
@@ -66,10 +71,14 @@ pub fn in_savepoint<T>(
 /// # Errors
 ///
 /// If the database cannot be asked.
-pub fn checkpoint(connection: &mut AnyConnection) -> QueryResult<()> {
+#[cfg_attr(not(feature = "sqlite"), expect(unused_variables, reason = "only a file is checkpointed here"))]
+pub fn checkpoint(connection: &mut AnyConnection, condition: &Condition) -> QueryResult<()> {
     match connection {
         #[cfg(feature = "sqlite")]
-        AnyConnection::Sqlite(sqlite) => sqlite.batch_execute("PRAGMA wal_checkpoint(PASSIVE)"),
+        AnyConnection::Sqlite(sqlite) => match condition.watched() {
+            Some(file) => file.lock().unwrap_or_else(PoisonError::into_inner).checkpoint(sqlite, 1),
+            None => sqlite.batch_execute("PRAGMA wal_checkpoint(PASSIVE)"),
+        },
         #[cfg(feature = "postgres")]
         AnyConnection::Postgresql(_) => Ok(()),
     }

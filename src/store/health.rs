@@ -127,8 +127,8 @@ struct Latest {
 
 impl Health {
     /// Of the embedded database, whose file is watched, or of a server.
-    pub fn of(file: Option<WatchedFile>) -> Self {
-        Self { latest: Arc::default(), file: file.map(|file| Arc::new(std::sync::Mutex::new(file))) }
+    pub fn of(file: Option<Arc<std::sync::Mutex<WatchedFile>>>) -> Self {
+        Self { latest: Arc::default(), file }
     }
 
     /// What the file has gone through. A server has none.

@@ -11,12 +11,15 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use super::condition::Condition;
 use super::connection::AnyConnection;
+#[cfg(feature = "sqlite")]
+use super::watch::LONG_LOG;
 
 /// From this age on, a connection that turns out to be read-only was not so when it was made.
 const SETTLED: Duration = Duration::from_secs(5);
 
-/// Pages of the log (sqlite.org/pragma.html#pragma_wal_autocheckpoint).
-const SQLITE_DEFAULT_AUTOCHECKPOINT: u32 = 1000;
+/// Commits between two looks at how long the log of a watched file has become.
+#[cfg(feature = "sqlite")]
+const LOOK_AT_LOG: u32 = 4;
 
 /// A connection, and whether it is still one.
 pub struct Lease {
@@ -26,8 +29,8 @@ pub struct Lease {
     wrapped: bool,
     /// What is known of the database.
     condition: Arc<Condition>,
-    /// Whether a commit that makes the log of a file long is followed by a checkpoint.
-    checkpoints: bool,
+    /// Commits to a watched file.
+    commits: u32,
     /// None: a file is not lost.
     remote: Option<Made>,
 }
@@ -62,12 +65,12 @@ impl Made {
 impl Lease {
     /// Of a file, which is not lost.
     pub fn of_a_file(connection: AnyConnection, begin: String, condition: Arc<Condition>) -> Self {
-        Self { connection, begin, wrapped: false, condition, checkpoints: true, remote: None }
+        Self { connection, begin, wrapped: false, condition, commits: 0, remote: None }
     }
 
     /// Of a server.
     pub fn of_a_server(connection: AnyConnection, begin: String, condition: Arc<Condition>, made: Made) -> Self {
-        Self { connection, begin, wrapped: made.process.is_none(), condition, checkpoints: false, remote: Some(made) }
+        Self { connection, begin, wrapped: made.process.is_none(), condition, commits: 0, remote: Some(made) }
     }
 
     /// The connection.
@@ -126,22 +129,38 @@ impl Lease {
     }
 
     fn commit(&mut self) -> QueryResult<()> {
-        self.choose_checkpoints()?;
-        let _under_way = self.condition.begin();
+        #[cfg(feature = "sqlite")]
+        self.switch_checkpoints_off()?;
         self.connection.batch_execute("COMMIT")?;
         self.condition.note_commit();
+        #[cfg(feature = "sqlite")]
+        self.checkpoint_now_and_then();
         Ok(())
     }
 
-    /// SQLite checkpoints as part of a commit: not while the file is suspect.
-    fn choose_checkpoints(&mut self) -> QueryResult<()> {
-        let wanted = self.remote.is_none() && !self.condition.file_is_suspect();
-        if wanted != self.checkpoints {
-            let pages = if wanted { SQLITE_DEFAULT_AUTOCHECKPOINT } else { 0 };
-            self.connection.batch_execute(&format!("PRAGMA wal_autocheckpoint = {pages}"))?;
-            self.checkpoints = wanted;
+    /// SQLite would checkpoint a watched file as part of a commit, without a look at it.
+    #[cfg(feature = "sqlite")]
+    fn switch_checkpoints_off(&mut self) -> QueryResult<()> {
+        if self.commits == 0 && self.condition.watched().is_some() {
+            self.connection.batch_execute("PRAGMA wal_autocheckpoint = 0")?;
         }
         Ok(())
+    }
+
+    /// Here, where nothing is written meanwhile: only then does the log begin anew.
+    #[cfg(feature = "sqlite")]
+    fn checkpoint_now_and_then(&mut self) {
+        // What is damaged is left as it is.
+        let Some(file) = self.condition.watched().filter(|_| !self.condition.is_damaged(true)) else { return };
+        self.commits = self.commits.checked_add(1).unwrap_or(1);
+        if self.commits.is_multiple_of(LOOK_AT_LOG)
+            && let AnyConnection::Sqlite(connection) = &mut self.connection
+            // It is being looked at: the next time will do.
+            && let Ok(mut file) = file.try_lock()
+            && let Err(error) = file.checkpoint(connection, LONG_LOG)
+        {
+            tracing::debug!(%error, "the log of the database could not be moved into its file yet");
+        }
     }
 
     /// Whether it is one still, as far as anybody has noticed.

@@ -38,6 +38,8 @@ mod writer;
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
+#[cfg(feature = "sqlite")]
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
@@ -130,8 +132,9 @@ impl Store {
                 if !condition.is_damaged(true) {
                     watch::check_closed(path, &condition)?;
                 }
-                let health = Arc::new(Health::of(Some(WatchedFile::watch(path, &condition)?)));
-                Ok(Self { health, ..store })
+                let file = Arc::new(Mutex::new(WatchedFile::watch(path)?));
+                condition.watch(&file);
+                Ok(Self { health: Arc::new(Health::of(Some(file))), ..store })
             }
             #[cfg(feature = "postgres")]
             Database::Postgres(postgres) => {

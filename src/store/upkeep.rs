@@ -99,12 +99,11 @@ impl Store {
     ///
     /// As [`Store::read`].
     pub fn checkpoint_blocking(&self) -> Result<(), StoreError> {
-        let _under_way = self.condition.begin();
-        // What is damaged, or may not be ours, is left as it is.
-        if self.is_damaged() || self.condition.file_is_suspect() {
+        // What is damaged is left as it is.
+        if self.is_damaged() {
             Ok(())
         } else {
-            self.read_blocking(connection::checkpoint)
+            self.read_blocking(|conn| connection::checkpoint(conn, &self.condition))
         }
     }
 

@@ -26,6 +26,8 @@ use super::sqlite;
 /// Up to so many bytes are checked before the start goes on, which takes a fraction of a second. More is checked beside the
 /// work, which may take minutes.
 const CHECKED_AT_ONCE: u64 = 64 << 20;
+/// As many pages of the log are moved into the file (SQLite's own default).
+pub const LONG_LOG: i64 = 1000;
 /// Between two attempts to empty the log.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
 /// For a lock that others hold for a moment.
@@ -39,13 +41,14 @@ const SUSPECTED: Duration = Duration::from_secs(30);
 /// The file, as it was when it was opened and when it was last looked at.
 pub struct WatchedFile {
     path: PathBuf,
-    condition: Arc<Condition>,
     /// Its own connection: what it says has changed was changed by others.
     connection: SqliteConnection,
     opened: Identity,
     seen: Option<Seen>,
     /// Since when the file seems to have been overwritten.
     suspected: Option<Instant>,
+    /// For that reason it was not checkpointed.
+    is_left_alone: bool,
     overwritten: bool,
 }
 
@@ -67,24 +70,39 @@ struct Seen {
     progress: Progress,
 }
 
+impl Seen {
+    /// Whether the file has changed by then, and not by a checkpoint.
+    fn is_followed_by_foreign(self, now: Self) -> bool {
+        now.file != self.file && !now.progress.is_beyond(self.progress)
+    }
+}
+
 /// How much of the log has been checkpointed. Nothing else changes the file: commits only make the log longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Progress {
     /// Changes with every commit.
     version: i64,
-    /// Frames of the log that are in the file.
+    /// Frames of the log.
+    frames: i64,
+    /// Of those, the ones that are in the file.
     checkpointed: i64,
-    /// Drawn anew whenever the log begins anew. None: it is empty.
-    salt: Option<[u8; 8]>,
+    /// The number of the log, one more whenever it begins anew, which it does once all of it is in the file. None: it is
+    /// empty.
+    number: Option<u32>,
 }
 
 impl Progress {
     /// Whether a checkpoint may have written to the file since.
     fn is_beyond(self, before: Self) -> bool {
-        match before.salt {
-            Some(_) => (self.checkpointed, self.salt) != (before.checkpointed, before.salt),
+        match (before.number, self.number) {
+            (Some(old), Some(new)) if new == old => self.checkpointed != before.checkpointed,
+            // The old log was in the file by then, and the new one is not: it has only begun anew.
+            (Some(old), Some(new)) if new == old.wrapping_add(1) => {
+                before.checkpointed != before.frames || self.checkpointed > 0
+            }
+            (Some(_), _) => true,
             // Where there was no log, one may have come and gone.
-            None => self.version != before.version,
+            (None, _) => self.version != before.version,
         }
     }
 }
@@ -95,22 +113,21 @@ impl WatchedFile {
     /// # Errors
     ///
     /// If it cannot be opened.
-    pub fn watch(path: &Path, condition: &Arc<Condition>) -> Result<Self, StoreError> {
+    pub fn watch(path: &Path) -> Result<Self, StoreError> {
         let mut connection = sqlite::connect(path, Access::Read, WATCHING)?;
         // Reading makes the log, if there was none.
         let _schema: i64 = diesel::select(sql::<BigInt>("count(*) FROM sqlite_master")).get_result(&mut connection)?;
         let opened = Identity::of(path);
-        let (path, condition) = (path.to_owned(), Arc::clone(condition));
-        let mut file = Self { path, condition, connection, opened, seen: None, suspected: None, overwritten: false };
+        let path = path.to_owned();
+        let mut file =
+            Self { path, connection, opened, seen: None, suspected: None, is_left_alone: false, overwritten: false };
         file.remember();
         Ok(file)
     }
 
     /// Whether it is still the one that was opened, and was changed by SQLite alone since [`WatchedFile::remember`].
     pub fn inspect(&mut self) -> Found {
-        let found = self.inspect_at(Instant::now());
-        self.condition.set_file_is_suspect(found == Found::Replaced);
-        found
+        self.inspect_at(Instant::now())
     }
 
     fn inspect_at(&mut self, time: Instant) -> Found {
@@ -121,7 +138,7 @@ impl WatchedFile {
         for _ in 0..LOOK_AGAIN.1 {
             match self.see() {
                 // Nothing but a checkpoint changes the file, and that is a progress.
-                Some(now) if now.file != before.file && !now.progress.is_beyond(before.progress) => {
+                Some(now) if before.is_followed_by_foreign(now) => {
                     thread::sleep(LOOK_AGAIN.0);
                 }
                 Some(_) => {
@@ -136,23 +153,55 @@ impl WatchedFile {
         Found::Replaced
     }
 
+    /// Moves the log into the file over `connection`, if at least so many pages are waiting, and unless the file seems to
+    /// have been overwritten: that would mix two databases, and look like the reason why the file has changed.
+    ///
+    /// # Errors
+    ///
+    /// If SQLite cannot.
+    pub fn checkpoint(&mut self, connection: &mut SqliteConnection, least: i64) -> QueryResult<()> {
+        let log: Checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(NOOP)").get_result(connection)?;
+        if log.log.saturating_sub(log.checkpointed) < least || self.is_foreign() {
+            return Ok(());
+        }
+        let _done: Checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result(connection)?;
+        self.remember();
+        Ok(())
+    }
+
+    /// Whether the file has changed, and no checkpoint explains it yet.
+    fn is_foreign(&mut self) -> bool {
+        if self.overwritten {
+            return true;
+        }
+        let Some((before, now)) = self.seen.zip(self.see()) else { return false };
+        let is_foreign = before.is_followed_by_foreign(now);
+        if is_foreign && !std::mem::replace(&mut self.is_left_alone, is_foreign) {
+            tracing::warn!(
+                "the database file was changed, and not by SQLite as far as is known: nothing is moved into it until that is \
+                 explained"
+            );
+        }
+        self.is_left_alone = is_foreign;
+        is_foreign
+    }
+
     /// Takes what the file is like now as what it should be like, unless it seems to have been overwritten.
     pub fn remember(&mut self) {
-        if self.suspected.is_none() {
-            self.seen = self.see();
+        if self.suspected.is_none()
+            && let Some(seen) = self.see()
+        {
+            self.seen = Some(seen);
         }
     }
 
-    /// None: SQLite is at work on the file, or cannot be asked.
+    /// None: another process is at work on the file, or SQLite cannot be asked. This one's checkpoints need `self`.
     fn see(&mut self) -> Option<Seen> {
-        if self.condition.is_under_way() {
-            return None;
-        }
         let progress = self.progress().ok()?;
         let file = fs::metadata(&self.path).ok()?;
         // A checkpoint that was made in between would be seen in the file and not in the progress.
         let after = self.progress().ok()?;
-        let at_rest = progress == after && !self.condition.is_under_way();
+        let at_rest = (progress.checkpointed, progress.number) == (after.checkpointed, after.number);
         at_rest.then(|| Seen { file: (file.len(), file.mtime(), file.mtime_nsec()), progress })
     }
 
@@ -160,7 +209,8 @@ impl WatchedFile {
         let version =
             diesel::select(sql::<BigInt>("data_version FROM pragma_data_version")).get_result(&mut self.connection)?;
         let log: Checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(NOOP)").get_result(&mut self.connection)?;
-        Ok(Progress { version, checkpointed: log.checkpointed, salt: salt_of(&log_of(&self.path)) })
+        let number = number_of(&log_of(&self.path));
+        Ok(Progress { version, frames: log.log, checkpointed: log.checkpointed, number })
     }
 }
 
@@ -172,21 +222,24 @@ impl Identity {
     }
 }
 
-/// What SQLite says of a checkpoint: whether others were in the way, and how many frames of the log are in the file.
+/// What SQLite says of a checkpoint: whether others were in the way, how many frames the log has, and how many of them are
+/// in the file.
 #[derive(QueryableByName)]
 struct Checkpoint {
     #[diesel(sql_type = BigInt)]
     busy: i64,
     #[diesel(sql_type = BigInt)]
+    log: i64,
+    #[diesel(sql_type = BigInt)]
     checkpointed: i64,
 }
 
-/// The salt in the header of a write-ahead log (SQLite's file format, section 4.1). SQLite holds no lock on this file that would
-/// be lost when it is closed here.
-fn salt_of(log: &Path) -> Option<[u8; 8]> {
-    let mut salt = [0; 8];
+/// The first salt in the header of a write-ahead log, which is one more for each (SQLite's file format, section 4.1). SQLite
+/// holds no lock on this file that would be lost when it is closed here.
+fn number_of(log: &Path) -> Option<u32> {
+    let mut salt = [0; 4];
     File::open(log).ok()?.read_exact_at(&mut salt, 16).ok()?;
-    Some(salt)
+    Some(u32::from_be_bytes(salt))
 }
 
 /// The write-ahead log of the database at `path`.
@@ -343,7 +396,7 @@ mod embedded {
         let database = TestDatabase::new();
         let mut connection = database.connect();
         write(&mut connection);
-        let mut file = WatchedFile::watch(&database.file(), &Arc::default()).unwrap();
+        let mut file = WatchedFile::watch(&database.file()).unwrap();
         let began = Instant::now();
         touch(&database.file());
         assert_eq!(file.inspect_at(began), Found::Replaced);
@@ -383,36 +436,36 @@ mod embedded {
         assert!(!condition.is_damaged(true));
     }
 
+    /// However much is committed, and however seldom it is looked at.
     #[test]
-    fn a_suspect_file_is_not_forgiven_for_a_checkpoint_of_our_own() {
+    fn a_file_that_was_overwritten_is_not_hidden_by_checkpoints_of_our_own() {
         let database = TestDatabase::new();
         let store = database.store();
-        // A commit of more pages than SQLite lets the log have.
+        // Commits of more pages than the log should have.
         let write_much = || {
-            let fill = |connection: &mut AnyConnection| {
-                diesel::sql_query("CREATE TABLE IF NOT EXISTS filler (bytes BLOB)").execute(connection)?;
-                diesel::sql_query("INSERT INTO filler VALUES (zeroblob(8000000))").execute(connection).map(drop)
-            };
-            store.write_blocking(fill).unwrap();
+            for _ in 0..8 {
+                let fill = |connection: &mut AnyConnection| {
+                    diesel::sql_query("CREATE TABLE IF NOT EXISTS filler (bytes BLOB)").execute(connection)?;
+                    diesel::sql_query("INSERT INTO filler VALUES (zeroblob(1000000))").execute(connection).map(drop)
+                };
+                store.write_blocking(fill).unwrap();
+            }
         };
-        let file = || fs::metadata(database.file()).unwrap().len();
-        // A probe writes, and remembers what the file is like then.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(store.check()).unwrap();
+        let length = || fs::metadata(database.file()).unwrap().len();
+        let [empty, first, second] = [length(), (write_much(), length()).1, (write_much(), length()).1];
+        assert!(empty + 4_000_000 < first && first + 4_000_000 < second, "the log is moved into the file");
         assert!(!store.health.is_replaced());
         touch(&database.file());
-        assert!(store.health.is_replaced());
-        let before = file();
         write_much();
         store.checkpoint_blocking().unwrap();
+        assert_eq!(length(), second, "nothing is moved into what may be another database");
         assert!(store.health.is_replaced());
-        assert_eq!(file(), before);
         // Another process says that it was its checkpoint: ours go on.
         assert!(empty_log(&database.file(), WATCHING).unwrap());
         assert!(!store.health.is_replaced());
-        let before = file();
+        let before = length();
         write_much();
-        assert!(file() > before);
+        assert!(length() > before);
     }
 
     #[test]
@@ -425,7 +478,7 @@ mod embedded {
             } else {
                 write(&mut connection);
             }
-            let mut file = WatchedFile::watch(&database.file(), &Arc::default()).unwrap();
+            let mut file = WatchedFile::watch(&database.file()).unwrap();
             let began = Instant::now();
             touch(&database.file());
             for passed in [Duration::ZERO, SUSPECTED] {
