@@ -436,6 +436,43 @@ mod embedded {
         assert!(!condition.is_damaged(true));
     }
 
+    /// SQLite does not wait for a checkpoint of another connection, as it does for readers and writers.
+    #[test]
+    fn the_log_is_emptied_as_soon_as_another_checkpoint_is_done() {
+        let database = TestDatabase::new();
+        // Kept: the last connection to be closed would empty the log.
+        let mut writer = database.connect();
+        write(&mut writer);
+        let path = database.file();
+        let patience = Duration::from_secs(60);
+        // A reader, for whom the other checkpoint has to wait.
+        let mut reader = sqlite::connect(&path, Access::Read, WATCHING).unwrap();
+        diesel::sql_query("BEGIN").execute(&mut reader).unwrap();
+        let read: i64 = diesel::select(sql::<BigInt>("writes FROM health")).get_result(&mut reader).unwrap();
+        assert_eq!(read, 1);
+        thread::scope(|scope| {
+            let other = scope.spawn(|| empty_log(&path, patience));
+            let mut probe = sqlite::connect(&path, Access::Write, WATCHING).unwrap();
+            let began = Instant::now();
+            let mut is_under_way = || {
+                let probed: Checkpoint =
+                    diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result(&mut probe).unwrap();
+                probed.busy != 0
+            };
+            while !is_under_way() {
+                assert!(began.elapsed() < patience, "the other checkpoint never began");
+            }
+            assert!(!empty_log(&path, Duration::ZERO).unwrap(), "the other is under way");
+            scope.spawn(move || {
+                thread::sleep(Duration::from_millis(200));
+                drop(reader);
+            });
+            assert!(empty_log(&path, patience).unwrap());
+            assert!(other.join().unwrap().unwrap());
+        });
+        assert_eq!(fs::metadata(log_of(&path)).unwrap().len(), 0);
+    }
+
     /// However much is committed, and however seldom it is looked at.
     #[test]
     fn a_file_that_was_overwritten_is_not_hidden_by_checkpoints_of_our_own() {
