@@ -195,7 +195,7 @@ fn each_core_has_a_thread_for_passwords_at_a_lower_priority() {
         if one_a_core && hashers.iter().all(|stat| nice(stat) == (usual + 2).min(19)) {
             return;
         }
-        assert!(began.elapsed() < Duration::from_secs(10), "{stats:#?}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{stats:#?}");
         thread::sleep(ms(10));
     }
 }

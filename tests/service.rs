@@ -24,7 +24,7 @@ const SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
 const OTHER_SECRET: &str = "ZYXWVUTSRQPONMLKJIHGFEDCBA987654";
 
 /// How long what comes in the end may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A little less than how long a server that stops waits for the next request on a connection.
 const SILENCE: Duration = Duration::from_millis(200);
 

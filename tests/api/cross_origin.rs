@@ -15,7 +15,7 @@ const FRIEND: &str = "https://app.example.org";
 /// One answer of every kind to a page at `origin`, each with what it is.
 fn answers(app: &TestApp, home: &Home, origin: Option<&str>) -> Vec<(String, Answer)> {
     let pair = app.log_in(ADA);
-    let client = Client::builder().redirect(redirect::Policy::none()).timeout(Duration::from_secs(30)).build().unwrap();
+    let client = Client::builder().redirect(redirect::Policy::none()).timeout(Duration::from_secs(60)).build().unwrap();
     let ask = |method: &str, path: &str, add: &dyn Fn(RequestBuilder) -> RequestBuilder| {
         let request = add(client.request(Method::from_bytes(method.as_bytes()).unwrap(), app.url(path)));
         let answer = Answer::to(match origin {

@@ -18,7 +18,7 @@ const MARK: &str = "evil.example";
 /// Sends bytes on a connection of its own and reads until the server closes it.
 pub fn exchange(app: &TestApp, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(app.address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     // Whatever is refused early may be refused before all of it was sent.
     let _ = stream.write_all(request);
     let mut answer = Vec::new();
@@ -193,7 +193,7 @@ fn an_answer_before_the_end_of_a_request_is_not_taken_back_by_a_reset() {
         // A body of the wrong type is one from its first letter on.
         let begun = usize::from(status == "415");
         let mut stream = TcpStream::connect(app.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         write!(stream, "{head}\r\nHost: x\r\nContent-Length: 40000\r\n\r\n{}", "x".repeat(begun)).unwrap();
         // The answer has come; the client does not know yet, and sends on.
         stream.peek(&mut [0]).unwrap();

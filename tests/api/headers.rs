@@ -149,7 +149,7 @@ fn a_session_remembers_the_address_that_a_trusted_proxy_saw() {
 /// A body in chunks, whose length nobody declares.
 fn chunked(app: &TestApp, size: usize) -> String {
     let mut stream = TcpStream::connect(app.address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let head = "POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n\
                 Transfer-Encoding: chunked\r\n\r\n";
     let chunk = " ".repeat(1024);

@@ -88,7 +88,7 @@ fn a_log_out_whose_client_hangs_up_at_once_ends_the_session() {
     });
     let began = Instant::now();
     while app.works(&pair.access) {
-        assert!(began.elapsed() < Duration::from_secs(20), "the session goes on");
+        assert!(began.elapsed() < Duration::from_secs(60), "the session goes on");
         thread::sleep(Duration::from_millis(5));
     }
     app.refresh(&pair.refresh).expect_refused("revoked");

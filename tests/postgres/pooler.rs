@@ -22,7 +22,7 @@ const ADA: &str = "ada@example.com";
 const FOUND: &str = "a pooler in transaction mode stands before PostgreSQL";
 
 /// How long it may take to start, and a command to end.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs it until this program closes its end of the pipe; each line makes it read its settings again.
 const KEEPER: &str = r#""$@" </dev/null & pooler=$!

@@ -9,7 +9,7 @@ use super::database::{Connection as DatabaseConnection, SHARED};
 use super::process::{Connection, Home, Server};
 
 /// How long a command may take, and a node to notice what was done.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const PORT: (&str, &str) = ("PORT", "0");
 

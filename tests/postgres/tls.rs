@@ -16,7 +16,7 @@ const ADA: &str = "ada@example.com";
 const PASSWORD: &str = "canary-of-thirty-characters-xyz";
 
 /// How long it may take until a node has noticed that all is well.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where the program that makes certificates is. `Err` says that it is missing.
 pub fn installed() -> Result<(), String> {

@@ -37,7 +37,7 @@ pub fn lacks_packages(reason: String) -> Result<Completion, Failed> {
 }
 
 /// How long anything here may take.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A working directory, in which the server makes what it needs, and a database.
 pub struct Home {

@@ -116,7 +116,7 @@ impl TestApp {
             });
         });
         let address = address.recv().expect("the server starts");
-        let http = Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
+        let http = Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
         Self { address, clock, http, stop: Some(stop), thread: Some(thread), _kept: None }
     }
 
