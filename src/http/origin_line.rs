@@ -66,23 +66,25 @@ impl OriginLine {
     }
 
     fn end_line(&mut self) {
-        let line = std::mem::take(&mut self.line);
-        let line = line.trim_ascii_end();
+        let line = self.line.trim_ascii_end();
         if line.is_empty() {
             if self.progress == Progress::Inside {
                 self.progress = Progress::Behind;
+                // A kept connection holds nothing.
+                self.line = Vec::new();
             }
-            return;
+        } else {
+            self.progress = Progress::Inside;
+            if let Some((name, value)) = line.split_at_checked(NAME.len())
+                && name.eq_ignore_ascii_case(NAME)
+            {
+                self.found = match (&self.found, HeaderValue::from_bytes(value.trim_ascii())) {
+                    (Found::Nothing, Ok(origin)) if line.len() < MAX_LINE => Found::One(origin),
+                    _ => Found::Unclear,
+                };
+            }
         }
-        self.progress = Progress::Inside;
-        let Some((name, value)) = line.split_at_checked(NAME.len()) else { return };
-        if !name.eq_ignore_ascii_case(NAME) {
-            return;
-        }
-        self.found = match (&self.found, HeaderValue::from_bytes(value.trim_ascii())) {
-            (Found::Nothing, Ok(origin)) if line.len() < MAX_LINE => Found::One(origin),
-            _ => Found::Unclear,
-        };
+        self.line.clear();
     }
 }
 
