@@ -41,13 +41,13 @@ macro_rules! ours {
 
 ours! {
     clock "../src/clock.rs"
-    columns "../src/store/columns.rs"
+    columns "../src/store/tables/columns.rs"
     config "../src/config/mod.rs"
     email "../src/email.rs"
     files "../src/files.rs"
     ids "../src/ids.rs"
     rotation "../src/sessions/rotation.rs"
-    rows "../src/store/sessions/rows.rs"
+    rows "../src/store/tables/sessions/rows.rs"
     secret "../src/secret.rs"
     tokens "../src/tokens/mod.rs"
 }

@@ -87,33 +87,13 @@
 //!    revocation/ending.rs  revocation/unfinished.rs
 //!                         the end of many sessions, a few in each transaction; those that are not all marked yet
 //! F3 store/mod.rs         Store: read, write
-//!    store/writer.rs  store/batch.rs
-//!                         the queue of writes; how those that arrive together are committed together
-//!    store/connection.rs  store/lease.rs  store/pool.rs
-//!                         a connection to either database; its transactions, and its loss; many, shared
-//!    store/health.rs  store/condition.rs  store/watch.rs  store/upkeep.rs
-//!                         whether the database is fit for work; what queries and its file show of that; what is done for it
-//!    store/sqlite.rs  store/postgres.rs  store/migrations.rs
-//!                         how each database is reached; how it comes to have the schema
-//!    store/opening.rs  store/database_file.rs
-//!                         how it is found and made; what else may be at its path
-//!    store/sessions/mod.rs  store/users.rs  store/events.rs  store/attempts.rs  store/signing_keys.rs
-//!                         every query
-//!    store/addresses.rs   keys of addresses that earlier versions made
-//!    store/sessions/advance.rs
-//!                         the rotation: one conditional statement for one, or for many
-//!    store/sessions/rotation.rs
-//!                         what else moves a session on: one conditional statement each
-//!    store/sessions/everybody.rs
-//!                         live sessions whoever they belong to
-//!    store/sessions/ends.rs  store/sessions/not_ended.rs
-//!                         all sessions of a user ended at once, however many; how other queries honour that
-//!    store/sessions/expiry.rs
-//!                         what is over for good, removed a few at a time
-//!    store/sessions/rows.rs
-//!                         what goes into queries on sessions, and comes out
-//!    store/schema.rs  store/columns.rs  store/error.rs
-//!                         tables; types as columns; what a query fails with
+//!    store/engine/        connections, transactions, the queues of writes: knows no table
+//!    store/tables/        every query, a file or folder for each table
+//!    store/rotation_batch.rs
+//!                         the batched refresh: what knows both the queue of writes and the sessions table
+//!    store/health.rs      whether the database is fit for work
+//!    store/opening.rs  store/migrations.rs  store/upkeep.rs
+//!                         how it is found, made and brought up to date; what is done for it
 //! F2 tokens/mod.rs        Place
 //!    tokens/access.rs  tokens/refresh.rs
 //!                         the two kinds: issue, derive, verify

@@ -22,9 +22,9 @@ use crate::tokens::{Place, SignError};
 /// transaction; among several, each round means that somebody else got on.
 const ROUNDS: usize = 8;
 
-/// Everything one refresh is decided on, fixed before the transaction, so that trying it again, as
-/// after a commit whose fate is unknown, is the same refresh and not a second one.
-struct Attempt {
+/// Everything one refresh is decided on, fixed before anything is written, so that trying it again, as after a commit
+/// whose end is unknown, is the same refresh and not a second one.
+struct RefreshRequest {
     tokens: Arc<RefreshTokens>,
     lifetimes: Lifetimes,
     access_lifetime: Duration,
@@ -32,12 +32,10 @@ struct Attempt {
     /// For the end of a session, which must not be dated back.
     clock: Clock,
     presented: Presented,
-    /// What will be told of it, but for the kind.
-    event: Event,
     now: Timestamp,
     /// What it hopes to be.
-    rotation: Rotation,
-    /// The successor then.
+    rotation: Arc<Rotation>,
+    /// The token that it then hands out.
     rotated: Minted,
 }
 
@@ -48,22 +46,26 @@ impl Sessions {
     ///
     /// [`RefreshError`]. Only [`RefusedBecause::Reused`] has written anything: it has ended the session.
     pub async fn refresh(&self, token: &str, device: Device) -> Result<TokenPair, RefreshError> {
-        let inner = &self.0;
-        let now = inner.clock.now();
-        let presented = match self.presented(token, now) {
-            Ok(presented) => presented,
-            Err(refused) => {
-                let address = device.ip_address.as_deref().and_then(|address| address.parse().ok()).map(Offender::at);
-                return Err(self.offended(address, now).unwrap_or_else(|| refused.into()));
-            }
-        };
-        let session = Offender::Session(presented.session_id());
-        if let Some(seconds) = inner.offenders.wait(session, now) {
+        let now = self.0.clock.now();
+        let presented = self.verify(token, &device, now)?;
+        let (user_id, session_id) = (presented.user_id(), presented.session_id());
+        if let Some(seconds) = self.0.offenders.wait(Offender::Session(session_id), now) {
             return Err(RefreshError::TooMany(seconds));
         }
-        let attempt = self.attempt(presented, device, now)?;
-        let (user_id, session_id) = (attempt.presented.user_id(), attempt.presented.session_id());
-        let event = attempt.event.clone();
+        let request = self.request(presented, device, now)?;
+        // One conditional statement, committed together with those of others.
+        let grant = match self.0.store.rotate(&request.rotation).await? {
+            Some(row) => request.grant(Kind::Rotated, &request.rotation.next, request.rotated.clone(), row),
+            None => self.judge(request).await?,
+        };
+        self.hand_over(user_id, session_id, grant, now)
+    }
+
+    /// What that statement did not take: the row is found and judged, and changed by at most one more statement.
+    async fn judge(&self, request: RefreshRequest) -> Result<Grant, RefreshError> {
+        let inner = &self.0;
+        let (session, now) = (Offender::Session(request.presented.session_id()), request.now);
+        let event = request.event();
 
         // What its user or an operator should know of is told, and a theft is felt, even if the client has hung up.
         let (told, revocations) = (event.clone(), inner.revocations.clone());
@@ -75,7 +77,12 @@ impl Sessions {
                 outcome.events(&told).iter().for_each(|event| emit(AfterCommit, event));
             }
         };
-        let outcome = inner.store.write_and_then(attempt, after_commit).await?;
+        // It finds its own traces, so it may be tried again; and a theft is not forgotten because its answer was late.
+        let write = Write::new(move |conn: &mut AnyConnection| request.decide(conn))
+            .repeatable()
+            .must_commit_if(|outcome| matches!(outcome, Outcome::Reused(..)))
+            .and_then(after_commit);
+        let outcome = inner.store.submit(write).await?;
         let is_plain = matches!(&outcome, Outcome::Granted(grant) if grant.kind == Kind::Rotated);
         if !is_plain {
             if !outcome.is_kept() {
@@ -84,12 +91,20 @@ impl Sessions {
             self.offended(Some(session), now);
         }
         match outcome {
-            Outcome::Granted(grant) => self.hand_over(user_id, session_id, grant, now),
+            Outcome::Granted(grant) => Ok(grant),
             Outcome::Refused(Refusal::Expired) => Err(RefreshError::Refused(RefusedBecause::Expired)),
             Outcome::Refused(Refusal::Revoked | Refusal::Ahead) => Err(RefreshError::Refused(RefusedBecause::Revoked)),
             Outcome::Conflict => Err(RefreshError::Conflict),
             Outcome::Reused(..) => Err(RefreshError::Refused(RefusedBecause::Reused)),
         }
+    }
+
+    /// Verifies a token, and counts one that no key of ours has signed against the address it came from.
+    fn verify(&self, token: &str, device: &Device, now: Timestamp) -> Result<Presented, RefreshError> {
+        self.presented(token, now).map_err(|refused| {
+            let address = device.ip_address.as_deref().and_then(|address| address.parse().ok()).map(Offender::at);
+            self.offended(address, now).unwrap_or_else(|| refused.into())
+        })
     }
 
     /// Reads a token that may still be good for something.
@@ -120,10 +135,8 @@ impl Sessions {
         None
     }
 
-    fn attempt(&self, presented: Presented, device: Device, now: Timestamp) -> Result<Attempt, SignError> {
+    fn request(&self, presented: Presented, device: Device, now: Timestamp) -> Result<RefreshRequest, SignError> {
         let inner = &self.0;
-        let event = Event::new(Kind::Rotated).user(presented.user_id()).session(presented.session_id());
-        let event = event.ip_address(device.ip_address.as_deref());
         let (lifetimes, access_lifetime) = (inner.lifetimes, inner.access.lifetime());
         // The row knows whether the session is to be remembered, and the token shows it nearly always.
         // Cut off by the session's own end, or where both lives are the same, it does not: most are to be remembered.
@@ -131,16 +144,15 @@ impl Sessions {
         let remember = cut_off || presented.expires_at().since(presented.issued_at()) > lifetimes.short;
         let plan = Plan { tokens: &inner.refresh, lifetimes, access_lifetime, presented: &presented, now };
         let (rotation, rotated) = plan.rotation(remember, fresh_salt()?, device)?;
-        Ok(Attempt {
+        Ok(RefreshRequest {
             tokens: Arc::clone(&inner.refresh),
             lifetimes,
             access_lifetime,
             policy: inner.policy,
             clock: inner.clock.clone(),
             presented,
-            event,
             now,
-            rotation,
+            rotation: Arc::new(rotation),
             rotated,
         })
     }
@@ -167,34 +179,17 @@ impl Sessions {
     }
 }
 
-impl Write<Outcome> for Attempt {
-    fn rotation(&self) -> Option<&Rotation> {
-        Some(&self.rotation)
-    }
-
-    fn rotated(&self, handover: Handover) -> Option<Outcome> {
-        Some(self.granted(handover))
-    }
-
-    /// What a refresh tells of a theft is kept, whoever hears of it.
-    fn stands(&self, outcome: &Outcome) -> bool {
-        matches!(outcome, Outcome::Reused(..))
-    }
-
-    fn run(&self, conn: &mut AnyConnection) -> QueryResult<Outcome> {
-        self.decide(conn)
-    }
-}
-
-impl Attempt {
-    fn granted(&self, handover: Handover) -> Outcome {
-        Outcome::Granted(self.grant(Kind::Rotated, &self.rotation.next, self.rotated.clone(), handover))
+impl RefreshRequest {
+    /// What is told of it, but for the kind.
+    fn event(&self) -> Event {
+        let event = Event::new(Kind::Rotated).user(self.presented.user_id()).session(self.presented.session_id());
+        event.ip_address(self.rotation.next.device.ip_address.as_deref())
     }
 
     /// The outcome, and what is kept of it.
     fn kept(&self, conn: &mut AnyConnection, outcome: Outcome) -> QueryResult<Outcome> {
         if outcome.is_kept() {
-            for event in outcome.events(&self.event) {
+            for event in outcome.events(&self.event()) {
                 emit(InTransaction(conn, self.now), &event)?;
             }
         }
@@ -203,9 +198,6 @@ impl Attempt {
 
     fn decide(&self, conn: &mut AnyConnection) -> QueryResult<Outcome> {
         for _ in 0..ROUNDS {
-            if let Some(handover) = sessions::advance(conn, &self.rotation)? {
-                return Ok(self.granted(handover));
-            }
             let row = sessions::find(conn, self.rotation.id)?.filter(|row| row.user_id == self.presented.user_id());
             if let Some(grant) = row.as_ref().map(|row| self.carried_out(row)).transpose()?.flatten() {
                 // It was kept then.
@@ -249,14 +241,15 @@ impl Attempt {
     }
 
     /// The rotation that suits the row, if what the token showed of it was wrong.
-    fn rotation_of(&self, row: &SessionRow) -> QueryResult<(Rotation, Minted)> {
+    fn rotation_of(&self, row: &SessionRow) -> QueryResult<(Arc<Rotation>, Minted)> {
         if row.remember == self.rotation.remember {
-            return Ok((self.rotation.clone(), self.rotated.clone()));
+            return Ok((Arc::clone(&self.rotation), self.rotated.clone()));
         }
         let Self { tokens, lifetimes, access_lifetime, presented, now, .. } = self;
         let plan = Plan { tokens, lifetimes: *lifetimes, access_lifetime: *access_lifetime, presented, now: *now };
         let next = &self.rotation.next;
-        plan.rotation(row.remember, next.salt, next.device.clone()).map_err(fault)
+        let (rotation, minted) = plan.rotation(row.remember, next.salt, next.device.clone()).map_err(fault)?;
+        Ok((Arc::new(rotation), minted))
     }
 
     /// At most one more conditional statement. `None`: another refresh was faster; look again.
@@ -264,7 +257,6 @@ impl Attempt {
         let id = self.rotation.id;
         Ok(match verdict {
             Verdict::Repeat { .. } => None,
-            Verdict::Current if row.remember == self.rotation.remember => None,
             Verdict::Current => {
                 let (rotation, minted) = self.rotation_of(row)?;
                 let handover = sessions::advance(conn, &rotation)?;

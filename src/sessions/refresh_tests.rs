@@ -334,7 +334,7 @@ fn a_verdict_for_which_there_is_no_room_is_an_outage_and_no_harm_is_done() {
     });
 }
 
-/// A commit whose fate is unknown is tried again. What it was granted then must not be judged as if somebody else had
+/// A commit whose end is unknown is tried again. What it was granted then must not be judged as if somebody else had
 /// been: here, as one recovery more than there may be.
 #[test]
 fn a_recovery_that_is_carried_out_again_is_granted_what_it_was_granted() {
@@ -342,15 +342,15 @@ fn a_recovery_that_is_carried_out_again_is_granted_what_it_was_granted() {
     let held = world.open(1).remove(0);
     let (inner, mut connection) = (&world.sessions.0, world.database.connect());
     run(world.refresh(&held)).unwrap();
-    let attempt = || {
+    let request = || {
         inner.clock.advance(Duration::from_secs(60));
         let now = inner.clock.now();
         let presented = inner.refresh.verify(&held.1, now).unwrap();
-        world.sessions.attempt(presented, Device::default(), now).unwrap()
+        world.sessions.request(presented, Device::default(), now).unwrap()
     };
     for branch in 1..=inner.policy.max_recoveries {
-        let attempt = attempt();
-        let mut carry_out = || match attempt.run(&mut connection).unwrap() {
+        let request = request();
+        let mut carry_out = || match request.decide(&mut connection).unwrap() {
             Outcome::Granted(grant) => (grant.kind, grant.place, grant.minted.digest, grant.access_expires_at),
             _ => panic!("it was refused"),
         };
@@ -358,10 +358,10 @@ fn a_recovery_that_is_carried_out_again_is_granted_what_it_was_granted() {
         assert_eq!((once.0, once.1.branch), (Kind::Recovered, branch));
         assert_eq!(carry_out(), once);
     }
-    let spent = attempt();
+    let spent = request();
     // It waits for its turn so long that a poll by its own time would not find what it ends.
     inner.clock.advance(Duration::from_secs(120));
-    let spent = spent.run(&mut connection).unwrap();
+    let spent = spent.decide(&mut connection).unwrap();
     assert!(matches!(spent, Outcome::Reused(..)), "another refresh is one too many");
     let row = sessions::find(&mut connection, held.0).unwrap().unwrap();
     assert_eq!(row.revoked_at, Some(inner.clock.now()), "the end is of the moment at which it is written");

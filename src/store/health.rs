@@ -11,13 +11,14 @@ use diesel::sql_query;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::Store;
-use super::connection::AnyConnection;
-use super::error::StoreError;
-use super::migrations::{self, SchemaState};
-use super::schema::health;
+use super::engine::condition::FileIdentity;
+use super::engine::connection::AnyConnection;
+use super::engine::error::StoreError;
 #[cfg(feature = "sqlite")]
-use super::watch::WatchedFile;
+use super::engine::watch::WatchedFile;
+use super::migrations::{self, SchemaState};
+use super::tables::schema::health;
+use super::{Store, Write};
 use crate::clock::Timestamp;
 
 /// For so long the outcome of a probe is given to others who ask.
@@ -84,15 +85,6 @@ impl Unready {
     }
 }
 
-/// What a look at the file has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// It is the one that was opened.
-    Same,
-    /// It is gone, is another one, or was overwritten by a program that is not SQLite.
-    Replaced,
-}
-
 /// Without an embedded database there is no file to be watched.
 #[cfg(not(feature = "sqlite"))]
 #[derive(Debug)]
@@ -100,7 +92,7 @@ pub enum WatchedFile {}
 
 #[cfg(not(feature = "sqlite"))]
 impl WatchedFile {
-    fn inspect(&mut self) -> Found {
+    fn inspect(&mut self) -> FileIdentity {
         match *self {}
     }
 
@@ -132,11 +124,11 @@ impl Health {
     }
 
     /// What the file has gone through. A server has none.
-    async fn inspect(&self) -> Found {
-        let Some(file) = self.file.clone() else { return Found::Same };
+    async fn inspect(&self) -> FileIdentity {
+        let Some(file) = self.file.clone() else { return FileIdentity::Same };
         let inspect = move || file.lock().unwrap_or_else(std::sync::PoisonError::into_inner).inspect();
         // Where no thread could tell, the write that follows does.
-        tokio::task::spawn_blocking(inspect).await.unwrap_or(Found::Same)
+        tokio::task::spawn_blocking(inspect).await.unwrap_or(FileIdentity::Same)
     }
 
     /// Remembers what the file is like now.
@@ -149,7 +141,7 @@ impl Health {
     /// Whether the file is still the one that was opened, as far as is known.
     pub fn is_replaced(&self) -> bool {
         self.file.as_ref().is_some_and(|file| {
-            file.lock().unwrap_or_else(std::sync::PoisonError::into_inner).inspect() == Found::Replaced
+            file.lock().unwrap_or_else(std::sync::PoisonError::into_inner).inspect() == FileIdentity::Replaced
         })
     }
 }
@@ -189,7 +181,7 @@ impl Store {
 
     async fn probe(&self, may_be_busy: bool) -> Result<Written, Failed> {
         let may_be_busy = may_be_busy || !self.shared && self.condition.has_committed_within(STUCK);
-        if self.health.inspect().await == Found::Replaced {
+        if self.health.inspect().await == FileIdentity::Replaced {
             return Err(Failed(Unready::Replaced, "the file is not the one that was opened".into()));
         }
         let read = match timeout(LIMIT, self.read(migrations::state)).await {
@@ -229,7 +221,7 @@ impl Store {
         let write = |connection: &mut AnyConnection| {
             diesel::update(health::table).set(health::writes.eq(health::writes + 1)).execute(connection).map(drop)
         };
-        self.writer.submit(Some(LIMIT), write, |()| ())?.within(LIMIT, Duration::ZERO).await
+        self.queue(Write::new(write), Some(LIMIT))?.within(LIMIT, Duration::ZERO).await
     }
 }
 

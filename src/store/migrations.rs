@@ -12,9 +12,9 @@ use diesel::sql_types::Text;
 use diesel::sqlite::Sqlite;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
-use super::addresses;
-use super::connection::AnyConnection;
-use super::error::StoreError;
+use super::engine::connection::AnyConnection;
+use super::engine::error::StoreError;
+use super::tables::addresses;
 
 #[cfg(feature = "sqlite")]
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");

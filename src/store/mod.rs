@@ -4,36 +4,17 @@
 //! and return the narrowest result. [`Store`] runs them: reads on a pool of connections, writes through
 //! one writer. A closure given to [`Store::write`] may run more than once and must not mind.
 
-mod addresses;
-pub mod attempts;
-mod batch;
-pub mod columns;
-mod condition;
-pub mod connection;
-mod database_file;
-pub mod error;
-pub mod events;
+mod engine;
 pub mod health;
-pub mod lease;
 mod migrations;
 mod opening;
-pub mod pool;
-#[cfg(feature = "postgres")]
-mod postgres;
-pub mod schema;
-pub mod sessions;
-pub mod signing_keys;
-#[cfg(feature = "sqlite")]
-mod sqlite;
+mod rotation_batch;
+mod tables;
 #[cfg(test)]
 #[cfg(feature = "sqlite")]
 #[path = "testing_tests.rs"]
 pub mod testing;
 mod upkeep;
-pub mod users;
-#[cfg(feature = "sqlite")]
-mod watch;
-mod writer;
 
 use std::num::NonZero;
 use std::path::Path;
@@ -48,25 +29,31 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::Span;
 
-pub use self::addresses::Conflict;
-pub use self::condition::Condition;
+pub use self::engine::condition::Condition;
 #[cfg(feature = "sqlite")]
-use self::connection::Access;
-pub use self::connection::AnyConnection;
-pub use self::error::StoreError;
+use self::engine::connection::Access;
+pub use self::engine::connection::AnyConnection;
+pub use self::engine::error::StoreError;
+use self::engine::lease::{Lease, is_loss};
+#[cfg(feature = "postgres")]
+use self::engine::pool::Remote;
+use self::engine::pool::{self, Manager, Pool};
+#[cfg(feature = "postgres")]
+use self::engine::postgres;
+#[cfg(feature = "sqlite")]
+use self::engine::watch::{self, WatchedFile};
+use self::engine::write::Answer;
+pub use self::engine::write::Write;
+use self::engine::write_queue::WriteQueue;
 use self::health::Health;
-use self::lease::{Lease, is_loss};
 pub use self::migrations::SchemaState;
 pub use self::opening::{OpenError, Presence, name};
-#[cfg(feature = "postgres")]
-use self::pool::Remote;
-use self::pool::{Manager, Pool};
+use self::rotation_batch::RotationQueue;
+use self::tables::addresses;
+pub use self::tables::addresses::Conflict;
+pub use self::tables::{attempts, columns, events, sessions, signing_keys, users};
 #[cfg(feature = "sqlite")]
 use self::upkeep::LogEmptied;
-#[cfg(feature = "sqlite")]
-use self::watch::WatchedFile;
-pub use self::writer::Write;
-use self::writer::Writer;
 use crate::config::Database;
 #[cfg(feature = "postgres")]
 use crate::config::Postgres;
@@ -105,7 +92,8 @@ pub struct Store {
     reader_permits: Arc<Semaphore>,
     /// For a permit.
     reader_wait: Duration,
-    writer: Writer,
+    writes: WriteQueue,
+    rotations: RotationQueue,
     patience: Patience,
     shared: bool,
     condition: Arc<Condition>,
@@ -174,11 +162,12 @@ impl Store {
             // Whether it can be opened at all is told at once, and not by the first query.
             pool.get().map(|_| pool.clone()).map_err(|error| StoreError::Unavailable(error.into()))
         };
-        let writer = Writer::single(&pool(Access::Write, patience.turn, 1)?)
+        let writes = WriteQueue::group_commit(&pool(Access::Write, patience.turn, 1)?)
             .map_err(|error| StoreError::Unavailable(error.into()))?;
+        let rotations = RotationQueue::Shared(writes.clone());
         let at_once = pool(Access::Read, Duration::ZERO, threads())?;
         let readers = (pool(Access::Read, patience.turn, readers + HOUSEKEEPERS)?, readers);
-        let store = Self::of(readers, CONNECTING, writer, patience, condition);
+        let store = Self::of(readers, CONNECTING, (writes, rotations), patience, condition);
         Ok(Self { at_once: Some(at_once), shared: false, path: Some(path.into()), ..store })
     }
 
@@ -195,16 +184,17 @@ impl Store {
         let pool = |remote: &Remote, size| pool::build(Manager::Postgresql(remote.clone()), size, postgres.pool_wait);
         let writers = (connections / 4).max(1);
         let readers = connections.saturating_sub(1 + writers + HOUSEKEEPERS).max(1);
-        let writer = Writer::parallel(&pool(&remote.hurried(HELD), 1), &pool(&remote, writers), writers)
-            .map_err(|error| StoreError::Unavailable(error.into()))?;
+        let no_thread = |error: std::io::Error| StoreError::Unavailable(error.into());
+        let writes = WriteQueue::parallel(&pool(&remote, writers), writers).map_err(no_thread)?;
+        let rotations = RotationQueue::own(&pool(&remote.hurried(HELD), 1)).map_err(no_thread)?;
         let readers = (pool(&remote, readers + HOUSEKEEPERS), readers);
-        Ok(Self::of(readers, postgres.pool_wait, writer, patience, condition))
+        Ok(Self::of(readers, postgres.pool_wait, (writes, rotations), patience, condition))
     }
 
     fn of(
         (readers, permits): (Pool, u32),
         reader_wait: Duration,
-        writer: Writer,
+        (writes, rotations): (WriteQueue, RotationQueue),
         patience: Patience,
         condition: &Arc<Condition>,
     ) -> Self {
@@ -214,7 +204,8 @@ impl Store {
             readers,
             reader_permits: Arc::new(Semaphore::new(permits)),
             reader_wait,
-            writer,
+            writes,
+            rotations,
             patience,
             shared: true,
             condition: Arc::clone(condition),
@@ -281,8 +272,7 @@ impl Store {
         self.write_and_then(attempt, |_| ()).await
     }
 
-    /// The same, and what must follow the commit even if whoever asked is gone by then: `after_commit` runs on the writer's
-    /// thread, once, after a commit and only then. It must be quick.
+    /// The same, and what must follow the commit: see [`Write::and_then`].
     ///
     /// # Errors
     ///
@@ -290,14 +280,29 @@ impl Store {
     pub async fn write_and_then<T, F, A>(&self, attempt: F, after_commit: A) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: Write<T> + 'static,
+        F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
+        self.submit(Write::new(attempt).and_then(after_commit)).await
+    }
+
+    /// Runs a write that has properties of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::write`].
+    pub async fn submit<T, F, A>(&self, write: Write<T, F, A>) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
         A: FnOnce(&T) + Send + 'static,
     {
         let Patience { answer, turn } = self.patience;
-        self.writer.submit(Some(answer.saturating_sub(turn)), attempt, after_commit)?.within(answer, turn).await
+        // What is begun should have time to be done, or a queue that is too long would be carried out in vain.
+        self.queue(write, Some(answer.saturating_sub(turn)))?.within(answer, turn).await
     }
 
-    /// The same, on this thread. For threads that may wait, and do not hurry.
+    /// As [`Store::write`], on this thread. For threads that may wait, and do not hurry.
     ///
     /// # Errors
     ///
@@ -307,7 +312,17 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
     {
-        self.writer.submit(None, attempt, |_| ())?.wait()
+        self.queue(Write::new(attempt), None)?.wait()
+    }
+
+    fn queue<T, F, A>(&self, write: Write<T, F, A>, begin_within: Option<Duration>) -> Result<Answer<T>, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
+        let (queued, answer) = write.queued(begin_within);
+        if self.writes.push(queued) { Ok(answer) } else { Err(StoreError::Busy) }
     }
 
     /// Whether other nodes may have the same database. It may then be away when this one starts.

@@ -6,18 +6,18 @@ use std::path::Path;
 #[cfg(feature = "sqlite")]
 use super::SERVING;
 #[cfg(feature = "sqlite")]
-use super::connection::Access;
-use super::connection::AnyConnection;
+use super::engine::connection::Access;
+use super::engine::connection::AnyConnection;
 #[cfg(feature = "sqlite")]
-use super::database_file::APPLICATION_ID;
-use super::database_file::{self, DatabaseFileError, Found};
+use super::engine::database_file::APPLICATION_ID;
+use super::engine::database_file::{self, DatabaseFileError, Found};
+#[cfg(feature = "sqlite")]
+use super::engine::sqlite;
 use super::migrations::{self, SchemaState};
 #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
 use super::not_built;
-#[cfg(feature = "sqlite")]
-use super::sqlite;
 #[cfg(feature = "postgres")]
-use super::{OPERATING, postgres};
+use super::{OPERATING, engine::postgres};
 use super::{Store, StoreError};
 use crate::config::Database;
 #[cfg(feature = "sqlite")]

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::connection::{self, AnyConnection};
+use super::engine::connection::{self, AnyConnection};
 #[cfg(feature = "sqlite")]
-use super::database_file::{self, Found};
-use super::lease::Lease;
+use super::engine::database_file::{self, Found};
+use super::engine::lease::Lease;
 #[cfg(feature = "postgres")]
-use super::postgres;
+use super::engine::postgres;
 #[cfg(feature = "sqlite")]
-use super::watch;
+use super::engine::watch;
 use super::{Condition, SchemaState, Store, StoreError, migrations, read_and_then};
 use crate::clock::Timestamp;
 use crate::config::Database;
@@ -123,7 +123,7 @@ impl Store {
     }
 
     /// What time it is for a database that several nodes share. None: it has no clock of its own. Who answers is looked at,
-    /// too: see [`lease::Lease::note_process`].
+    /// too: see [`Lease::note_process`].
     ///
     /// # Errors
     ///

@@ -25,6 +25,15 @@ const DAMAGED: [&str; 7] = [
 /// For so long one of several servers counts as damaged: another may have taken its place since.
 const ONE_OF_SEVERAL: Duration = Duration::from_secs(60);
 
+/// Whether the file of an embedded database is still the one that was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileIdentity {
+    /// It is.
+    Same,
+    /// It is gone, is another one, or was overwritten by a program that is not SQLite.
+    Replaced,
+}
+
 /// What is known of the database.
 #[derive(Debug, Default)]
 pub struct Condition {

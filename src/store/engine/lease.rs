@@ -204,6 +204,12 @@ fn is_answer_to_another(error: &DieselError) -> bool {
     }
 }
 
+/// PostgreSQL has undone one of two transactions that waited for each other. (Its messages may be in another language;
+/// then the client has to come again.)
+pub fn is_deadlock(error: &DieselError) -> bool {
+    matches!(error, DieselError::DatabaseError(_, told) if told.message().contains("deadlock detected"))
+}
+
 /// Why a transaction has not been committed, as far as one can tell.
 #[derive(Debug)]
 pub enum Aborted {

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use crate::clock::Timestamp;
 use crate::ids::SessionId;
 use crate::store::AnyConnection;
-use crate::store::schema::sessions;
+use crate::store::tables::schema::sessions;
 
 /// Removes at most `limit` sessions whose absolute end was before `before`. Returns how many.
 pub fn purge_expired(conn: &mut AnyConnection, before: Timestamp, limit: i64) -> QueryResult<usize> {

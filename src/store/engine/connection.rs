@@ -35,7 +35,7 @@ macro_rules! prepared {
         }
     };
 }
-pub(super) use prepared;
+pub(crate) use prepared;
 
 /// What a connection may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

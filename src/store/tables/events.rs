@@ -2,11 +2,11 @@
 
 use diesel::prelude::*;
 
-use super::AnyConnection;
 use super::schema::{events, sessions};
 use crate::audit::{Event, When};
 use crate::clock::Timestamp;
 use crate::ids::{EventId, SessionId, UserId};
+use crate::store::AnyConnection;
 
 /// Events in one statement. SQLite takes 32,766 values in one, PostgreSQL 65,535.
 const TOGETHER: usize = 1_000;

@@ -14,9 +14,9 @@ use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::ids::{SessionEndId, SessionId, UserId};
 use crate::store::AnyConnection;
-use crate::store::columns::Roles;
-use crate::store::events;
-use crate::store::schema::{session_ends, sessions};
+use crate::store::tables::columns::Roles;
+use crate::store::tables::events;
+use crate::store::tables::schema::{session_ends, sessions};
 
 /// Sessions that one transaction marks: a few milliseconds' work.
 pub const AT_ONCE: i64 = 128;

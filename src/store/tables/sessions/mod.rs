@@ -27,12 +27,12 @@ pub use self::rows::{
     Transport,
 };
 use self::rows::{MAX_DEVICE_NAME, cut};
-use super::AnyConnection;
 use super::columns::Roles;
-use super::connection::prepared;
 use super::schema::{session_ends, sessions};
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
+use crate::store::AnyConnection;
+use crate::store::engine::connection::prepared;
 use crate::tokens::Place;
 
 /// What a list of sessions shows of each; the order is that of [`SessionSummary`].

@@ -1,4 +1,4 @@
-//! The writer, with a real database.
+//! The queues of writes, with a real database.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -10,8 +10,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::{join, join_all, join4};
 use tokio::time::timeout;
 
-use super::super::testing::{Gate, TestDatabase};
-use super::super::{AnyConnection, Store, StoreError, Write, fault};
+use crate::store::testing::{Gate, TestDatabase};
+use crate::store::{AnyConnection, QueryResult, Store, StoreError, Write, fault};
 
 /// The store stands behind its database, so that it goes first.
 fn store() -> (TestDatabase, Store) {
@@ -148,26 +148,21 @@ fn a_write_that_is_given_up_while_its_batch_is_under_way_is_undone_alone() {
     });
 }
 
-/// As what a refresh tells of a theft does.
+/// As the end of a session whose token was stolen must.
 #[test]
-fn a_write_that_is_to_stand_stands_although_it_was_late() {
-    struct Standing(mpsc::Receiver<()>, bool);
-    impl Write<()> for Standing {
-        fn stands(&self, (): &()) -> bool {
-            self.1
-        }
-        fn run(&self, conn: &mut AnyConnection) -> QueryResult<()> {
-            insert(conn, 1)?;
-            let _ = self.0.recv();
-            Ok(())
-        }
-    }
+fn a_write_that_must_be_committed_is_although_it_was_late() {
     for stands in [true, false] {
         let (database, store) = store();
         run(async {
             make_table(&store).await;
             let ((go, wait), (told, heard)) = (mpsc::channel::<()>(), mpsc::channel());
-            let outcome = store.write_and_then(Standing(wait, stands), move |()| told.send(()).unwrap()).await;
+            let attempt = move |conn: &mut AnyConnection| {
+                insert(conn, 1)?;
+                let _ = wait.recv();
+                Ok(stands)
+            };
+            let write = Write::new(attempt).must_commit_if(|stands| *stands).and_then(move |_| told.send(()).unwrap());
+            let outcome = store.submit(write).await;
             assert!(matches!(outcome, Err(StoreError::Unavailable(_))));
             drop(go);
             drop(hold(&store, &database));
@@ -267,7 +262,7 @@ fn one_write_more_than_may_wait_is_refused_at_once() {
     let (database, store) = store();
     let hold = hold(&store, &database);
     let write = |_: &mut AnyConnection| Ok(());
-    let waiting: Vec<_> = (0..super::QUEUE).map(|_| store.writer.submit(None, write, |()| ())).collect();
+    let waiting: Vec<_> = (0..super::CAPACITY).map(|_| store.queue(Write::new(write), None)).collect();
     for _ in 0..10 {
         let refused = store.write(write).now_or_never();
         assert!(matches!(refused, Some(Err(StoreError::Busy))), "{refused:?}");

@@ -9,8 +9,8 @@ use super::rows::{RawRow, SessionRow, Successor};
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 use crate::store::AnyConnection;
-use crate::store::connection::prepared;
-use crate::store::schema::sessions;
+use crate::store::engine::connection::prepared;
+use crate::store::tables::schema::sessions;
 use crate::tokens::Place;
 use crate::tokens::refresh::TokenDigest;
 

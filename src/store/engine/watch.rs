@@ -16,11 +16,10 @@ use diesel::sql_types::{BigInt, Text};
 use diesel::sqlite::SqliteConnection;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
-use super::condition::{Condition, says_damaged};
+use super::condition::{Condition, FileIdentity, says_damaged};
 use super::connection::Access;
 use super::database_file::beside;
 use super::error::StoreError;
-use super::health::Found;
 use super::sqlite;
 
 /// Up to so many bytes are checked before the start goes on, which takes a fraction of a second. More is checked beside the
@@ -126,15 +125,15 @@ impl WatchedFile {
     }
 
     /// Whether it is still the one that was opened, and was changed by SQLite alone since [`WatchedFile::remember`].
-    pub fn inspect(&mut self) -> Found {
+    pub fn inspect(&mut self) -> FileIdentity {
         self.inspect_at(Instant::now())
     }
 
-    fn inspect_at(&mut self, time: Instant) -> Found {
+    fn inspect_at(&mut self, time: Instant) -> FileIdentity {
         if self.overwritten || Identity::of(&self.path) != self.opened {
-            return Found::Replaced;
+            return FileIdentity::Replaced;
         }
-        let Some(before) = self.seen else { return Found::Same };
+        let Some(before) = self.seen else { return FileIdentity::Same };
         for _ in 0..LOOK_AGAIN.1 {
             match self.see() {
                 // Nothing but a checkpoint changes the file, and that is a progress.
@@ -143,14 +142,14 @@ impl WatchedFile {
                 }
                 Some(_) => {
                     self.suspected = None;
-                    return Found::Same;
+                    return FileIdentity::Same;
                 }
-                None => return Found::Same,
+                None => return FileIdentity::Same,
             }
         }
         let since = *self.suspected.get_or_insert(time);
         self.overwritten = time.saturating_duration_since(since) >= SUSPECTED;
-        Found::Replaced
+        FileIdentity::Replaced
     }
 
     /// Moves the log into the file over `connection`, if at least so many pages are waiting, and unless the file seems to
@@ -399,15 +398,15 @@ mod embedded {
         let mut file = WatchedFile::watch(&database.file()).unwrap();
         let began = Instant::now();
         touch(&database.file());
-        assert_eq!(file.inspect_at(began), Found::Replaced);
+        assert_eq!(file.inspect_at(began), FileIdentity::Replaced);
         // Neither a commit nor a look explains it.
         write(&mut connection);
         file.remember();
-        assert_eq!(file.inspect_at(began + SUSPECTED / 2), Found::Replaced);
+        assert_eq!(file.inspect_at(began + SUSPECTED / 2), FileIdentity::Replaced);
         assert!(empty_log(&database.file(), WATCHING).unwrap());
-        assert_eq!(file.inspect_at(began + SUSPECTED * 2), Found::Same);
+        assert_eq!(file.inspect_at(began + SUSPECTED * 2), FileIdentity::Same);
         file.remember();
-        assert_eq!(file.inspect_at(began + SUSPECTED * 2), Found::Same);
+        assert_eq!(file.inspect_at(began + SUSPECTED * 2), FileIdentity::Same);
         assert!(!file.overwritten);
     }
 
@@ -522,10 +521,10 @@ mod embedded {
                 if !log_is_empty {
                     write(&mut connection);
                 }
-                assert_eq!(file.inspect_at(began + passed), Found::Replaced);
+                assert_eq!(file.inspect_at(began + passed), FileIdentity::Replaced);
             }
             assert!(empty_log(&database.file(), WATCHING).unwrap());
-            assert_eq!(file.inspect_at(began + SUSPECTED * 2), Found::Replaced, "for good");
+            assert_eq!(file.inspect_at(began + SUSPECTED * 2), FileIdentity::Replaced, "for good");
         }
     }
 }

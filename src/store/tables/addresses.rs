@@ -7,11 +7,11 @@ use std::fmt;
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 
-use super::AnyConnection;
 use super::schema::users;
 use super::users::{CURRENT_KEY, EARLIER_KEY};
 use crate::email::EmailKey;
 use crate::ids::UserId;
+use crate::store::AnyConnection;
 
 /// Accounts that are looked at in one transaction.
 const PAGE: i64 = 500;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
-use super::AnyConnection;
-use super::connection::in_savepoint;
 use super::schema::{sessions, signing_keys};
 use crate::clock::Timestamp;
 use crate::ids::SessionId;
+use crate::store::AnyConnection;
+use crate::store::engine::connection::in_savepoint;
 
 /// A key that has signed tokens of an issuer.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable)]

@@ -8,7 +8,7 @@ use super::rows::OwnedSession;
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 use crate::store::AnyConnection;
-use crate::store::schema::{sessions, users};
+use crate::store::tables::schema::{sessions, users};
 
 /// At most `limit` live sessions, of one user or of all, in the order in which they were opened, from the one after
 /// `after` on.

@@ -7,14 +7,14 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::Bool;
 use diesel::sql_types::{BigInt, Nullable};
 
-use super::AnyConnection;
 use super::columns::Roles;
-use super::connection::{in_savepoint, prepared};
 use super::schema::{sessions, users};
 use super::sessions::NotEnded;
 use crate::clock::Timestamp;
 use crate::email::EmailKey;
 use crate::ids::{SessionId, UserId};
+use crate::store::AnyConnection;
+use crate::store::engine::connection::{in_savepoint, prepared};
 
 /// `email_key_version` of a key as earlier versions compared addresses, and of one as they are compared now.
 pub(super) const EARLIER_KEY: i64 = 0;

@@ -8,12 +8,12 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
-use super::AnyConnection;
-use super::connection::in_savepoint;
-use super::outrun;
 use super::schema::attempts;
 use crate::clock::Timestamp;
 use crate::ids::UserId;
+use crate::store::AnyConnection;
+use crate::store::engine::connection::in_savepoint;
+use crate::store::outrun;
 
 /// How often a count that lost a race looks again.
 const ROUNDS: usize = 8;

@@ -1,0 +1,11 @@
+//! Every query there is, a file for each table. They take a connection, decide in their `WHERE` clause and return the
+//! narrowest result.
+
+pub mod addresses;
+pub mod attempts;
+pub mod columns;
+pub mod events;
+pub mod schema;
+pub mod sessions;
+pub mod signing_keys;
+pub mod users;
