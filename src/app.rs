@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::rt;
 use actix_web::web::{self, ServiceConfig};
 
 pub use self::build_error::BuildError;
@@ -18,10 +17,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::guard::cross_site::Origins;
 use crate::guard::{Gate, Verified};
-use crate::http::client::TrustedProxies;
-use crate::http::connection::Bounds;
-use crate::http::cookies::Cookies;
-use crate::http::{self, Api, Draining};
+use crate::http::extract::client::TrustedProxies;
+use crate::http::extract::cookies::Cookies;
+use crate::http::server::{self, Bounds, Draining};
+use crate::http::{self, AppState};
 use crate::janitor::Janitor;
 use crate::network::TrustedNetworks;
 use crate::passwords::Hasher;
@@ -35,11 +34,6 @@ use crate::signing_keys::Recorder;
 use crate::startup::{self, Made, Started};
 use crate::users::budget::{Budget, Limits};
 use crate::users::{Rules, Users};
-
-/// How long no request may come before clients count as sent away.
-const SILENCE: Duration = Duration::from_millis(250);
-/// How often that is waited for: clients that open new connections never fall silent.
-const SEND_AWAY_ROUNDS: u32 = 8;
 
 /// How long the end waits for other processes that read or write the database.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -69,12 +63,11 @@ impl From<Made> for FirstStart {
 /// [first page](crate) shows it whole.
 #[derive(Clone)]
 pub struct Countersign {
-    api: web::Data<Api>,
+    state: web::Data<AppState>,
     gate: web::Data<Gate>,
     allowed_origins: Arc<[String]>,
     docs: bool,
     issuer: String,
-    draining: Draining,
     first_start: FirstStart,
 }
 
@@ -151,7 +144,6 @@ impl Countersign {
         let proxies = TrustedNetworks::new(config.server.trusted_proxies.clone());
         let urls = config.server.public_urls.iter().chain([&issuer]).map(String::as_str);
         let origins = Origins::new(config.cors.allowed_origins.clone(), urls, proxies.clone());
-        let draining = Draining::default();
         let gate = Gate {
             access: Arc::clone(&access),
             revocations,
@@ -160,7 +152,7 @@ impl Countersign {
             access_cookie: config.cookies.access_name.clone(),
             origins: origins.clone(),
         };
-        let api = Api {
+        let state = AppState {
             users,
             access,
             store,
@@ -169,18 +161,17 @@ impl Countersign {
             origins,
             proxies: TrustedProxies::new(proxies),
             registration: config.registration.enabled,
-            draining: draining.clone(),
+            draining: Draining::default(),
             _janitor: janitor,
             _unfinished: unfinished,
             _recorder: recorder,
         };
         Ok(Self {
-            api: web::Data::new(api),
+            state: web::Data::new(state),
             gate: web::Data::new(gate),
             allowed_origins: config.cors.allowed_origins.clone().into(),
             docs: config.docs.enabled,
             issuer,
-            draining,
             first_start: made.into(),
         })
     }
@@ -193,7 +184,7 @@ impl Countersign {
     /// the server busy is bounded in [`App`], not here: that is for the owner of the socket.
     pub fn configure(&self, config: &mut ServiceConfig) {
         // Called once a worker: what that worker has verified is its own.
-        config.app_data(self.api.clone()).app_data(self.gate.clone()).app_data(Verified::default());
+        config.app_data(self.state.clone()).app_data(self.gate.clone()).app_data(Verified::default());
         http::mount(config, &self.allowed_origins, self.docs);
     }
 
@@ -210,19 +201,19 @@ impl Countersign {
 
     /// Accounts: found, made, changed and deleted.
     pub fn users(&self) -> admin::Users {
-        admin::Users { users: self.api.users.clone() }
+        admin::Users { users: self.state.users.clone() }
     }
 
     /// Live sessions: listed and ended.
     pub fn sessions(&self) -> admin::Sessions {
-        let (store, clock) = (self.api.store.clone(), self.gate.clock.clone());
+        let (store, clock) = (self.state.store.clone(), self.gate.clock.clone());
         admin::Sessions { sessions: Administration::new(store, clock, self.gate.revocations.clone()) }
     }
 
     /// Moves everything into the file of an embedded database, which alone is the database then and can be copied: to be
     /// called when the server has stopped, as [`App::run`] does. May take seconds.
     pub fn close(&self) {
-        self.api.store.empty_log_blocking(CLOSING);
+        self.state.store.empty_log_blocking(CLOSING);
     }
 
     /// `iss` of the tokens issued here.
@@ -310,38 +301,18 @@ impl App {
             countersign.configure(config);
             http::mount_default(config, &countersign.allowed_origins, countersign.docs);
         };
-        let proxies = self.countersign.api.proxies.clone();
-        let is_proxy = Box::new(move |peer| proxies.trusts(peer));
-        let draining = self.countersign.draining.clone();
-        let origins = Arc::new(self.countersign.api.origins.clone());
-        let server = http::server::start(self.listener, self.bounds, is_proxy, draining, origins, routes)?;
-        let (handle, draining) = (server.handle(), self.countersign.draining.clone());
-        let countersign = self.countersign;
-        rt::spawn(async move {
-            shutdown.await;
-            draining.set();
-            send_away(&draining).await;
-            handle.stop(true).await;
-        });
-        let ended = server.await;
+        let state = &self.countersign.state;
+        let proxies = state.proxies.clone();
+        let settings = server::Settings {
+            bounds: self.bounds,
+            is_proxy: Box::new(move |peer| proxies.trusts(peer)),
+            draining: state.draining.clone(),
+            origins: Arc::new(state.origins.clone()),
+        };
+        let ended = server::run(self.listener, settings, routes, shutdown).await;
         // Nothing else is waited for on this thread any more.
-        countersign.close();
+        self.countersign.close();
         ended
-    }
-}
-
-/// Stopping closes kept connections, also one on which a request is just arriving. So until clients are gone or
-/// silent, every answer tells them not to come back on its connection, and `/health/ready` whom to ask instead.
-async fn send_away(draining: &Draining) {
-    for _ in 0..SEND_AWAY_ROUNDS {
-        if draining.connections() == 0 {
-            return;
-        }
-        let before = draining.requests();
-        rt::time::sleep(SILENCE).await;
-        if draining.requests() == before {
-            return;
-        }
     }
 }
 

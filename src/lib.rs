@@ -33,24 +33,15 @@
 //!    testing.rs           tokens for the tests of an application of one's own (feature `testing`)
 //! F8 app.rs  app/         Countersign::open, App::build, App::run: keys, services, socket, drain
 //!    telemetry/           the log: form, filter, what is never recorded
-//! F7 http/mod.rs          the route table
-//!    http/envelope.rs     request id, security headers, error bodies, panics, the access line
+//! F7 http/mod.rs          what the routes are mounted in
+//!    http/route.rs        Route: method, path, handler, operation
+//!    http/routes/         the handlers, a file for each subject, and the route table beside them
+//!    http/extract/        what handlers take from a request: JSON, tokens, cookies, the client's address
+//!    http/middleware/     what every request and answer goes through: the stack in its mod.rs, a file for each part
+//!    http/state.rs        AppState: what handlers compose their answers from
 //!    http/error.rs        From<each service error> for Problem
-//!    http/tokens.rs       register, login, refresh, confirm, logout
-//!    http/credentials.rs  which of the tokens in a request count
-//!    http/account.rs      me, password, sessions
-//!    http/events.rs       what has happened to the account, by pages
-//!    http/machines.rs     jwks, live, ready
-//!    http/openapi.rs  http/openapi/
-//!                         the OpenAPI document: its routes, headers and errors, bodies
-//!    http/docs.rs         the page that shows it
-//!    http/head.rs  http/body.rs  http/client.rs  http/cookies.rs
-//!                         bounds of the head; JSON members; the client's address; the two cookies
-//!    http/cross_origin.rs which pages elsewhere may read answers
-//!    http/server.rs  http/connections.rs  http/connection.rs
-//!                         the socket; which connections make way; how long and how much one may keep us busy
-//!    http/wire.rs  http/http10.rs  http/origin_line.rs
-//!                         what the parser refuses by itself; requests of HTTP/1.0 without a body; the Origin of what is refused
+//!    http/openapi/        the OpenAPI document, from the routes: headers and errors, bodies, examples
+//!    http/server/         the socket: how many connections, how long and how much each may keep us busy, how it ends
 //! F6 startup/             the database and the keys that belong to it, found or made; what would sign people out is refused
 //!    guard/mod.rs         Principal, CurrentUser, Role: who may
 //!    guard/verified.rs    the access tokens that a worker has verified lately
@@ -153,7 +144,7 @@ pub use app::{App, BuildError, Countersign, FirstStart};
 pub use clock::Clock;
 pub use config::Config;
 #[doc(hidden)]
-pub use http::connection::Bounds;
+pub use http::server::Bounds;
 pub use ids::{InvalidId, SessionId, UserId};
 
 /// The README's example must compile.

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 /// A crate or function, and the files that may mention it, as beginnings of their paths.
 const AT_HOME: &[(&str, &[&str])] = &[
     ("actix_web", &["problem.rs", "problem/", "guard/", "http/", "app.rs", "cli/", "testing.rs"]),
-    ("actix_http", &["http/server.rs"]),
-    ("actix_service", &["http/server.rs"]),
+    ("actix_http", &["http/server/"]),
+    ("actix_service", &["http/server/"]),
     ("diesel", &["store/"]),
     ("diesel_migrations", &["store/"]),
     ("jsonwebtoken", &["tokens/"]),
@@ -19,20 +19,20 @@ const AT_HOME: &[(&str, &[&str])] = &[
     ("std::env", &["config/"]),
     ("SystemTime::now", &["clock.rs"]),
     // revocations: how old our knowledge is, which no step of the wall clock may change.
-    // envelope: how long an answer took, for the log; nothing is decided by it.
+    // middleware: how long an answer took, for the log; nothing is decided by it.
     // janitor: how long a batch of deletes took, which decides how large the next one is.
     // passwords: how long the last hash took, which tells who is turned away how long to wait.
     // health, condition, watch: how old what is known of the database is.
     // lease: how old a connection is; write, commit: how long a write has waited, and a transaction taken.
-    // connection, connections: how long a client keeps us waiting, which nobody's clock decides.
+    // http/server: how long a client keeps us waiting, which nobody's clock decides.
     (
         "Instant::now",
         &[
             "clock.rs",
             "revocation/",
-            "http/envelope.rs",
-            "http/connection.rs",
-            "http/connections.rs",
+            "http/middleware/",
+            "http/server/connection.rs",
+            "http/server/connections.rs",
             "janitor.rs",
             "passwords/queue.rs",
             "store/engine/lease.rs",

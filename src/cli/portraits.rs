@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::listing::{Row, or_dash};
-use crate::http::account::UserView;
-use crate::http::events::EventView;
+use crate::http::routes::account::UserView;
+use crate::http::routes::events::EventView;
 use crate::store::events::EventRow;
 use crate::store::users::AccountRow;
 use crate::users::administration::Portrait;

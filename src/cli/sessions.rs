@@ -11,7 +11,7 @@ use super::users::have_ended;
 use super::{Failure, say};
 use crate::clock::Timestamp;
 use crate::config::{Config, duration};
-use crate::http::account::SessionView;
+use crate::http::routes::sessions::SessionView;
 use crate::ids::{InvalidId, SessionId};
 use crate::store::sessions::OwnedSession;
 

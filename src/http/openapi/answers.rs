@@ -6,11 +6,11 @@ use actix_web::body::MessageBody as _;
 use actix_web::http::header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::{Map, Value, json};
 
-use super::super::docs;
-use super::super::envelope::POLICY;
 use super::PUBLIC;
 use super::examples::REQUEST_ID;
 use super::schemas::reference;
+use crate::http::middleware::security_headers::POLICY;
+use crate::http::routes::docs;
 use crate::problem::{Code, FieldError, Problem};
 use crate::sessions::RefusedBecause;
 
@@ -33,18 +33,18 @@ const COMMON: [(&str, &str); 7] = [
 ];
 
 /// An answer with a JSON body.
-pub(super) fn body(description: &str, schema: &str, example: Value) -> Value {
+pub(crate) fn body(description: &str, schema: &str, example: Value) -> Value {
     let content = json!({ "application/json": { "schema": reference("schemas", schema), "example": example } });
     private(json!({ "description": description, "content": content }))
 }
 
 /// An answer without a body.
-pub(super) fn empty(description: &str) -> Value {
+pub(crate) fn empty(description: &str) -> Value {
     private(json!({ "description": description }))
 }
 
 /// An answer with a body that anybody may keep for a while.
-pub(super) fn public(description: &str, schema: &str, example: Value) -> Value {
+pub(crate) fn public(description: &str, schema: &str, example: Value) -> Value {
     let mut answer = body(description, schema, example);
     if let Some(headers) = answer.get_mut("headers").and_then(Value::as_object_mut) {
         headers.remove("Pragma");
@@ -53,7 +53,7 @@ pub(super) fn public(description: &str, schema: &str, example: Value) -> Value {
 }
 
 /// A page for people.
-pub(super) fn page(description: &str) -> Value {
+pub(crate) fn page(description: &str) -> Value {
     let content = json!({ "text/html; charset=utf-8": { "schema": { "type": "string" } } });
     let answer = json!({ "description": description, "headers": {}, "content": content });
     let headers = COMMON.into_iter().chain([("Content-Security-Policy", "PagePolicy"), ("Cache-Control", "NoCache")]);
@@ -70,7 +70,7 @@ fn private(mut answer: Value) -> Value {
 }
 
 /// The same answer, with another header.
-pub(super) fn with_header(mut answer: Value, name: &str, component: &str) -> Value {
+pub(crate) fn with_header(mut answer: Value, name: &str, component: &str) -> Value {
     if let Some(headers) = answer.get_mut("headers").and_then(Value::as_object_mut) {
         headers.insert(name.to_owned(), reference("headers", component));
     }
@@ -78,7 +78,7 @@ pub(super) fn with_header(mut answer: Value, name: &str, component: &str) -> Val
 }
 
 /// One answer for each status among the codes, and one for whatever else may go wrong.
-pub(super) fn errors(codes: impl IntoIterator<Item = Code>) -> Map<String, Value> {
+pub(crate) fn errors(codes: impl IntoIterator<Item = Code>) -> Map<String, Value> {
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for code in codes {
         let same = by_status.entry(code.status().as_u16()).or_default();

@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 /// Ids and times of every example.
-pub(super) const REQUEST_ID: &str = "0198e4a2-7c1d-7f60-9d3e-52a1c8f0b6d7";
-pub(super) const SESSION_ID: &str = "0198e4a0-11f3-7a42-8b5c-3f9e7d2a6c14";
+pub(crate) const REQUEST_ID: &str = "0198e4a2-7c1d-7f60-9d3e-52a1c8f0b6d7";
+pub(crate) const SESSION_ID: &str = "0198e4a0-11f3-7a42-8b5c-3f9e7d2a6c14";
 const EVENT_ID: &str = "0198e4a0-11f4-7b31-9c6d-0d4e8a7b5f92";
 const USER_ID: &str = "0198e4a0-11f2-7c06-a1d8-64b0e9f37a25";
 const NOW: &str = "2026-11-23T09:30:00Z";
 
 /// Ada, everywhere.
-pub(super) fn user() -> Value {
+pub(crate) fn user() -> Value {
     json!({
         "id": USER_ID,
         "email": "ada@example.com",
@@ -22,7 +22,7 @@ pub(super) fn user() -> Value {
 }
 
 /// What registering and logging in answers.
-pub(super) fn signed_in() -> Value {
+pub(crate) fn signed_in() -> Value {
     let mut answer = refreshed();
     if let Some(members) = answer.as_object_mut() {
         members.insert("user".into(), user());
@@ -31,7 +31,7 @@ pub(super) fn signed_in() -> Value {
 }
 
 /// What a refresh answers.
-pub(super) fn refreshed() -> Value {
+pub(crate) fn refreshed() -> Value {
     json!({
         "token_type": "Bearer",
         "access_token": "eyJ…",
@@ -43,7 +43,7 @@ pub(super) fn refreshed() -> Value {
 }
 
 /// A list of one session.
-pub(super) fn sessions() -> Value {
+pub(crate) fn sessions() -> Value {
     let session = json!({
         "id": SESSION_ID,
         "device_name": "Ada's telephone",
@@ -60,7 +60,7 @@ pub(super) fn sessions() -> Value {
 }
 
 /// A page of one event.
-pub(super) fn events() -> Value {
+pub(crate) fn events() -> Value {
     let event = json!({
         "id": EVENT_ID,
         "kind": "login_ok",
@@ -72,7 +72,7 @@ pub(super) fn events() -> Value {
 }
 
 /// A set of one key: that of RFC 7517, appendix A.1.
-pub(super) fn public_keys() -> Value {
+pub(crate) fn public_keys() -> Value {
     let key = json!({
         "kty": "EC",
         "crv": "P-256",

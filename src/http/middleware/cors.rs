@@ -4,17 +4,19 @@ use actix_cors::Cors;
 use actix_web::HttpResponse;
 use actix_web::http::Method;
 use actix_web::http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, HeaderName,
-    HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, HeaderMap,
+    HeaderName, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use actix_web::middleware::Condition;
+
+use crate::guard::cross_site::Origins;
 
 /// What pages may read besides the body.
 const EXPOSED: &str = "retry-after, www-authenticate, x-request-id";
 
 /// Answers preflights. A page may send whatever headers its libraries add, such as `traceparent`: which origin it is
 /// has been checked, and no header but the documented ones means anything here.
-pub(super) fn cors(allowed_origins: &[String]) -> Condition<Cors> {
+pub(crate) fn cors(allowed_origins: &[String]) -> Condition<Cors> {
     let cors = Cors::default()
         .allowed_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
         .allow_any_header()
@@ -26,7 +28,7 @@ pub(super) fn cors(allowed_origins: &[String]) -> Condition<Cors> {
 }
 
 /// Who may read an answer.
-pub(super) enum Readers {
+pub(crate) enum Readers {
     /// No page elsewhere, whatever is configured.
     Unconfigured,
     /// Not the page that asks, if any does.
@@ -36,9 +38,17 @@ pub(super) enum Readers {
 }
 
 impl Readers {
+    /// Of the answer to a request with these headers.
+    pub(super) fn of(origins: &Origins, headers: &HeaderMap) -> Self {
+        if !origins.any_allowed() {
+            return Self::Unconfigured;
+        }
+        origins.reader(headers).map_or(Self::None, |origin| Self::Origin(origin.clone()))
+    }
+
     /// Says so in an answer, wherever in the server it was made: also before or behind the middleware above, which a
     /// request that is refused by its head does not reach.
-    pub(super) fn say(&self, response: &mut HttpResponse) {
+    pub(crate) fn say(&self, response: &mut HttpResponse) {
         let headers = response.headers_mut();
         let names_origin = |value: &HeaderValue| {
             value.as_bytes().split(|byte| *byte == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(b"origin"))

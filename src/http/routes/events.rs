@@ -1,17 +1,23 @@
 //! The caller's own recent events, a page at a time.
 
+use actix_web::http::Method;
 use actix_web::{HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Api;
 use crate::clock::Timestamp;
 use crate::guard::CurrentUser;
+use crate::http::AppState;
+use crate::http::openapi::{Operation, READ, body, examples};
+use crate::http::route::Route;
 use crate::ids::EventId;
 use crate::problem::{Code, FieldError, Problem};
 use crate::store::events::{self, EventRow};
+
+pub(super) const ROUTES: &[Route] =
+    &[Route { method: Method::GET, path: "/v1/users/me/events", handler: || web::to(list), operation: describe_list }];
 
 /// Events on a page.
 const PAGE: usize = 50;
@@ -39,25 +45,41 @@ impl From<EventRow> for EventView {
 }
 
 #[derive(Deserialize)]
-pub(crate) struct Page {
+struct Page {
     cursor: Option<String>,
 }
 
-pub(crate) async fn list(
+async fn list(
     caller: CurrentUser,
-    api: web::Data<Api>,
+    state: web::Data<AppState>,
     page: web::Query<Page>,
 ) -> Result<HttpResponse, Problem> {
     let before = page.cursor.as_deref().map(|cursor| read_cursor(cursor).ok_or_else(bad_cursor)).transpose()?;
     let user = caller.id();
     // One more than a page, to know whether there is another.
     let limit = i64::try_from(PAGE + 1).unwrap_or(i64::MAX);
-    let mut rows = api.store.read(move |conn| events::of_user(conn, user, before, limit)).await?;
+    let mut rows = state.store.read(move |conn| events::of_user(conn, user, before, limit)).await?;
     let more = rows.len() > PAGE;
     rows.truncate(PAGE);
     let next = rows.last().filter(|_| more).map(|last| cursor(last.at, last.id));
     let shown: Vec<_> = rows.into_iter().map(EventView::from).collect();
     Ok(HttpResponse::Ok().json(json!({ "events": shown, "next_cursor": next })))
+}
+
+fn describe_list() -> Operation {
+    let cursor = json!([{
+        "name": "cursor",
+        "in": "query",
+        "required": false,
+        "description": "`next_cursor` of the page before; without it, the newest events.",
+        "schema": { "type": "string" },
+    }]);
+    Operation::new("Account", "listEvents", "List what has happened to the caller's account")
+        .about("Fifty events a page. They are kept for 90 days.")
+        .guarded()
+        .member("parameters", cursor)
+        .answers("200", body("Newest first.", "Events", examples::events()))
+        .fails(READ)
 }
 
 /// The place of the last event on a page: its time and its id.

@@ -2,19 +2,25 @@
 //! [`Code`], bounds from where they are checked. `tests/openapi.rs` holds the document to the server.
 
 mod answers;
-mod examples;
-mod operations;
+pub(super) mod examples;
+mod operation;
 mod schemas;
 
 use std::sync::LazyLock;
 
-use actix_web::HttpResponse;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+pub(super) use self::answers::{body, empty, errors, page, public, with_header};
+pub(super) use self::operation::{BODY, CHANGE, Operation, READ, STORE};
+use self::schemas::reference;
+use super::route::paths;
+use super::routes;
+
+/// Where the document is.
+pub(super) const PATH: &str = "/openapi.json";
 /// What anybody may keep for a while.
-const PUBLIC: &str = "public, max-age=300";
+pub(super) const PUBLIC: &str = "public, max-age=300";
 
 const ABOUT: &str = "\
 Signs users in and hands out pairs of tokens: a short-lived access token, which other services verify by \
@@ -35,12 +41,9 @@ Pages of the origins that are configured as allowed get the `Access-Control` hea
 /// The document, compact: it is the same for as long as the process lives.
 static TEXT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
 
-/// `GET /openapi.json`.
-pub(crate) async fn show() -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "application/json"))
-        .insert_header((CACHE_CONTROL, PUBLIC))
-        .body(TEXT.clone())
+/// The document as text.
+pub(super) fn text() -> Bytes {
+    TEXT.clone()
 }
 
 /// The document.
@@ -61,7 +64,7 @@ pub(crate) fn document() -> Value {
             { "name": "Account", "description": "The caller's own account." },
             { "name": "Machines", "description": "Keys, health, this description." },
         ],
-        "paths": operations::paths(),
+        "paths": described_paths(),
         "components": {
             "schemas": schemas::schemas(),
             "parameters": answers::parameters(),
@@ -71,6 +74,18 @@ pub(crate) fn document() -> Value {
             "securitySchemes": security_schemes(),
         },
     })
+}
+
+/// What each route says of itself.
+fn described_paths() -> Map<String, Value> {
+    let described = paths(routes::TABLES).into_iter().map(|path| {
+        let operations = path.routes.iter();
+        let mut item: Map<_, _> =
+            operations.map(|route| (route.method.as_str().to_ascii_lowercase(), (route.operation)().build())).collect();
+        item.insert("parameters".into(), json!([reference("parameters", "RequestId")]));
+        (path.path.to_owned(), item.into())
+    });
+    described.collect()
 }
 
 /// Cookie names are configurable; these are the built-in ones.

@@ -1,24 +1,18 @@
 //! Request bodies: one JSON object of at most 64 KiB, read member by member, so that what is wrong can
 //! be named without quoting a parser.
 
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::{fmt, io};
 
-use actix_web::dev::{Payload, ServiceRequest};
+use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use actix_web::web::Bytes;
-use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
+use actix_web::{FromRequest, HttpRequest, web};
+use futures_util::StreamExt as _;
 use futures_util::future::LocalBoxFuture;
-use futures_util::{Stream, StreamExt as _};
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
-use tokio::time::{Sleep, sleep};
 
-use super::connection::{Bounds, Turn};
 use crate::problem::{Code, FieldError, Problem};
 
 /// The largest body, in bytes.
@@ -182,56 +176,6 @@ fn cut_off(error: PayloadError) -> Problem {
             problem.detail("The body did not come in time.")
         }
         error => problem.caused_by(error),
-    }
-}
-
-/// A body that must come in time, whoever reads it.
-struct Timely {
-    payload: Payload,
-    turn: Option<Rc<Turn>>,
-    late: Option<Pin<Box<Sleep>>>,
-    ended: bool,
-}
-
-/// Gives whoever reads the request's body, if it has one, no longer than [`Bounds::body`] from now.
-pub(super) fn hurry(req: &mut ServiceRequest, turn: Option<Rc<Turn>>) {
-    match req.take_payload() {
-        Payload::None => {}
-        payload => {
-            if let Some(turn) = &turn {
-                turn.expects_body();
-            }
-            let timely = Timely { payload, turn, late: None, ended: false };
-            req.set_payload(Payload::Stream { payload: Box::pin(timely) });
-        }
-    }
-}
-
-impl Stream for Timely {
-    type Item = Result<Bytes, PayloadError>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.payload).poll_next(cx);
-        match (&polled, &this.turn) {
-            (Poll::Ready(None), _) => this.ended = true,
-            (_, Some(turn)) => turn.wants_more(),
-            (_, None) => {}
-        }
-        if polled.is_ready() {
-            return polled;
-        }
-        let bounds = this.turn.as_ref().map_or_else(Bounds::default, |turn| turn.bounds());
-        let late = this.late.get_or_insert_with(|| Box::pin(sleep(bounds.body)));
-        late.as_mut().poll(cx).map(|()| Some(Err(PayloadError::Io(io::ErrorKind::TimedOut.into()))))
-    }
-}
-
-impl Drop for Timely {
-    fn drop(&mut self) {
-        if let Some(turn) = &self.turn {
-            turn.end_of_body(self.ended);
-        }
     }
 }
 

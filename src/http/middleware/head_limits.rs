@@ -3,7 +3,7 @@
 use actix_web::dev::ServiceRequest;
 use actix_web::http::header::{CONTENT_LENGTH, HOST};
 
-use super::body::MAX_BODY;
+use crate::http::extract::json_body::MAX_BODY;
 use crate::problem::{Code, Problem};
 
 /// The largest value of a header field, and the largest target, in bytes: browsers send along the cookies of everything

@@ -1,5 +1,13 @@
 //! The server's socket: how many connections there are, and what each may take.
 
+mod body_time;
+mod connection;
+mod connections;
+mod draining;
+mod http10;
+mod origin_line;
+mod wire;
+
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
@@ -7,16 +15,19 @@ use std::time::Duration;
 
 use actix_http::HttpService;
 use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, map_config};
-use actix_web::App;
 use actix_web::dev::{AppConfig, Server, fn_service};
 use actix_web::web::ServiceConfig;
+use actix_web::{App, rt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpStream;
 
-use super::Draining;
-use super::connection::{Bounds, Paced};
-use super::connections::{Connections, IsProxy};
-use super::wire::Wire;
+pub(crate) use self::body_time::limit_body_time;
+pub use self::connection::Bounds;
+pub(crate) use self::connection::ConnectionState;
+use self::connection::TimedStream;
+use self::connections::{Connections, IsProxy};
+pub(crate) use self::draining::Draining;
+use self::wire::Wire;
 use crate::guard::cross_site::Origins;
 
 /// How long what a client still sends is read behind an answer that did not wait for it. Closed at once, the connection
@@ -34,19 +45,42 @@ const FILES_OF_A_WORKER: usize = 8;
 /// How long requests in flight may take to finish when the server stops.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// Starts answering on `listener`. Like `actix_web::HttpServer`, which is these parts put together, but with
-/// [`Paced`] and [`Wire`] between HTTP and the socket, and [`Connections`] that make way where the server would accept no
-/// more.
+/// Whom the server answers, and how patiently.
+pub(crate) struct Settings {
+    pub(crate) bounds: Bounds,
+    pub(crate) is_proxy: IsProxy,
+    pub(crate) draining: Draining,
+    pub(crate) origins: Arc<Origins>,
+}
+
+/// Answers on `listener` until `shutdown` resolves, then finishes the requests in flight.
 ///
 /// # Errors
 ///
 /// If the socket fails.
-pub(crate) fn start(
+pub(crate) async fn run(
     listener: TcpListener,
-    bounds: Bounds,
-    is_proxy: IsProxy,
-    draining: Draining,
-    origins: Arc<Origins>,
+    settings: Settings,
+    routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    shutdown: impl Future<Output = ()> + 'static,
+) -> std::io::Result<()> {
+    let draining = settings.draining.clone();
+    let server = start(listener, settings, routes)?;
+    let handle = server.handle();
+    rt::spawn(async move {
+        shutdown.await;
+        draining.send_away().await;
+        handle.stop(true).await;
+    });
+    server.await
+}
+
+/// Starts answering. Like `actix_web::HttpServer`, which is these parts put together, but with
+/// [`TimedStream`] and [`Wire`] between HTTP and the socket, and [`Connections`] that make way where the server would accept no
+/// more.
+fn start(
+    listener: TcpListener,
+    Settings { bounds, is_proxy, draining, origins }: Settings,
     routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> std::io::Result<Server> {
     // It listens already, but with as short a queue as the standard library asks for.
@@ -77,7 +111,7 @@ pub(crate) fn start(
                 async move { stopping.notified().await }
             })
             .on_connect_ext(move |wire: &Wire, data: &mut actix_http::Extensions| {
-                data.insert(wire.connection().turn().clone());
+                data.insert(wire.connection().state().clone());
                 data.insert(draining.connected());
             })
             .h1(map_config(app, |()| AppConfig::default()));
@@ -87,7 +121,7 @@ pub(crate) fn start(
             let origins = origins.clone();
             async move {
                 let address = peer.map(|peer| peer.ip().to_canonical());
-                let wire = Wire::new(Paced::new(socket, bounds, open), address, origins);
+                let wire = Wire::new(TimedStream::new(socket, bounds, open), address, origins);
                 Ok((wire, peer))
             }
         })

@@ -12,6 +12,7 @@ use actix_web::{App, FromRequest, HttpRequest, HttpServer, Responder, guard, rt}
 use serde_json::Value;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::panic::Panicked;
 use super::*;
 
 /// Panics while it is made from the request.
@@ -110,8 +111,8 @@ fn serve() -> (SocketAddr, ServerHandle) {
                             .to(|| async { "never" }),
                     );
                 App::new()
-                    .service(scope.wrap(from_fn(envelope)))
-                    // Not in an envelope: a handler of somebody else's.
+                    .service(scope.wrap(from_fn(stack)))
+                    // Not in our stack: a handler of somebody else's.
                     .route("/theirs", web::get().to(|_: Explosive| async { "never" }))
             });
             let server = server.workers(1).disable_signals().listen(listener).unwrap().run();
@@ -196,7 +197,7 @@ async fn a_failure_is_logged_once_however_it_was_raised() {
     let foreign = async || Err::<&str, _>(actix_web::error::ErrorInternalServerError("text of another crate"));
     let panics = async || -> &str { panic!("this") };
     let app = App::new()
-        .wrap(from_fn(envelope))
+        .wrap(from_fn(stack))
         .route("/ours", web::get().to(ours))
         .route("/foreign", web::get().to(foreign))
         .route("/panics", web::get().to(panics));

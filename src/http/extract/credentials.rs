@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use actix_web::HttpRequest;
 
-use super::Api;
-use super::body::Members;
+use super::json_body::Members;
 use crate::guard::authorizations;
+use crate::http::AppState;
 use crate::ids::{SessionId, UserId};
 use crate::problem::{Code, FieldError, Problem};
 
@@ -20,7 +20,7 @@ const SPELLINGS: [&str; 2] = ["refresh_token", "refreshToken"];
 /// # Errors
 ///
 /// 400 for two different ones, and for a member that is not a string.
-pub(super) fn body_refresh_token(body: &mut Members) -> Result<Option<String>, Problem> {
+pub(crate) fn body_refresh_token(body: &mut Members) -> Result<Option<String>, Problem> {
     let [one, other] = SPELLINGS.map(|name| body.optional(name));
     let [one, other] = [one?, other?].map(|token| token.filter(|token| !token.is_empty()));
     match (one, other) {
@@ -36,9 +36,9 @@ pub(super) fn body_refresh_token(body: &mut Members) -> Result<Option<String>, P
 /// # Errors
 ///
 /// 400 if there is none, 403 `cross_site`, or no answer of the database, which is asked where there are several only.
-pub(super) async fn cookie_refresh_token(api: &Api, req: &HttpRequest) -> Result<String, Problem> {
+pub(crate) async fn cookie_refresh_token(state: &AppState, req: &HttpRequest) -> Result<String, Problem> {
     let mut tokens: Vec<String> = Vec::new();
-    for token in api.cookies.refresh_tokens(req) {
+    for token in state.cookies.refresh_tokens(req) {
         if !tokens.iter().any(|known| *known == token) {
             tokens.push(token.into_owned());
         }
@@ -48,10 +48,10 @@ pub(super) async fn cookie_refresh_token(api: &Api, req: &HttpRequest) -> Result
             FieldError { field: "refresh_token", message: "is required, in the body or as a cookie".into() },
         ]));
     }
-    api.origins.check(req)?;
+    state.origins.check(req)?;
     let counts = match tokens.len() {
         1 => 0,
-        _ => api.sessions.which_counts(&tokens, api.proxies.address_text(req).as_deref()).await?,
+        _ => state.sessions.which_counts(&tokens, state.proxies.address_text(req).as_deref()).await?,
     };
     Ok(tokens.into_iter().nth(counts).unwrap_or_default())
 }
@@ -63,8 +63,8 @@ pub(super) async fn cookie_refresh_token(api: &Api, req: &HttpRequest) -> Result
 ///
 /// 401 if nothing was presented at all, or what is wrong with the body if it may have been there; 403 `cross_site` if
 /// there is nothing but cookies, and a page of another site may have sent them.
-pub(super) fn sessions_presented(
-    api: &Api,
+pub(crate) fn sessions_presented(
+    state: &AppState,
     req: &HttpRequest,
     body: Result<Members, Problem>,
 ) -> Result<BTreeMap<SessionId, UserId>, Problem> {
@@ -78,12 +78,12 @@ pub(super) fn sessions_presented(
         Err(problem) => Some(problem),
     };
     let explicit = !tokens.is_empty();
-    let mut by_cookie = api.cookies.tokens(req).peekable();
+    let mut by_cookie = state.cookies.tokens(req).peekable();
     if by_cookie.peek().is_some() {
         if !explicit {
-            api.origins.check(req)?;
+            state.origins.check(req)?;
         }
-        if api.origins.is_this_site(req) {
+        if state.origins.is_this_site(req) {
             tokens.extend(by_cookie);
         }
     } else if !explicit {
@@ -91,13 +91,13 @@ pub(super) fn sessions_presented(
     }
     Ok(tokens
         .iter()
-        .filter_map(|token| api.sessions.session_of(token))
+        .filter_map(|token| state.sessions.session_of(token))
         .map(|(user, session)| (session, user))
         .collect())
 }
 
 /// The sessions of the genuine refresh tokens that came by cookie.
-pub(super) fn sessions_of_refresh_cookies(api: &Api, req: &HttpRequest) -> BTreeMap<SessionId, UserId> {
-    let tokens = api.cookies.refresh_tokens(req);
-    tokens.filter_map(|token| api.sessions.session_of(&token)).map(|(user, session)| (session, user)).collect()
+pub(crate) fn sessions_of_refresh_cookies(state: &AppState, req: &HttpRequest) -> BTreeMap<SessionId, UserId> {
+    let tokens = state.cookies.refresh_tokens(req);
+    tokens.filter_map(|token| state.sessions.session_of(&token)).map(|(user, session)| (session, user)).collect()
 }

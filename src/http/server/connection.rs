@@ -4,7 +4,7 @@
 //! The HTTP stack below bounds the first head on a connection and the silence between two requests. It does
 //! not bound a later head that trickles in, a refused body that goes on and on, or an answer that nobody
 //! takes; and once 128 KiB of requests wait behind such an answer, it asks the socket for more without a
-//! pause. [`Paced`] stands between it and the socket and closes what is overdue.
+//! pause. [`TimedStream`] stands between it and the socket and closes what is overdue.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -56,7 +56,7 @@ impl Default for Bounds {
 }
 
 /// Whose turn it is on a connection, and until when. The connection and its requests share it.
-pub(super) struct Turn {
+pub(crate) struct ConnectionState {
     bounds: Bounds,
     open: Open,
     state: Cell<State>,
@@ -84,7 +84,7 @@ enum State {
     Request { more: bool },
 }
 
-impl Turn {
+impl ConnectionState {
     fn new(bounds: Bounds, open: Open) -> Self {
         Self {
             bounds,
@@ -100,12 +100,12 @@ impl Turn {
     }
 
     /// The turn of the connection that a request came on, if it is one of ours.
-    pub(super) fn of(req: &HttpRequest) -> Option<Rc<Self>> {
+    pub(crate) fn of(req: &HttpRequest) -> Option<Rc<Self>> {
         req.conn_data::<Rc<Self>>().cloned()
     }
 
     /// The head of a request is complete. It is being answered until what is returned is dropped.
-    pub(super) fn begin(self: Rc<Self>) -> Serving {
+    pub(crate) fn begin(self: Rc<Self>) -> Serving {
         self.state.set(State::Request { more: false });
         self.begun.set(true);
         self.due.set(None);
@@ -138,7 +138,7 @@ impl Turn {
     }
 
     /// Whether the connection should be closed behind the answer.
-    pub(super) fn is_last(&self) -> bool {
+    pub(crate) fn is_last(&self) -> bool {
         self.last.get() || self.open.is_closing()
     }
 
@@ -193,7 +193,7 @@ impl Turn {
 }
 
 /// A request that is being answered.
-pub(super) struct Serving(Rc<Turn>);
+pub(crate) struct Serving(Rc<ConnectionState>);
 
 impl Drop for Serving {
     fn drop(&mut self) {
@@ -208,9 +208,9 @@ impl Drop for Serving {
 }
 
 /// A socket that reads no more when its client is overdue, and fails when nobody takes what is written.
-pub(super) struct Paced {
+pub(super) struct TimedStream {
     socket: TcpStream,
-    turn: Rc<Turn>,
+    state: Rc<ConnectionState>,
     /// Goes off when something is due, or before that.
     alarm: Pin<Box<Sleep>>,
     /// Goes off when a write has waited too long.
@@ -221,18 +221,25 @@ pub(super) struct Paced {
     ahead: BytesMut,
 }
 
-impl Paced {
+impl TimedStream {
     pub(super) fn new(socket: TcpStream, bounds: Bounds, open: Open) -> Self {
         let alarm = Box::pin(sleep(bounds.keep_alive));
-        Self { socket, turn: Rc::new(Turn::new(bounds, open)), alarm, stalled: None, run: 0, ahead: BytesMut::new() }
+        Self {
+            socket,
+            state: Rc::new(ConnectionState::new(bounds, open)),
+            alarm,
+            stalled: None,
+            run: 0,
+            ahead: BytesMut::new(),
+        }
     }
 
-    pub(super) fn turn(&self) -> &Rc<Turn> {
-        &self.turn
+    pub(super) fn state(&self) -> &Rc<ConnectionState> {
+        &self.state
     }
 
     fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(due) = self.turn.due.get() else { return false };
+        let Some(due) = self.state.due.get() else { return false };
         // It is set anew only where it must be, which is about once in the time that a head may take.
         if self.alarm.deadline() > due {
             self.alarm.as_mut().reset(due);
@@ -258,7 +265,7 @@ impl Paced {
             }
         }
         if !self.ahead.is_empty() {
-            *self.turn.parked.borrow_mut() = Some(cx.waker().clone());
+            *self.state.parked.borrow_mut() = Some(cx.waker().clone());
         }
         Poll::Pending
     }
@@ -303,18 +310,18 @@ fn end_of_first(bytes: &[u8]) -> Option<usize> {
     ends.next().map(|_second| first)
 }
 
-impl AsyncRead for Paced {
+impl AsyncRead for TimedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let makes_way = this.turn.open.is_to_close(cx.waker());
-        if this.is_overdue(cx) || (makes_way && this.turn.blocked.get()) {
+        let makes_way = this.state.open.is_to_close(cx.waker());
+        if this.is_overdue(cx) || (makes_way && this.state.blocked.get()) {
             // The end, as if the client had hung up.
             return Poll::Ready(Ok(()));
         }
-        if !this.turn.may_read() {
+        if !this.state.may_read() {
             return this.poll_ahead(cx);
         }
-        if this.run >= STEP || this.turn.is_behind() {
+        if this.run >= STEP || this.state.is_behind() {
             this.run = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -322,7 +329,7 @@ impl AsyncRead for Paced {
         let read = this.poll_next(cx, buffer);
         match &read {
             Poll::Ready(Ok(0)) => {}
-            Poll::Ready(Ok(_)) => this.turn.received(),
+            Poll::Ready(Ok(_)) => this.state.received(),
             Poll::Ready(Err(_)) => {}
             // What was read is looked at first: it may be a request, which is answered.
             Poll::Pending if makes_way && this.run > 0 => {
@@ -336,25 +343,25 @@ impl AsyncRead for Paced {
     }
 }
 
-impl AsyncWrite for Paced {
+impl AsyncWrite for TimedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.socket).poll_write(cx, bytes);
         if written.is_ready() {
-            if this.turn.blocked.replace(false) {
+            if this.state.blocked.replace(false) {
                 this.stalled = None;
-                this.turn.takes_answer();
+                this.state.takes_answer();
             }
             return written;
         }
-        if !this.turn.blocked.replace(true) {
-            this.turn.open.is_waiting();
+        if !this.state.blocked.replace(true) {
+            this.state.open.is_waiting();
         }
-        this.turn.behind.set(true);
-        if this.turn.open.is_closing() {
+        this.state.behind.set(true);
+        if this.state.open.is_closing() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        let stall = this.turn.bounds.stall;
+        let stall = this.state.bounds.stall;
         match this.stalled.get_or_insert_with(|| Box::pin(sleep(stall))).as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
@@ -382,7 +389,7 @@ mod tests {
     use super::*;
 
     /// Reads once: how many bytes.
-    async fn read(server: &mut Paced) -> Poll<usize> {
+    async fn read(server: &mut TimedStream) -> Poll<usize> {
         let mut space = [0; 256];
         poll_fn(|cx| {
             let mut space = ReadBuf::new(&mut space);
@@ -401,21 +408,21 @@ mod tests {
         let open = connections.enter(Some(IpAddr::from(Ipv4Addr::LOCALHOST)));
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
-        let mut server = Paced::new(socket, Bounds::default(), open);
+        let mut server = TimedStream::new(socket, Bounds::default(), open);
         assert!(read(&mut server).await.is_pending());
 
         let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
         client.write_all(request).await.unwrap();
         server.socket.readable().await.unwrap();
         let _newer = connections.enter(Some(IpAddr::from(Ipv4Addr::LOCALHOST)));
-        assert!(server.turn.open.is_closing(), "there is room for one only");
+        assert!(server.state.open.is_closing(), "there is room for one only");
         assert_eq!(read(&mut server).await, Poll::Ready(request.len()));
         assert!(read(&mut server).await.is_pending(), "not the end: what was read may be a request");
-        let serving = server.turn().clone().begin();
+        let serving = server.state().clone().begin();
         for _ in 0..3 {
             assert!(read(&mut server).await.is_pending(), "not while it is answered");
         }
-        assert!(server.turn.is_last());
+        assert!(server.state.is_last());
         drop(serving);
         assert_eq!(read(&mut server).await, Poll::Ready(0));
     }

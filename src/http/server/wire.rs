@@ -17,12 +17,12 @@ use actix_web::web::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use uuid::Uuid;
 
-use super::connection::Paced;
-use super::cross_origin::Readers;
-use super::envelope;
+use super::connection::TimedStream;
 use super::http10::Http10;
 use super::origin_line::OriginLine;
 use crate::guard::cross_site::Origins;
+use crate::http::middleware::add_headers;
+use crate::http::middleware::cors::Readers;
 use crate::problem::{Code, Problem};
 
 /// The parser's own answers are shorter.
@@ -30,7 +30,7 @@ const LONGEST_BARE: usize = 256;
 
 /// A connection, as the parser sees it.
 pub(super) struct Wire {
-    connection: Paced,
+    connection: TimedStream,
     peer: Option<IpAddr>,
     requests: Http10,
     origins: Arc<Origins>,
@@ -43,19 +43,19 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(connection: Paced, peer: Option<IpAddr>, origins: Arc<Origins>) -> Self {
+    pub(super) fn new(connection: TimedStream, peer: Option<IpAddr>, origins: Arc<Origins>) -> Self {
         let origin = origins.any_allowed().then(OriginLine::default);
         Self { connection, peer, requests: Http10::new(), origins, origin, incoming: BytesMut::new(), refusal: None }
     }
 
-    pub(super) fn connection(&self) -> &Paced {
+    pub(super) fn connection(&self) -> &TimedStream {
         &self.connection
     }
 
     /// Reads what the client sends next.
     fn poll_client(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Some(origin) = &mut self.origin else { return Pin::new(&mut self.connection).poll_read(cx, buffer) };
-        let is_next_head = self.connection.turn().is_idle();
+        let is_next_head = self.connection.state().is_idle();
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.connection).poll_read(cx, buffer))?;
         if is_next_head {
@@ -171,7 +171,7 @@ fn refuse(problem: &Problem, bare: &[u8], peer: Option<IpAddr>, readers: &Reader
     let id = Uuid::now_v7().to_string();
     let mut response = problem.respond(Some(&id));
     readers.say(&mut response);
-    envelope::decorate(&mut response, &id, false, true);
+    add_headers(&mut response, &id, false, true);
     let status = response.status();
     tracing::info_span!("request", id = %id).in_scope(|| {
         tracing::info!(

@@ -1,0 +1,6 @@
+//! What handlers take from a request.
+
+pub(crate) mod client;
+pub(crate) mod cookies;
+pub(crate) mod credentials;
+pub(crate) mod json_body;

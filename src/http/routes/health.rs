@@ -1,0 +1,54 @@
+//! Whether the server lives and is ready.
+
+use actix_web::http::Method;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::json;
+
+use crate::guard;
+use crate::http::AppState;
+use crate::http::openapi::{Operation, STORE, body};
+use crate::http::route::Route;
+use crate::problem::{Code, Problem};
+
+pub(super) const ROUTES: &[Route] = &[
+    Route { method: Method::GET, path: "/health/live", handler: || web::to(live), operation: describe_live },
+    Route { method: Method::GET, path: "/health/ready", handler: || web::to(ready), operation: describe_ready },
+];
+
+/// The process answers.
+async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "status": "live" }))
+}
+
+fn describe_live() -> Operation {
+    Operation::new("Machines", "live", "Whether the process answers")
+        .about("Nothing else is asked: the database may be away.")
+        .answers("200", body("It does.", "Live", json!({ "status": "live" })))
+}
+
+/// The process can do its work: the database answers, takes writes, is whole, has the right schema and has
+/// said what time it is and who is signed out, and no shutdown is under way.
+async fn ready(request: HttpRequest, state: web::Data<AppState>) -> HttpResponse {
+    let told = if state.draining.is_set() {
+        "The server is shutting down."
+    } else if let Err(unready) = state.store.check().await {
+        unready.detail()
+    } else if !state.sessions.is_informed() {
+        "The database has not said lately which sessions have ended."
+    } else {
+        return HttpResponse::Ok().json(json!({ "status": "ready" }));
+    };
+    // What is wrong is in the log when it begins and when it ends, and not each time that somebody asks.
+    let log = guard::request_log(&request);
+    Problem::new(Code::Unavailable).detail(told).respond(log.as_ref().map(|log| log.request_id()))
+}
+
+fn describe_ready() -> Operation {
+    Operation::new("Machines", "ready", "Whether the process can do its work")
+        .about(
+            "Not while the database does not answer, takes no writes, is damaged or was replaced, needs a migration or belongs \
+             to a newer version, nor while a shutdown is under way. `detail` says which.",
+        )
+        .answers("200", body("It can.", "Ready", json!({ "status": "ready" })))
+        .fails(STORE)
+}

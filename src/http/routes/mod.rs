@@ -1,0 +1,22 @@
+//! The handlers, and the route table: each file has its part of it beside them.
+
+pub(crate) mod account;
+mod auth;
+pub(crate) mod docs;
+pub(crate) mod events;
+mod health;
+pub(crate) mod sessions;
+mod well_known;
+
+use super::route::Route;
+
+/// Every route.
+pub(crate) const TABLES: &[&[Route]] = &[
+    auth::ROUTES,
+    sessions::ROUTES,
+    account::ROUTES,
+    events::ROUTES,
+    well_known::ROUTES,
+    health::ROUTES,
+    docs::ROUTES,
+];

@@ -1,0 +1,27 @@
+//! The public keys that verify access tokens.
+
+use actix_web::http::Method;
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::{HttpResponse, web};
+
+use crate::http::AppState;
+use crate::http::openapi::{Operation, PUBLIC, examples, public};
+use crate::http::route::Route;
+
+pub(super) const ROUTES: &[Route] = &[Route {
+    method: Method::GET,
+    path: "/.well-known/jwks.json",
+    handler: || web::to(jwks),
+    operation: describe_jwks,
+}];
+
+/// RFC 7517 section 5.
+async fn jwks(state: web::Data<AppState>) -> HttpResponse {
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, PUBLIC)).json(state.access.public_set())
+}
+
+fn describe_jwks() -> Operation {
+    Operation::new("Machines", "jwks", "The public keys that verify access tokens")
+        .about("None while access tokens are signed with HS256.")
+        .answers("200", public("The keys.", "PublicKeys", examples::public_keys()))
+}
