@@ -71,6 +71,7 @@
 //!    users/guess_keys.rs  users/undecided.rs
 //!                         what they are counted under; those in flight
 //!    users/allowance.rs   how many passwords one address may have hashed
+//!    views.rs             accounts, sessions and events as their user sees them
 //!    janitor.rs           removes what is over, a little at a time
 //!    signing_keys.rs      the list of keys that have signed: which must still be there
 //! F4 revocation/mod.rs    the sessions that have ended lately, in memory
@@ -98,6 +99,7 @@
 //! F0 problem.rs  problem/  the table from code to status, the error body, and challenges
 //!    device.rs            what a device may be called
 //!    ids.rs  secret.rs  clock.rs
+//!    json_schema.rs       schemas of what occurs in many bodies
 //!    files.rs             private files and folders, and what is said when the system refuses
 //!    network.rs           what counts as one place on the network; which are our own proxies
 //!    email.rs             what an e-mail address is, and which are the same
@@ -125,6 +127,7 @@ pub mod guard;
 mod http;
 mod ids;
 mod janitor;
+mod json_schema;
 mod network;
 mod passwords;
 pub mod problem;
@@ -139,6 +142,7 @@ mod telemetry;
 pub mod testing;
 mod tokens;
 mod users;
+mod views;
 
 pub use app::{App, BuildError, Countersign, FirstStart};
 pub use clock::Clock;

@@ -138,7 +138,7 @@ impl Code {
                 ("unsupported_media_type", S::UNSUPPORTED_MEDIA_TYPE, "The request body must be application/json.")
             }
             Self::ValidationFailed => {
-                ("validation_failed", S::UNPROCESSABLE_ENTITY, "Some members are not acceptable; see errors.")
+                ("validation_failed", S::UNPROCESSABLE_ENTITY, "Some fields are not acceptable; see errors.")
             }
             Self::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS, "Too many attempts. Try again later."),
             Self::HeadersTooLarge => (
@@ -157,7 +157,7 @@ impl Code {
 /// One member of the request that is not acceptable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// The member's name.
+    /// The field's name.
     pub field: &'static str,
     /// What is wrong with it, and what would be right.
     pub message: String,

@@ -3,12 +3,11 @@
 use serde::Serialize;
 
 use super::listing::{Row, or_dash};
-use crate::http::routes::account::UserView;
-use crate::http::routes::events::EventView;
 use crate::store::events::EventRow;
 use crate::store::users::AccountRow;
 use crate::users::administration::Portrait;
 use crate::users::budget::Lock;
+use crate::views::{EventView, UserView};
 
 /// An account, as its operator sees it.
 #[derive(Serialize)]

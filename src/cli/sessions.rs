@@ -11,9 +11,9 @@ use super::users::have_ended;
 use super::{Failure, say};
 use crate::clock::Timestamp;
 use crate::config::{Config, duration};
-use crate::http::routes::sessions::SessionView;
 use crate::ids::{InvalidId, SessionId};
 use crate::store::sessions::OwnedSession;
+use crate::views::SessionView;
 
 /// As much of a user agent as fits into a table.
 const MAX_USER_AGENT: usize = 40;

@@ -18,6 +18,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde::Deserialize;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
@@ -60,8 +61,15 @@ pub fn is_blocklisted(message: &str) -> bool {
 }
 
 /// A password in the clear, wiped when dropped.
-#[derive(Clone)]
+#[derive(Clone, Deserialize)]
+#[serde(from = "String")]
 pub struct Password(Zeroizing<String>);
+
+impl From<String> for Password {
+    fn from(text: String) -> Self {
+        Self::new(text)
+    }
+}
 
 impl Password {
     /// As received.

@@ -92,7 +92,7 @@ impl Registration {
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
     /// Members that are not acceptable.
-    #[error("{} members are not acceptable", .0.len())]
+    #[error("{} fields are not acceptable", .0.len())]
     Invalid(Vec<FieldError>),
     /// No such account, or another password: nobody is told which. The account, for the log.
     #[error("the e-mail address or the password is wrong")]

@@ -90,7 +90,7 @@ fn a_body_that_names_a_member_twice_is_a_400_and_uses_nothing() {
         ("/v1/auth/logout", format!(r#"{{"refresh_token":"{one}","refresh_token":null}}"#)),
     ] {
         let answer = post(path, body).expect_error(400, "invalid_request");
-        assert_eq!(answer.json()["detail"], "The body names a member twice.");
+        assert_eq!(answer.json()["detail"], "The body names a field twice.");
     }
     // Only the members of the body itself are looked at, and both spellings are two members.
     post("/v1/auth/refresh", format!(r#"{{"refresh_token":"{one}","x":{{"y":1,"y":2}}}}"#)).expect(200);

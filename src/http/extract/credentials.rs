@@ -4,31 +4,54 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use actix_web::HttpRequest;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
 
-use super::json_body::Members;
 use crate::guard::authorizations;
 use crate::http::AppState;
 use crate::ids::{SessionId, UserId};
 use crate::problem::{Code, FieldError, Problem};
 
-/// The two spellings of the member.
-const SPELLINGS: [&str; 2] = ["refresh_token", "refreshToken"];
+/// A refresh token, unless it comes by cookie.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(extend("type" = ["object", "null"]))]
+pub(crate) struct RefreshTokenRequest {
+    /// As it was handed out; it is not trimmed. An empty one is none.
+    refresh_token: Option<String>,
+    /// Another spelling of `refresh_token`; if both are there, they must be equal.
+    #[serde(rename = "refreshToken")]
+    other_spelling: Option<String>,
+}
 
-/// The refresh token of the body, as it came. It may be spelt in two ways, and come twice, but not be two; an empty one is
-/// none.
-///
-/// # Errors
-///
-/// 400 for two different ones, and for a member that is not a string.
-pub(crate) fn body_refresh_token(body: &mut Members) -> Result<Option<String>, Problem> {
-    let [one, other] = SPELLINGS.map(|name| body.optional(name));
-    let [one, other] = [one?, other?].map(|token| token.filter(|token| !token.is_empty()));
-    match (one, other) {
-        (Some(one), Some(other)) if one != other => {
-            Err(Problem::new(Code::InvalidRequest).detail("The request names two different refresh tokens."))
+impl RefreshTokenRequest {
+    /// The token, as it came. It may come twice, but not be two; an empty one is none.
+    ///
+    /// # Errors
+    ///
+    /// 400 for two different ones.
+    pub(crate) fn token(self) -> Result<Option<String>, Problem> {
+        let [one, other] =
+            [self.refresh_token, self.other_spelling].map(|token| token.filter(|token| !token.is_empty()));
+        match (one, other) {
+            (Some(one), Some(other)) if one != other => {
+                Err(Problem::new(Code::InvalidRequest).detail("The request names two different refresh tokens."))
+            }
+            (one, other) => Ok(one.or(other)),
         }
-        (one, other) => Ok(one.or(other)),
     }
+}
+
+/// The same where whatever is no token goes unsaid.
+#[derive(Deserialize)]
+pub(crate) struct LogoutRequest {
+    #[serde(default, deserialize_with = "text")]
+    refresh_token: Option<String>,
+    #[serde(default, rename = "refreshToken", deserialize_with = "text")]
+    other_spelling: Option<String>,
+}
+
+fn text<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::Error> {
+    Ok(String::deserialize(field).ok())
 }
 
 /// The refresh token that came by cookie, for a request that has none in its body. Of several, the one that counts.
@@ -44,7 +67,7 @@ pub(crate) async fn cookie_refresh_token(state: &AppState, req: &HttpRequest) ->
         }
     }
     if tokens.is_empty() {
-        return Err(Problem::new(Code::InvalidRequest).detail("The member refresh_token is missing.").errors(vec![
+        return Err(Problem::new(Code::InvalidRequest).detail("The field refresh_token is missing.").errors(vec![
             FieldError { field: "refresh_token", message: "is required, in the body or as a cookie".into() },
         ]));
     }
@@ -66,12 +89,12 @@ pub(crate) async fn cookie_refresh_token(state: &AppState, req: &HttpRequest) ->
 pub(crate) fn sessions_presented(
     state: &AppState,
     req: &HttpRequest,
-    body: Result<Members, Problem>,
+    body: Result<LogoutRequest, Problem>,
 ) -> Result<BTreeMap<SessionId, UserId>, Problem> {
     let mut tokens: Vec<Cow<'_, str>> = authorizations(req).map(|authorization| authorization.token).collect();
     let unreadable = match body {
-        Ok(mut body) => {
-            let named = SPELLINGS.iter().filter_map(|name| body.text(name));
+        Ok(LogoutRequest { refresh_token, other_spelling }) => {
+            let named = refresh_token.into_iter().chain(other_spelling);
             tokens.extend(named.filter(|token| !token.is_empty()).map(Cow::from));
             None
         }

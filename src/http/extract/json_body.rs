@@ -1,5 +1,4 @@
-//! Request bodies: one JSON object of at most 64 KiB, read member by member, so that what is wrong can
-//! be named without quoting a parser.
+//! Request bodies: one JSON object of at most 64 KiB, read into a struct.
 
 use std::{fmt, io};
 
@@ -9,86 +8,20 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::StreamExt as _;
 use futures_util::future::LocalBoxFuture;
-use serde::de::{self, MapAccess, Visitor};
+use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::problem::{Code, FieldError, Problem};
+use super::fields::read;
+use crate::problem::{Code, Problem};
 
 /// The largest body, in bytes.
 pub(crate) const MAX_BODY: usize = 64 * 1024;
 
-/// As many unknown members are named in an answer, each cut to this many characters.
-const MOST_NAMED: usize = 100;
-const LONGEST_NAMED: usize = 100;
+/// The body of a request. One without a body has no fields, whatever its head says of one.
+pub(crate) struct JsonBody<T>(pub(crate) T);
 
-/// The members of a request. A request without a body has none, whatever its head says of one; unknown ones are
-/// ignored.
-pub(crate) struct Members(Map<String, Value>);
-
-impl Members {
-    /// A member that must be there.
-    pub(crate) fn required(&mut self, name: &'static str) -> Result<String, Problem> {
-        match self.0.remove(name) {
-            Some(Value::String(text)) => Ok(text),
-            Some(Value::Null) | None => Err(bad_member(name, "is required")),
-            Some(_) => Err(bad_member(name, "must be a string")),
-        }
-    }
-
-    /// A member that may be absent or null.
-    pub(crate) fn optional(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
-        match self.0.remove(name) {
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(Value::Null) | None => Ok(None),
-            Some(_) => Err(bad_member(name, "must be a string")),
-        }
-    }
-
-    /// A member that may be absent or null.
-    pub(crate) fn optional_bool(&mut self, name: &'static str) -> Result<Option<bool>, Problem> {
-        match self.0.remove(name) {
-            Some(Value::Bool(value)) => Ok(Some(value)),
-            Some(Value::Null) | None => Ok(None),
-            Some(_) => Err(bad_member(name, "must be true or false")),
-        }
-    }
-
-    /// A member where it is a text; whatever else it is goes unsaid.
-    pub(crate) fn text(&mut self, name: &str) -> Option<String> {
-        match self.0.remove(name) {
-            Some(Value::String(text)) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// Fails if there is a member of another name than these: for requests to change something, where one that is
-    /// ignored would look like one that is carried out.
-    ///
-    /// # Errors
-    ///
-    /// 422 `validation_failed`, naming each.
-    pub(crate) fn only(&self, known: &[&str]) -> Result<(), Problem> {
-        let unknown = self.0.keys().filter(|name| !known.contains(&name.as_str()));
-        let named: Vec<String> =
-            unknown.take(MOST_NAMED).map(|name| name.chars().take(LONGEST_NAMED).collect()).collect();
-        if named.is_empty() { Ok(()) } else { Err(Problem::new(Code::ValidationFailed).unchangeable(named)) }
-    }
-
-    /// Whether a member is there, be it null.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
-    }
-}
-
-/// A 400 that names a member.
-fn bad_member(field: &'static str, what: &str) -> Problem {
-    Problem::new(Code::InvalidRequest)
-        .detail(format!("The member {field} {what}."))
-        .errors(vec![FieldError { field, message: what.to_owned() }])
-}
-
-impl FromRequest for Members {
+impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
     type Error = Problem;
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
@@ -120,50 +53,51 @@ impl FromRequest for Members {
             }
             let body = without_margin(&body);
             if body.is_empty() || body == NULL {
-                return Ok(Self(Map::new()));
+                return read(Map::new()).map(Self);
             }
             if !supported {
                 return Err(refusal());
             }
-            serde_json::from_slice(body).map(|Distinct(members)| Self(members)).map_err(|_parser| unreadable(body))
+            let NoDuplicateKeys(fields) = serde_json::from_slice(body).map_err(|_parser| unreadable(body))?;
+            read(fields).map(Self)
         })
     }
 }
 
-/// An object that names each of its members once. Of two with one name readers take one or the other (RFC 8259 section
+/// An object that names each of its fields once. Of two with one name readers take one or the other (RFC 8259 section
 /// 4): who checks a request before us must not see another than we do.
-struct Distinct(Map<String, Value>);
+struct NoDuplicateKeys(Map<String, Value>);
 
-impl<'de> Deserialize<'de> for Distinct {
+impl<'de> Deserialize<'de> for NoDuplicateKeys {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(DistinctVisitor)
+        deserializer.deserialize_map(NoDuplicateKeysVisitor)
     }
 }
 
-struct DistinctVisitor;
+struct NoDuplicateKeysVisitor;
 
-impl<'de> Visitor<'de> for DistinctVisitor {
-    type Value = Distinct;
+impl<'de> Visitor<'de> for NoDuplicateKeysVisitor {
+    type Value = NoDuplicateKeys;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Distinct, A::Error> {
-        let mut members = Map::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<NoDuplicateKeys, A::Error> {
+        let mut fields = Map::new();
         while let Some((name, value)) = access.next_entry()? {
-            if members.insert(name, value).is_some() {
-                return Err(de::Error::custom("a member is named twice"));
+            if fields.insert(name, value).is_some() {
+                return Err(de::Error::custom("a field is named twice"));
             }
         }
-        Ok(Distinct(members))
+        Ok(NoDuplicateKeys(fields))
     }
 }
 
-/// What is wrong with a body that is no object of distinct members.
+/// What is wrong with a body that is no object of distinct fields.
 fn unreadable(body: &[u8]) -> Problem {
     Problem::new(Code::InvalidRequest).detail(match serde_json::from_slice(body) {
-        Ok(Value::Object(_)) => "The body names a member twice.",
+        Ok(Value::Object(_)) => "The body names a field twice.",
         Ok(_) => "The body must be a JSON object.",
         Err(_) => "The body is not JSON.",
     })

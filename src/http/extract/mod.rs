@@ -3,4 +3,5 @@
 pub(crate) mod client;
 pub(crate) mod cookies;
 pub(crate) mod credentials;
+mod fields;
 pub(crate) mod json_body;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use actix_web::body::MessageBody as _;
 use actix_web::http::header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::PUBLIC;
@@ -149,6 +150,16 @@ fn sample(code: Code) -> Problem {
         Code::MethodNotAllowed => problem.allow("GET, HEAD"),
         _ => problem,
     }
+}
+
+/// RFC 6750.
+pub(crate) fn token_type(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "const": "Bearer" })
+}
+
+/// A text that is there, where it is there.
+pub(crate) fn text(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string" })
 }
 
 /// What a request may carry besides its body and credentials.

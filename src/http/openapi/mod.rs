@@ -1,9 +1,10 @@
 //! The OpenAPI 3.1 document of every route, put together from what the code itself says: errors come from
 //! [`Code`], bounds from where they are checked. `tests/openapi.rs` holds the document to the server.
 
-mod answers;
+pub(super) mod answers;
 pub(super) mod examples;
 mod operation;
+pub(super) mod requests;
 mod schemas;
 
 use std::sync::LazyLock;
@@ -27,7 +28,7 @@ Signs users in and hands out pairs of tokens: a short-lived access token, which 
 the public keys of `/.well-known/jwks.json`, and a refresh token, which is used once and exchanged for the next pair.
 
 Requests and answers are JSON in UTF-8. Times are RFC 3339 in UTC, durations whole seconds, ids UUIDs. Unknown \
-request members are ignored. Whatever is answered to GET is answered to HEAD, without the body; OPTIONS names the \
+request fields are ignored. Whatever is answered to GET is answered to HEAD, without the body; OPTIONS names the \
 methods of a path in `Allow`.
 
 Every error is an RFC 9457 problem whose `code` is stable. A request body may have at most 64 KiB.

@@ -1,65 +1,137 @@
-//! What bodies are made of: the parts that requests and answers share.
+//! What bodies are made of: derived from the very structs that are read and written, but for a few that no struct is.
 
-mod answers;
-mod requests;
+use schemars::generate::{Contract, SchemaSettings};
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
 
-use serde_json::{Value, json};
-
-use crate::users::MAX_NAME;
+use crate::http::extract::credentials::RefreshTokenRequest;
+use crate::http::routes::{account, auth, events, health, sessions};
+use crate::problem::Code;
+use crate::sessions::RefusedBecause;
 
 /// A reference to a component.
 pub(super) fn reference(kind: &str, name: &str) -> Value {
     json!({ "$ref": format!("#/components/{kind}/{name}") })
 }
 
-/// An object of which some members must be there.
+/// Every schema, by name.
+pub(super) fn schemas() -> Value {
+    let mut requests = generator(Contract::Deserialize);
+    for add in [
+        add::<auth::RegisterRequest>,
+        add::<auth::LoginRequest>,
+        add::<RefreshTokenRequest>,
+        add::<account::ChangeUserRequest>,
+        add::<account::ChangePasswordRequest>,
+        add::<account::DeleteUserRequest>,
+    ] {
+        add(&mut requests);
+    }
+    let mut answers = generator(Contract::Serialize);
+    for add in [
+        add::<auth::SignedIn<'_>>,
+        add::<auth::Refreshed<'_>>,
+        add::<sessions::Sessions>,
+        add::<sessions::Revoked>,
+        add::<events::Events>,
+        add::<health::Live>,
+        add::<health::Ready>,
+    ] {
+        add(&mut answers);
+    }
+    let by_hand = [
+        ("PublicKey", public_key()),
+        ("PublicKeys", public_keys()),
+        ("Document", openapi_document()),
+        ("Problem", problem()),
+    ];
+    let derived = requests.take_definitions(true).into_iter().chain(answers.take_definitions(true));
+    derived.chain(by_hand.map(|(name, schema)| (name.to_owned(), schema))).collect::<Map<_, _>>().into()
+}
+
+fn generator(contract: Contract) -> SchemaGenerator {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.contract = contract;
+        settings.definitions_path = "/components/schemas".into();
+        // That a field which may be absent has no value then goes without saying.
+        settings.transforms.push(Box::new(RecursiveTransform(|schema: &mut Schema| {
+            if schema.get("default").is_some_and(Value::is_null) {
+                schema.remove("default");
+            }
+        })));
+    });
+    settings.into_generator()
+}
+
+fn add<T: JsonSchema>(generator: &mut SchemaGenerator) {
+    let _reference = generator.subschema_for::<T>();
+}
+
+/// An object of which some fields must be there.
 fn object(description: &str, required: &[&str], properties: Value) -> Value {
     json!({ "type": "object", "description": description, "required": required, "properties": properties })
 }
 
-/// An object of which every member is there.
-fn whole(description: &str, properties: Value) -> Value {
-    let mut object = object(description, &[], properties);
-    let names: Vec<Value> = object
-        .get("properties")
-        .and_then(Value::as_object)
-        .map(|members| members.keys().cloned().map(Value::from).collect())
-        .unwrap_or_default();
-    if let Some(required) = object.get_mut("required") {
-        *required = names.into();
-    }
-    object
+fn public_key() -> Value {
+    let text = json!({ "type": "string" });
+    object(
+        "A key that verifies access tokens.",
+        &["kty", "kid", "alg", "use"],
+        json!({
+            "kty": { "enum": ["EC", "OKP", "RSA"] },
+            "kid": text,
+            "alg": { "enum": ["ES256", "EdDSA", "RS256"] },
+            "use": { "const": "sig" },
+            "crv": text,
+            "x": text,
+            "y": text,
+            "n": text,
+            "e": text,
+        }),
+    )
 }
 
-fn id() -> Value {
-    json!({ "type": "string", "format": "uuid", "description": "UUID version 7." })
+fn public_keys() -> Value {
+    let keys = json!({ "keys": { "type": "array", "items": reference("schemas", "PublicKey") } });
+    object("A JSON Web Key Set (RFC 7517); empty under HS256.", &["keys"], keys)
 }
 
-fn moment() -> Value {
-    json!({ "type": "string", "format": "date-time" })
+fn openapi_document() -> Value {
+    let parts = json!({
+        "openapi": { "type": "string" },
+        "info": { "type": "object" },
+        "paths": { "type": "object" },
+    });
+    object("An OpenAPI document.", &["openapi", "info", "paths"], parts)
 }
 
-fn moment_when(description: &str) -> Value {
-    json!({ "type": "string", "format": "date-time", "description": description })
-}
-
-fn seconds(description: &str) -> Value {
-    json!({ "type": "integer", "minimum": 0, "description": description })
-}
-
-fn text_or_null(description: &str) -> Value {
-    json!({ "type": ["string", "null"], "description": description })
-}
-
-/// One line, and not a blank one.
-fn name(description: &str) -> Value {
-    let pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
-    json!({ "type": ["string", "null"], "maxLength": MAX_NAME, "pattern": pattern, "description": description })
-}
-
-/// Every schema, by name.
-pub(super) fn schemas() -> Value {
-    let mut all = requests::schemas();
-    all.extend(answers::schemas());
-    all.into()
+fn problem() -> Value {
+    let mut codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    let mut seen = std::collections::HashSet::new();
+    codes.retain(|code| seen.insert(*code));
+    let item = object(
+        "A field of the request that is not acceptable.",
+        &["field", "message"],
+        json!({ "field": { "type": "string" }, "message": { "type": "string" } }),
+    );
+    object(
+        "An error (RFC 9457).",
+        &["type", "title", "status", "detail", "code", "request_id"],
+        json!({
+            "type": { "type": "string", "format": "uri", "description": "`urn:countersign:problem:` and the code." },
+            "title": { "type": "string", "description": "The status in words." },
+            "status": { "type": "integer", "minimum": 400, "maximum": 599 },
+            "detail": { "type": "string", "description": "A sentence for people. It may change." },
+            "code": { "type": "string", "enum": codes, "description": "What went wrong. It is stable." },
+            "reason": {
+                "type": "string",
+                "enum": RefusedBecause::ALL.map(RefusedBecause::as_str).into_iter().chain(["blocklisted"]).collect::<Vec<_>>(),
+                "description": "With `invalid_grant`: why the refresh token cannot be used. With `validation_failed`: \
+                                `blocklisted`, where a password is too easily guessed.",
+            },
+            "errors": { "type": "array", "minItems": 1, "items": item },
+            "request_id": { "type": "string", "description": "The same as `X-Request-Id`." },
+        }),
+    )
 }

@@ -2,18 +2,20 @@
 
 use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use crate::guard::{CurrentUser, Principal};
 use crate::http::AppState;
 use crate::http::error::signed_in;
-use crate::http::extract::json_body::Members;
-use crate::http::openapi::{BODY, CHANGE, Operation, READ, body, empty, examples, with_header};
+use crate::http::extract::json_body::JsonBody;
+use crate::http::openapi::{BODY, CHANGE, Operation, READ, body, empty, examples, requests, with_header};
 use crate::http::route::Route;
+use crate::json_schema;
 use crate::passwords::Password;
 use crate::problem::{Code, Problem};
-use crate::store::users::{NewUser, UserRow};
+use crate::views::UserView;
 
 pub(super) const ROUTES: &[Route] = &[
     Route { method: Method::GET, path: "/v1/users/me", handler: || web::to(show), operation: describe_show },
@@ -27,41 +29,36 @@ pub(super) const ROUTES: &[Route] = &[
     },
 ];
 
-/// An account, as its user sees it.
-#[derive(Serialize)]
-pub(crate) struct UserView {
-    id: String,
-    email: String,
-    name: Option<String>,
-    roles: Vec<String>,
-    email_verified: bool,
-    created_at: String,
+/// What is absent stays as it is.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("type" = ["object", "null"]))]
+pub(crate) struct ChangeUserRequest {
+    /// What the user is called; null takes it away.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(schema_with = "requests::name")]
+    name: Option<Option<String>>,
 }
 
-impl From<&UserRow> for UserView {
-    fn from(row: &UserRow) -> Self {
-        Self {
-            id: row.id.to_string(),
-            email: row.email.clone(),
-            name: row.name.clone(),
-            roles: row.roles.clone().into_names(),
-            email_verified: row.email_verified,
-            created_at: row.created_at.to_rfc3339(),
-        }
-    }
+/// The password and the next one.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct ChangePasswordRequest {
+    #[schemars(schema_with = "json_schema::password")]
+    current_password: Password,
+    #[schemars(schema_with = "requests::new_password")]
+    new_password: Password,
 }
 
-impl From<&NewUser> for UserView {
-    fn from(new: &NewUser) -> Self {
-        Self {
-            id: new.id.to_string(),
-            email: new.email.clone(),
-            name: new.name.clone(),
-            roles: new.roles.clone().into_names(),
-            email_verified: new.email_verified,
-            created_at: new.created_at.to_rfc3339(),
-        }
-    }
+/// The password, once more.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct DeleteUserRequest {
+    #[schemars(schema_with = "json_schema::password")]
+    password: Password,
+}
+
+/// A field that is there, be it null.
+fn present<'de, D: Deserializer<'de>>(field: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(field).map(Some)
 }
 
 async fn show(caller: CurrentUser) -> HttpResponse {
@@ -80,20 +77,18 @@ async fn change(
     caller: Principal,
     user: CurrentUser,
     state: web::Data<AppState>,
-    mut body: Members,
+    JsonBody(change): JsonBody<ChangeUserRequest>,
 ) -> Result<HttpResponse, Problem> {
-    body.only(&["name"])?;
-    // A member that is absent stays as it is; null takes it away.
-    if !body.has("name") {
+    let Some(name) = change.name else {
         return Ok(HttpResponse::Ok().json(UserView::from(user.row())));
-    }
-    let renamed = state.users.rename(caller.user_id(), body.optional("name")?).await?;
+    };
+    let renamed = state.users.rename(caller.user_id(), name).await?;
     Ok(HttpResponse::Ok().json(UserView::from(&renamed)))
 }
 
 fn describe_change() -> Operation {
     Operation::new("Account", "changeUser", "Change the caller's account")
-        .about("A member that is absent stays as it is; null takes the name away. Any other is refused, and named.")
+        .about("A field that is absent stays as it is; null takes the name away. Any other is refused, and named.")
         .guarded()
         .takes("ChangeUserRequest", false, json!({ "name": "Ada" }))
         .answers("200", body("The account as it is now.", "User", examples::user()))
@@ -107,10 +102,9 @@ async fn change_password(
     _user: CurrentUser,
     state: web::Data<AppState>,
     req: HttpRequest,
-    mut body: Members,
+    JsonBody(passwords): JsonBody<ChangePasswordRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let current = Password::new(body.required("current_password")?);
-    let new = Password::new(body.required("new_password")?);
+    let ChangePasswordRequest { current_password: current, new_password: new } = passwords;
     let (user, session) = (caller.user_id(), caller.session_id());
     let changed = state.users.change_password(user, session, current, new, state.proxies.client_address(&req));
     changed.await.map_err(signed_in)?;
@@ -134,10 +128,9 @@ async fn delete(
     _user: CurrentUser,
     state: web::Data<AppState>,
     req: HttpRequest,
-    mut body: Members,
+    JsonBody(delete): JsonBody<DeleteUserRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let password = Password::new(body.required("password")?);
-    let deleted = state.users.delete(caller.user_id(), password, state.proxies.client_address(&req));
+    let deleted = state.users.delete(caller.user_id(), delete.password, state.proxies.client_address(&req));
     deleted.await.map_err(signed_in)?;
     let mut response = HttpResponse::NoContent().finish();
     state.cookies.clear(&req, &mut response);

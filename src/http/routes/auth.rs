@@ -4,25 +4,30 @@ use std::collections::BTreeMap;
 
 use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::account::UserView;
 use crate::audit::{OnAccessLine, emit};
 use crate::device;
 use crate::guard::{self, Principal};
 use crate::http::AppState;
 use crate::http::extract::credentials;
-use crate::http::extract::json_body::Members;
-use crate::http::openapi::{BODY, CHANGE, Operation, STORE, body, empty, errors, examples, with_header};
+use crate::http::extract::credentials::{LogoutRequest, RefreshTokenRequest};
+use crate::http::extract::json_body::JsonBody;
+use crate::http::openapi::{
+    BODY, CHANGE, Operation, STORE, answers, body, empty, errors, examples, requests, with_header,
+};
 use crate::http::route::Route;
 use crate::ids::{SessionId, UserId};
+use crate::json_schema;
 use crate::passwords::Password;
-use crate::problem::{Code, FieldError, Problem};
+use crate::problem::{Code, Problem};
 use crate::sessions::{Admission, SignIn, StartError, TokenPair};
 use crate::store::StoreError;
 use crate::store::sessions::{Scope, Transport};
 use crate::users::Registration;
+use crate::views::UserView;
 
 pub(super) const ROUTES: &[Route] = &[
     Route {
@@ -45,29 +50,89 @@ pub(super) const ROUTES: &[Route] = &[
 /// How often a log-in whose account changes under it starts over.
 const ROUNDS: usize = 3;
 
-/// A pair of tokens, as it is handed out (RFC 6749 section 5.1, and what our clients need besides).
-#[derive(Serialize)]
-struct TokenAnswer<'a> {
-    token_type: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    access_token: Option<&'a str>,
-    expires_in: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refresh_token: Option<&'a str>,
-    refresh_expires_in: u64,
-    session_id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<UserView>,
+/// Somebody new.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct RegisterRequest {
+    #[schemars(schema_with = "requests::new_email")]
+    email: String,
+    #[schemars(schema_with = "requests::new_password")]
+    password: Password,
+    /// What the user is called.
+    #[serde(default)]
+    #[schemars(schema_with = "requests::name")]
+    name: Option<String>,
+    #[serde(default)]
+    #[schemars(schema_with = "requests::device_name")]
+    device_name: Option<String>,
+    #[serde(default)]
+    #[schemars(schema_with = "requests::transport")]
+    transport: Option<Transport>,
+    #[serde(default)]
+    #[schemars(schema_with = "requests::remember", extend("default" = true))]
+    remember: Option<bool>,
 }
 
-async fn register(state: web::Data<AppState>, req: HttpRequest, mut body: Members) -> Result<HttpResponse, Problem> {
+/// Somebody known.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct LoginRequest {
+    email: String,
+    #[schemars(schema_with = "json_schema::password")]
+    password: Password,
+    #[serde(default)]
+    #[schemars(schema_with = "requests::device_name")]
+    device_name: Option<String>,
+    #[serde(default)]
+    #[schemars(schema_with = "requests::transport")]
+    transport: Option<Transport>,
+    #[serde(default)]
+    #[schemars(schema_with = "requests::remember", extend("default" = true))]
+    remember: Option<bool>,
+}
+
+/// The next pair of tokens.
+// As RFC 6749 section 5.1 says, and what our clients need besides.
+#[derive(JsonSchema, Serialize)]
+#[schemars(extend("dependentRequired" = { "access_token": ["refresh_token"], "refresh_token": ["access_token"] }))]
+pub(crate) struct Refreshed<'a> {
+    #[schemars(schema_with = "answers::token_type")]
+    token_type: &'static str,
+    /// Goes into `Authorization: Bearer`; absent with transport `cookie`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "answers::text")]
+    access_token: Option<&'a str>,
+    /// Until the access token expires.
+    #[schemars(schema_with = "json_schema::count")]
+    expires_in: u64,
+    /// Good for one refresh; absent with transport `cookie`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "answers::text")]
+    refresh_token: Option<&'a str>,
+    /// Until the refresh token just handed out can no longer be used.
+    #[schemars(schema_with = "json_schema::count")]
+    refresh_expires_in: u64,
+    #[schemars(schema_with = "json_schema::id")]
+    session_id: String,
+}
+
+/// A new session's first pair of tokens.
+#[derive(JsonSchema, Serialize)]
+pub(crate) struct SignedIn<'a> {
+    #[serde(flatten)]
+    tokens: Refreshed<'a>,
+    user: UserView,
+}
+
+async fn register(
+    state: web::Data<AppState>,
+    req: HttpRequest,
+    body: Result<JsonBody<RegisterRequest>, Problem>,
+) -> Result<HttpResponse, Problem> {
     if !state.registration {
         return Err(Code::NotFound.into());
     }
-    let (email, password) = (body.required("email")?, body.required("password")?);
-    let name = body.optional("name")?;
-    let sign_in = sign_in(&state, &req, &mut body)?;
-    let registration = Registration { email, password: Password::new(password), name };
+    let JsonBody(RegisterRequest { email, password, name, device_name, transport, remember }) = body?;
+    let sign_in = sign_in(&state, &req, (device_name, transport, remember));
+    let registration = Registration { email, password, name };
     let new = state.users.prepare(registration, state.proxies.client_address(&req)).await?;
     let user = UserView::from(&new);
     let pair = state.sessions.start(Admission::Newcomer(new), sign_in).await?;
@@ -88,9 +153,13 @@ fn describe_register() -> Operation {
         .fails(STORE)
 }
 
-async fn login(state: web::Data<AppState>, req: HttpRequest, mut body: Members) -> Result<HttpResponse, Problem> {
-    let (email, password) = (body.required("email")?, Password::new(body.required("password")?));
-    let sign_in = sign_in(&state, &req, &mut body)?;
+async fn login(
+    state: web::Data<AppState>,
+    req: HttpRequest,
+    JsonBody(body): JsonBody<LoginRequest>,
+) -> Result<HttpResponse, Problem> {
+    let LoginRequest { email, password, device_name, transport, remember } = body;
+    let sign_in = sign_in(&state, &req, (device_name, transport, remember));
     for _ in 0..ROUNDS {
         let address = state.proxies.client_address(&req);
         let who = state.users.authenticate(&email, password.clone(), address, guard::signed_in(&req)).await?;
@@ -119,8 +188,12 @@ fn describe_login() -> Operation {
         .fails(STORE)
 }
 
-async fn refresh(state: web::Data<AppState>, req: HttpRequest, mut body: Members) -> Result<HttpResponse, Problem> {
-    let (token, by_cookie) = match credentials::body_refresh_token(&mut body)? {
+async fn refresh(
+    state: web::Data<AppState>,
+    req: HttpRequest,
+    JsonBody(body): JsonBody<RefreshTokenRequest>,
+) -> Result<HttpResponse, Problem> {
+    let (token, by_cookie) = match body.token()? {
         Some(token) => (token, false),
         None => (credentials::cookie_refresh_token(&state, &req).await?, true),
     };
@@ -130,7 +203,7 @@ async fn refresh(state: web::Data<AppState>, req: HttpRequest, mut body: Members
             if let (Some(event), Some(log)) = (&pair.on_access_line, guard::request_log(&req)) {
                 emit(OnAccessLine(&log), event);
             }
-            let mut response = answer(HttpResponse::Ok(), &pair, None);
+            let mut response = HttpResponse::Ok().json(Refreshed::from(&pair));
             if pair.transport == Transport::Cookie {
                 state.cookies.set(&req, &mut response, &pair);
             }
@@ -191,9 +264,9 @@ fn describe_confirm() -> Operation {
 async fn logout(
     state: web::Data<AppState>,
     req: HttpRequest,
-    body: Result<Members, Problem>,
+    body: Result<JsonBody<LogoutRequest>, Problem>,
 ) -> Result<HttpResponse, Problem> {
-    let sessions = credentials::sessions_presented(&state, &req, body)?;
+    let sessions = credentials::sessions_presented(&state, &req, body.map(|JsonBody(tokens)| tokens))?;
     if let Some((session_id, user_id)) = sessions.last_key_value() {
         guard::identify(&req, *user_id, *session_id);
     }
@@ -238,7 +311,7 @@ async fn end(
 async fn signed_in(
     state: &AppState,
     req: &HttpRequest,
-    status: HttpResponseBuilder,
+    mut status: HttpResponseBuilder,
     pair: &TokenPair,
     user: UserView,
 ) -> HttpResponse {
@@ -251,7 +324,7 @@ async fn signed_in(
             tracing::error!(error = error.chain(), "the session that a log-in has replaced could not be ended");
         }
     }
-    let mut response = answer(status, pair, Some(user));
+    let mut response = status.json(SignedIn { tokens: Refreshed::from(pair), user });
     match pair.transport {
         Transport::Cookie => state.cookies.set(req, &mut response, pair),
         Transport::Body if came_with_cookies => state.cookies.clear(req, &mut response),
@@ -260,39 +333,35 @@ async fn signed_in(
     response
 }
 
-fn sign_in(state: &AppState, req: &HttpRequest, body: &mut Members) -> Result<SignIn, Problem> {
-    let device_name = body.optional("device_name")?.and_then(|name| device::name(&name));
-    let transport = body.optional("transport")?;
-    let remember = body.optional_bool("remember")?.unwrap_or(true);
-    let mut errors = Vec::new();
-    let transport = match transport.as_deref() {
-        None | Some("body") => Transport::Body,
-        Some("cookie") => Transport::Cookie,
-        Some(_) => {
-            errors.push(FieldError { field: "transport", message: "must be body or cookie".into() });
-            Transport::Body
-        }
-    };
-    if !errors.is_empty() {
-        return Err(Problem::new(Code::ValidationFailed).errors(errors));
-    }
+fn sign_in(
+    state: &AppState,
+    req: &HttpRequest,
+    (device_name, transport, remember): (Option<String>, Option<Transport>, Option<bool>),
+) -> SignIn {
     let replaces = match state.origins.is_this_site(req) {
         true => credentials::sessions_of_refresh_cookies(state, req).into_keys().collect(),
         false => Vec::new(),
     };
-    Ok(SignIn { device_name, transport, remember, replaces, device: state.proxies.device(req) })
+    SignIn {
+        device_name: device_name.and_then(|name| device::name(&name)),
+        transport: transport.unwrap_or(Transport::Body),
+        remember: remember.unwrap_or(true),
+        replaces,
+        device: state.proxies.device(req),
+    }
 }
 
-/// A pair, as far as it goes into the body.
-fn answer(mut status: HttpResponseBuilder, pair: &TokenPair, user: Option<UserView>) -> HttpResponse {
-    let in_body = pair.transport == Transport::Body;
-    status.json(TokenAnswer {
-        token_type: "Bearer",
-        access_token: in_body.then_some(pair.access_token.as_str()),
-        expires_in: pair.expires_in,
-        refresh_token: in_body.then(|| pair.refresh_token.expose()),
-        refresh_expires_in: pair.refresh_expires_in,
-        session_id: pair.session_id.to_string(),
-        user,
-    })
+impl<'a> From<&'a TokenPair> for Refreshed<'a> {
+    /// A pair, as far as it goes into the body.
+    fn from(pair: &'a TokenPair) -> Self {
+        let in_body = pair.transport == Transport::Body;
+        Self {
+            token_type: "Bearer",
+            access_token: in_body.then_some(pair.access_token.as_str()),
+            expires_in: pair.expires_in,
+            refresh_token: in_body.then(|| pair.refresh_token.expose()),
+            refresh_expires_in: pair.refresh_expires_in,
+            session_id: pair.session_id.to_string(),
+        }
+    }
 }

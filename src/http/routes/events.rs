@@ -4,6 +4,7 @@ use actix_web::http::Method;
 use actix_web::{HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -14,7 +15,8 @@ use crate::http::openapi::{Operation, READ, body, examples};
 use crate::http::route::Route;
 use crate::ids::EventId;
 use crate::problem::{Code, FieldError, Problem};
-use crate::store::events::{self, EventRow};
+use crate::store::events;
+use crate::views::EventView;
 
 pub(super) const ROUTES: &[Route] =
     &[Route { method: Method::GET, path: "/v1/users/me/events", handler: || web::to(list), operation: describe_list }];
@@ -22,26 +24,12 @@ pub(super) const ROUTES: &[Route] =
 /// Events on a page.
 const PAGE: usize = 50;
 
-/// An event, as its user sees it.
-#[derive(Serialize)]
-pub(crate) struct EventView {
-    id: String,
-    kind: String,
-    at: String,
-    ip_address: Option<String>,
-    device_name: Option<String>,
-}
-
-impl From<EventRow> for EventView {
-    fn from(row: EventRow) -> Self {
-        Self {
-            id: row.id.to_string(),
-            kind: row.kind,
-            at: row.at.to_rfc3339(),
-            ip_address: row.ip_address,
-            device_name: row.device_name,
-        }
-    }
+/// A page of events, newest first.
+#[derive(JsonSchema, Serialize)]
+pub(crate) struct Events {
+    events: Vec<EventView>,
+    /// Where the next page begins; null on the last one.
+    next_cursor: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -61,9 +49,9 @@ async fn list(
     let mut rows = state.store.read(move |conn| events::of_user(conn, user, before, limit)).await?;
     let more = rows.len() > PAGE;
     rows.truncate(PAGE);
-    let next = rows.last().filter(|_| more).map(|last| cursor(last.at, last.id));
-    let shown: Vec<_> = rows.into_iter().map(EventView::from).collect();
-    Ok(HttpResponse::Ok().json(json!({ "events": shown, "next_cursor": next })))
+    let next_cursor = rows.last().filter(|_| more).map(|last| cursor(last.at, last.id));
+    let events = rows.into_iter().map(EventView::from).collect();
+    Ok(HttpResponse::Ok().json(Events { events, next_cursor }))
 }
 
 fn describe_list() -> Operation {

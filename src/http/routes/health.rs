@@ -2,6 +2,8 @@
 
 use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, web};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::guard;
@@ -16,8 +18,33 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 /// The process answers.
+#[derive(JsonSchema, Serialize)]
+pub(crate) struct Live {
+    #[schemars(schema_with = "live_status")]
+    status: &'static str,
+}
+
+/// The process can do its work.
+#[derive(JsonSchema, Serialize)]
+pub(crate) struct Ready {
+    #[schemars(schema_with = "ready_status")]
+    status: &'static str,
+}
+
+const LIVE: Live = Live { status: "live" };
+const READY: Ready = Ready { status: "ready" };
+
+fn live_status(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "const": LIVE.status })
+}
+
+fn ready_status(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "const": READY.status })
+}
+
+/// The process answers.
 async fn live() -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "status": "live" }))
+    HttpResponse::Ok().json(LIVE)
 }
 
 fn describe_live() -> Operation {
@@ -36,7 +63,7 @@ async fn ready(request: HttpRequest, state: web::Data<AppState>) -> HttpResponse
     } else if !state.sessions.is_informed() {
         "The database has not said lately which sessions have ended."
     } else {
-        return HttpResponse::Ok().json(json!({ "status": "ready" }));
+        return HttpResponse::Ok().json(READY);
     };
     // What is wrong is in the log when it begins and when it ends, and not each time that somebody asks.
     let log = guard::request_log(&request);

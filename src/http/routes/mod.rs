@@ -1,10 +1,10 @@
 //! The handlers, and the route table: each file has its part of it beside them.
 
 pub(crate) mod account;
-mod auth;
+pub(crate) mod auth;
 pub(crate) mod docs;
 pub(crate) mod events;
-mod health;
+pub(crate) mod health;
 pub(crate) mod sessions;
 mod well_known;
 

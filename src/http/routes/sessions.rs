@@ -2,6 +2,7 @@
 
 use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, web};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -10,8 +11,10 @@ use crate::http::AppState;
 use crate::http::openapi::{CHANGE, Operation, READ, body, empty, examples, with_header};
 use crate::http::route::Route;
 use crate::ids::SessionId;
+use crate::json_schema;
 use crate::problem::{Code, FieldError, Problem};
 use crate::store::sessions::{Scope, SessionSummary};
+use crate::views::SessionView;
 
 pub(super) const ROUTES: &[Route] = &[
     Route { method: Method::GET, path: "/v1/sessions", handler: || web::to(list), operation: describe_list },
@@ -24,36 +27,17 @@ pub(super) const ROUTES: &[Route] = &[
     },
 ];
 
-/// A session, as its user sees it.
-#[derive(Serialize)]
-pub(crate) struct SessionView {
-    id: String,
-    device_name: Option<String>,
-    user_agent: Option<String>,
-    ip_address: Option<String>,
-    created_at: String,
-    last_used_at: String,
-    expires_at: String,
-    ends_at: String,
-    remember: bool,
-    current: bool,
+/// Live sessions, most recently used first: the first thousand.
+#[derive(JsonSchema, Serialize)]
+pub(crate) struct Sessions {
+    sessions: Vec<SessionView>,
 }
 
-impl SessionView {
-    pub(crate) fn new(session: SessionSummary, current: bool) -> Self {
-        Self {
-            id: session.id.to_string(),
-            expires_at: session.ends_unless_refreshed().to_rfc3339(),
-            ends_at: session.expires_at.to_rfc3339(),
-            remember: session.remember,
-            device_name: session.device_name,
-            user_agent: session.user_agent,
-            ip_address: session.ip_address,
-            created_at: session.created_at.to_rfc3339(),
-            last_used_at: session.last_used_at.to_rfc3339(),
-            current,
-        }
-    }
+/// How many sessions have been ended.
+#[derive(JsonSchema, Serialize)]
+pub(crate) struct Revoked {
+    #[schemars(schema_with = "json_schema::count")]
+    revoked: usize,
 }
 
 async fn list(caller: CurrentUser, state: web::Data<AppState>) -> Result<HttpResponse, Problem> {
@@ -63,8 +47,8 @@ async fn list(caller: CurrentUser, state: web::Data<AppState>) -> Result<HttpRes
         let current = session.id == current;
         SessionView::new(session, current)
     };
-    let sessions: Vec<_> = sessions.into_iter().map(shown).collect();
-    Ok(HttpResponse::Ok().json(json!({ "sessions": sessions })))
+    let sessions = sessions.into_iter().map(shown).collect();
+    Ok(HttpResponse::Ok().json(Sessions { sessions }))
 }
 
 fn describe_list() -> Operation {
@@ -133,7 +117,7 @@ async fn end_many(
     };
     let address = state.proxies.address_text(&req);
     let revoked = state.sessions.revoke(caller.id(), scope, "ended_by_user", address).await?;
-    let mut response = HttpResponse::Ok().json(json!({ "revoked": revoked }));
+    let mut response = HttpResponse::Ok().json(Revoked { revoked });
     if matches!(scope, Scope::All) {
         state.cookies.clear(&req, &mut response);
     }

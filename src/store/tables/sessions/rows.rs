@@ -1,6 +1,7 @@
 //! What a session is, in and out of its row.
 
 use diesel::prelude::*;
+use serde::Deserialize;
 
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
@@ -52,7 +53,8 @@ pub struct SessionRow {
 }
 
 /// How a session's tokens are handed out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// In the answer's body.
     Body,
