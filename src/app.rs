@@ -21,24 +21,12 @@ use crate::http::extract::client::TrustedProxies;
 use crate::http::extract::cookies::Cookies;
 use crate::http::server::{self, Bounds, Draining};
 use crate::http::{self, AppState};
-use crate::janitor::Janitor;
 use crate::network::TrustedNetworks;
-use crate::passwords::Hasher;
-use crate::revocation::Revocations;
-use crate::revocation::unfinished::Unfinished;
-use crate::sessions::administration::Administration;
-use crate::sessions::offenders::Offenders;
-use crate::sessions::rotation::Policy;
-use crate::sessions::{Lifetimes, Sessions};
-use crate::signing_keys::Recorder;
-use crate::startup::{self, Made, Started};
-use crate::users::budget::{Budget, Limits};
-use crate::users::{Rules, Users};
+use crate::services::{Accounts, Services};
+use crate::startup::{self, Made};
 
 /// How long the end waits for other processes that read or write the database.
 const CLOSING: Duration = Duration::from_secs(3);
-
-const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What the start has made that was not there before.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +51,7 @@ impl From<Made> for FirstStart {
 /// [first page](crate) shows it whole.
 #[derive(Clone)]
 pub struct Countersign {
+    accounts: Accounts,
     state: web::Data<AppState>,
     gate: web::Data<Gate>,
     allowed_origins: Arc<[String]>,
@@ -88,85 +77,37 @@ impl Countersign {
     ///
     /// [`BuildError`].
     pub fn open_with_clock(config: &Config, clock: Clock) -> Result<Self, BuildError> {
-        let Started { store, refresh, access, ours, checked, made } = startup::begin(config, &clock)?;
-        let (refresh, access) = (Arc::new(refresh), Arc::new(access));
-        let issuer = ours.issuers.current.clone();
-        for conflict in store.address_conflicts_blocking().unwrap_or_default() {
+        let started = startup::begin(config, &clock)?;
+        let (issuer, made) = (started.ours.issuers.current.clone(), started.made.clone());
+        for conflict in started.store.address_conflicts_blocking().unwrap_or_default() {
             tracing::warn!("{conflict}");
         }
-        let hasher = Hasher::start(
-            config.passwords.bcrypt_cost,
-            config.passwords.pepper.as_ref(),
-            &config.passwords.peppers_previous,
-        )
-        .map_err(BuildError::Threads)?;
-        let revocations = Revocations::start(store.clone(), clock.clone()).map_err(BuildError::Store)?;
-        let recorder = Recorder::start(store.clone(), clock.clone(), revocations.clone(), ours, checked)
-            .map_err(BuildError::Threads)?;
-        let limits = config
-            .limits
-            .enabled
-            .then_some(Limits { failures: config.limits.login_failures, window: config.limits.login_window });
-        let budget = Budget::new(store.clone(), clock.clone(), limits);
-        let rules = Rules {
-            min_password: config.passwords.min_length,
-            allowed_domains: config.registration.allowed_domains.clone().into(),
-        };
-        let users = Users::new(store.clone(), clock.clone(), revocations.clone(), hasher, budget, rules);
-        users.look_for_slow_hashes().map_err(BuildError::Threads)?;
-        let lifetimes = Lifetimes {
-            idle: config.tokens.refresh_idle_ttl,
-            short: config.tokens.refresh_short_ttl,
-            absolute: config.tokens.refresh_absolute_ttl,
-        };
-        let rotation = &config.rotation;
-        let policy = Policy {
-            overlap: rotation.overlap,
-            recovery: rotation.recovery,
-            max_recoveries: rotation.max_recoveries,
-            adopt_ahead: rotation.adopt_ahead,
-            max_repeat_streak: rotation.max_repeat_streak,
-        };
-        let sessions = Sessions::new(
-            store.clone(),
-            clock.clone(),
-            Arc::clone(&access),
-            refresh,
-            revocations.clone(),
-            lifetimes,
-            policy,
-            config.sessions.max_per_user,
-            Offenders::new(config.limits.enabled),
-        );
-        let unfinished = Unfinished::start(revocations.clone()).map_err(BuildError::Threads)?;
-        let janitor = Janitor::start(store.clone(), clock.clone(), revocations.clone(), remembrance(config))
-            .map_err(BuildError::Threads)?;
+        let Services { accounts, sessions, access, tasks } = Services::start(config, clock, started)?;
         let proxies = TrustedNetworks::new(config.server.trusted_proxies.clone());
         let urls = config.server.public_urls.iter().chain([&issuer]).map(String::as_str);
         let origins = Origins::new(config.cors.allowed_origins.clone(), urls, proxies.clone());
         let gate = Gate {
             access: Arc::clone(&access),
-            revocations,
-            store: store.clone(),
-            clock: clock.clone(),
+            revocations: accounts.revocations.clone(),
+            store: accounts.store.clone(),
+            clock: accounts.clock.clone(),
             access_cookie: config.cookies.access_name.clone(),
             origins: origins.clone(),
         };
         let state = AppState {
-            users,
+            users: accounts.users.clone(),
+            store: accounts.store.clone(),
             access,
-            store,
             cookies: Cookies::new(config.cookies.clone(), sessions.clone(), origins.clone()),
             sessions,
             origins,
             proxies: TrustedProxies::new(proxies),
             registration: config.registration.enabled,
             draining: Draining::default(),
-            _janitor: janitor,
-            _unfinished: unfinished,
-            _recorder: recorder,
+            tasks,
         };
         Ok(Self {
+            accounts,
             state: web::Data::new(state),
             gate: web::Data::new(gate),
             allowed_origins: config.cors.allowed_origins.clone().into(),
@@ -201,19 +142,19 @@ impl Countersign {
 
     /// Accounts: found, made, changed and deleted.
     pub fn users(&self) -> admin::Users {
-        admin::Users { users: self.state.users.clone() }
+        admin::Users { users: self.accounts.users.clone() }
     }
 
     /// Live sessions: listed and ended.
     pub fn sessions(&self) -> admin::Sessions {
-        let (store, clock) = (self.state.store.clone(), self.gate.clock.clone());
-        admin::Sessions { sessions: Administration::new(store, clock, self.gate.revocations.clone()) }
+        admin::Sessions { sessions: self.accounts.sessions() }
     }
 
-    /// Moves everything into the file of an embedded database, which alone is the database then and can be copied: to be
+    /// Stops what is done beside requests, and moves everything into the file of an embedded database, which alone is the database then and can be copied: to be
     /// called when the server has stopped, as [`App::run`] does. May take seconds.
     pub fn close(&self) {
-        self.state.store.empty_log_blocking(CLOSING);
+        self.state.tasks.stop(CLOSING);
+        self.accounts.store.empty_log_blocking(CLOSING);
     }
 
     /// `iss` of the tokens issued here.
@@ -314,11 +255,4 @@ impl App {
         self.countersign.close();
         ended
     }
-}
-
-/// How long sessions are kept after their end: until the last lost answer can no longer be asked for, the last access
-/// token is over, and, for whoever looks into yesterday's trouble, a day more.
-fn remembrance(config: &Config) -> Duration {
-    let rotation = &config.rotation;
-    rotation.overlap.saturating_add(rotation.recovery).saturating_add(config.tokens.access_ttl).saturating_add(A_DAY)
 }

@@ -33,7 +33,8 @@
 //!    testing.rs           tokens for the tests of an application of one's own (feature `testing`)
 //! F8 app.rs  app/         Countersign::open, App::build, App::run: keys, services, socket, drain
 //!    telemetry/           the log: form, filter, what is never recorded
-//! F7 http/mod.rs          what the routes are mounted in
+//! F7 services.rs          the composition root: every service, for the server, the commands and the library
+//!    http/mod.rs          what the routes are mounted in
 //!    http/route.rs        Route: method, path, handler, operation
 //!    http/routes/         the handlers, a file for each subject, and the route table beside them
 //!    http/extract/        what handlers take from a request: JSON, tokens, cookies, the client's address
@@ -72,7 +73,8 @@
 //!                         what they are counted under; those in flight
 //!    users/allowance.rs   how many passwords one address may have hashed
 //!    views.rs             accounts, sessions and events as their user sees them
-//!    janitor.rs           removes what is over, a little at a time
+//!    background/janitor.rs
+//!                         removes what is over, a little at a time
 //!    signing_keys.rs      the list of keys that have signed: which must still be there
 //! F4 revocation/mod.rs    the sessions that have ended lately, in memory
 //!    revocation/poll.rs   which of them others have ended, and what time it is for all nodes
@@ -96,6 +98,7 @@
 //!    passwords/queue.rs   the queue before those threads
 //! F1 config/              every key, its source, its bounds: RawConfig -> Config
 //!    audit/               security events, and when they are made known
+//!    background/mod.rs    the runner of background tasks
 //! F0 problem.rs  problem/  the table from code to status, the error body, and challenges
 //!    device.rs            what a device may be called
 //!    ids.rs  secret.rs  clock.rs
@@ -116,6 +119,7 @@ compile_error!("Countersign needs a database: build it with the feature `sqlite`
 pub mod admin;
 mod app;
 mod audit;
+mod background;
 #[doc(hidden)]
 pub mod cli;
 pub mod clock;
@@ -126,13 +130,13 @@ mod files;
 pub mod guard;
 mod http;
 mod ids;
-mod janitor;
 mod json_schema;
 mod network;
 mod passwords;
 pub mod problem;
 mod revocation;
 mod secret;
+mod services;
 mod sessions;
 mod signing_keys;
 mod startup;

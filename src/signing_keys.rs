@@ -1,10 +1,9 @@
 //! The list of keys that have signed, in the database: a start without one that is still needed would sign people out
-//! who have done nothing, and is refused. A thread keeps the list true while the process signs.
+//! who have done nothing, and is refused. A background task keeps the list true while the process signs.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread;
 use std::time::Duration;
 
+use crate::background::Task;
 use crate::clock::{Clock, Timestamp};
 use crate::revocation::Revocations;
 use crate::store::signing_keys::{self, SigningKey};
@@ -201,54 +200,43 @@ pub fn warn_of(issuers: &[String]) {
     }
 }
 
-/// Keeps the list true for as long as it lives.
+/// Keeps the list true while the process signs.
 pub struct Recorder {
-    _employed: SyncSender<()>,
+    store: Store,
+    clock: Clock,
+    revocations: Revocations,
+    ours: Ours,
+    checked: bool,
 }
 
 impl Recorder {
-    /// Starts the thread. `checked`: the list has been looked at already, and this process is on it.
-    ///
-    /// # Errors
-    ///
-    /// If the system has no thread to give.
-    pub fn start(
-        store: Store,
-        clock: Clock,
-        revocations: Revocations,
-        ours: Ours,
-        checked: bool,
-    ) -> std::io::Result<Self> {
-        let (employed, dismissed) = sync_channel(0);
-        let work = move || keep(&store, &clock, &revocations, &ours, checked, &dismissed);
-        thread::Builder::new().name("signing keys".into()).spawn(work)?;
-        Ok(Self { _employed: employed })
+    /// `checked`: the list has been looked at already, and this process is on it.
+    pub fn new(store: Store, clock: Clock, revocations: Revocations, ours: Ours, checked: bool) -> Self {
+        Self { store, clock, revocations, ours, checked }
     }
 }
 
-fn keep(
-    store: &Store,
-    clock: &Clock,
-    revocations: &Revocations,
-    ours: &Ours,
-    mut checked: bool,
-    dismissed: &Receiver<()>,
-) {
-    let mut pause = if checked { PERIOD } else { RETRY };
-    while dismissed.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-        pause = RETRY;
-        let up_to_date = || matches!(store.schema_state_blocking(), Ok(SchemaState::Current));
-        if !revocations.has_begun() || !up_to_date() {
-            continue;
+impl Task for Recorder {
+    const NAME: &'static str = "signing keys";
+
+    fn first_rest(&self) -> Duration {
+        if self.checked { PERIOD } else { RETRY }
+    }
+
+    fn round(&mut self) -> Duration {
+        let up_to_date = || matches!(self.store.schema_state_blocking(), Ok(SchemaState::Current));
+        if !self.revocations.has_begun() || !up_to_date() {
+            return RETRY;
         }
-        if !checked {
-            checked = check_late(store, ours, clock.now());
+        if !self.checked {
+            self.checked = check_late(&self.store, &self.ours, self.clock.now());
         }
-        match ours.record(store, clock.now()) {
-            Ok(()) if checked => pause = PERIOD,
+        match self.ours.record(&self.store, self.clock.now()) {
+            Ok(()) if self.checked => return PERIOD,
             Ok(()) => {}
             Err(error) => tracing::debug!(error = error.chain(), "the list of signing keys could not be written"),
         }
+        RETRY
     }
 }
 

@@ -1,3 +1,5 @@
+use std::thread;
+
 use diesel::Connection as _;
 use diesel::result::Error as DieselError;
 

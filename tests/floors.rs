@@ -20,7 +20,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     ("SystemTime::now", &["clock.rs"]),
     // revocations: how old our knowledge is, which no step of the wall clock may change.
     // middleware: how long an answer took, for the log; nothing is decided by it.
-    // janitor: how long a batch of deletes took, which decides how large the next one is.
+    // background: how long tasks take to stop; how long a batch of deletes took, which decides how large the next one is.
     // passwords: how long the last hash took, which tells who is turned away how long to wait.
     // health, condition, watch: how old what is known of the database is.
     // lease: how old a connection is; write, commit: how long a write has waited, and a transaction taken.
@@ -33,7 +33,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
             "http/middleware/",
             "http/server/connection.rs",
             "http/server/connections.rs",
-            "janitor.rs",
+            "background/",
             "passwords/queue.rs",
             "store/engine/lease.rs",
             "store/engine/write.rs",

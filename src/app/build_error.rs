@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use crate::files::FileError;
+use crate::services::ServicesError;
 use crate::startup::{DatabaseGone, MissingKeys, StartError};
 use crate::store::{OpenError, StoreError};
 use crate::tokens::configured::NoKeys;
@@ -48,6 +49,15 @@ pub enum BuildError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+impl From<ServicesError> for BuildError {
+    fn from(error: ServicesError) -> Self {
+        match error {
+            ServicesError::Threads(error) => Self::Threads(error),
+            ServicesError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 /// What to do about an address that cannot be listened on.

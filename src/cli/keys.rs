@@ -4,10 +4,11 @@ use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 
 use super::listing::{Listing, Row, or_dash, visible};
-use super::services::{Services, unanswered, wait_for};
+use super::services::{self, unanswered, wait_for};
 use super::{Failure, say};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Database};
+use crate::services::Accounts;
 use crate::signing_keys::{self, Missing, Remembered};
 use crate::startup::{self, DatabaseGone};
 use crate::store::{self, OpenError, Presence, Store};
@@ -87,11 +88,11 @@ fn forget_one(config: &Config, kid: &str) -> Result<(), Failure> {
             "the key {shown} is there, and is forgotten only when it is lost; `countersign session revoke --all` ends sessions"
         )));
     }
-    let services = Services::open(config)?;
-    let now = services.clock.now();
-    let listed = services.store.read_blocking(|conn| signing_keys::remembered(conn, now)).map_err(unanswered)?;
+    let accounts = services::open(config)?;
+    let now = accounts.clock.now();
+    let listed = accounts.store.read_blocking(|conn| signing_keys::remembered(conn, now)).map_err(unanswered)?;
     match listed.into_iter().find(|listed| listed.key.kid == kid) {
-        Some(Remembered { key, .. }) => forget(&services, &key),
+        Some(Remembered { key, .. }) => forget(&accounts, &key),
         None => Err(Failure(format!(
             "no key {shown} has signed anything that is still in use; `countersign keys list` shows those that have"
         ))),
@@ -115,20 +116,20 @@ fn forget_all(config: &Config) -> Result<(), Failure> {
         return Ok(());
     }
     let lost = startup::missing(config)?;
-    let services = Services::open(config)?;
+    let accounts = services::open(config)?;
     if lost.is_empty() && gone.is_none() {
         return say(format_args!("no key is lost"));
     }
-    lost.iter().try_for_each(|key| forget(&services, key))
+    lost.iter().try_for_each(|key| forget(&accounts, key))
 }
 
-fn forget(services: &Services, key: &Missing) -> Result<(), Failure> {
+fn forget(accounts: &Accounts, key: &Missing) -> Result<(), Failure> {
     let ended = match key.kind {
-        Kind::Refresh => wait_for(async { services.sessions.end_signed_with(&key.kid).await.map_err(unanswered) })?,
+        Kind::Refresh => wait_for(async { accounts.sessions().end_signed_with(&key.kid).await.map_err(unanswered) })?,
         Kind::Access => 0,
     };
     let kid = key.kid.clone();
-    services.store.write_blocking(move |conn| store::signing_keys::forget(conn, &kid)).map_err(unanswered)?;
+    accounts.store.write_blocking(move |conn| store::signing_keys::forget(conn, &kid)).map_err(unanswered)?;
     let shown = visible(&key.kid);
     match key.kind {
         Kind::Refresh => say(format_args!("forgotten: {shown}; sessions ended: {ended}")),

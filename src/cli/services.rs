@@ -3,55 +3,28 @@
 //! Nothing is made here: where there is no database, or one of an earlier version, the command is refused.
 
 use std::future::Future;
-use std::sync::Arc;
 
 use super::Failure;
 use super::listing::visible;
-use crate::clock::Clock;
 use crate::config::{Config, Database};
-use crate::passwords::Hasher;
-use crate::revocation::Revocations;
-use crate::sessions::administration::Administration;
+use crate::services::{Accounts, ServicesError};
 use crate::store::users::AccountRow;
 use crate::store::{self, OpenError, Presence, Store, StoreError};
-use crate::users::budget::{Budget, Limits};
-use crate::users::{Rules, UserError, Users};
+use crate::users::UserError;
 
-/// Accounts and sessions in the hands of an operator.
-pub struct Services {
-    /// Accounts.
-    pub users: Users,
-    /// Sessions.
-    pub sessions: Administration,
-    /// The database.
-    pub store: Store,
-    /// Now.
-    pub clock: Clock,
+/// Opens the database, which must be there and up to date. A server may be running on it.
+pub fn open(config: &Config) -> Result<Accounts, Failure> {
+    find(&config.database)?;
+    let store = Store::open_for_operator(&config.database).map_err(|error| OpenError::new(&config.database, error))?;
+    Accounts::of_a_command(config, store).map_err(|error| match error {
+        ServicesError::Threads(error) => error.into(),
+        ServicesError::Store(error) => unanswered(error),
+    })
 }
 
-impl Services {
-    /// Opens the database, which must be there and up to date. A server may be running on it.
-    pub fn open(config: &Config) -> Result<Self, Failure> {
-        find(&config.database)?;
-        let failed = |error| OpenError::new(&config.database, error);
-        let store = Store::open_for_operator(&config.database).map_err(failed)?;
-        let passwords = &config.passwords;
-        let hasher = Hasher::start(passwords.bcrypt_cost, passwords.pepper.as_ref(), &passwords.peppers_previous)?;
-        let clock = Clock::system();
-        let revocations = Revocations::of_a_command(store.clone(), clock.clone()).map_err(unanswered)?;
-        let limits = &config.limits;
-        let limits = limits.enabled.then_some(Limits { failures: limits.login_failures, window: limits.login_window });
-        let budget = Budget::new(store.clone(), clock.clone(), limits);
-        // An operator makes accounts of any domain.
-        let rules = Rules { min_password: passwords.min_length, allowed_domains: Arc::default() };
-        let users = Users::new(store.clone(), clock.clone(), revocations.clone(), hasher, budget, rules);
-        Ok(Self { users, sessions: Administration::new(store.clone(), clock.clone(), revocations), store, clock })
-    }
-
-    /// The account with this address or id. It is an error if there is none.
-    pub async fn account(&self, name: &str) -> Result<AccountRow, Failure> {
-        self.users.find(name).await.map_err(unanswered)?.ok_or_else(|| no_account(name))
-    }
+/// The account with this address or id. It is an error if there is none.
+pub async fn account(accounts: &Accounts, name: &str) -> Result<AccountRow, Failure> {
+    accounts.users.find(name).await.map_err(unanswered)?.ok_or_else(|| no_account(name))
 }
 
 /// Makes sure that the database is there, and is as this version needs it.

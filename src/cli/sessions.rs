@@ -6,12 +6,13 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::listing::{Listing, Row, or_dash};
-use super::services::{Services, unanswered, wait_for};
+use super::services::{self, account, unanswered, wait_for};
 use super::users::have_ended;
 use super::{Failure, say};
 use crate::clock::Timestamp;
 use crate::config::{Config, duration};
 use crate::ids::{InvalidId, SessionId};
+use crate::services::Accounts;
 use crate::store::sessions::OwnedSession;
 use crate::views::SessionView;
 
@@ -84,25 +85,25 @@ fn since(text: &str) -> Result<Since, String> {
 
 /// Runs the command.
 pub fn run(config: &Config, command: Command) -> Result<(), Failure> {
-    let services = Services::open(config)?;
+    let accounts = services::open(config)?;
     wait_for(async {
         match command {
-            Command::List { email, json } => list(&services, email.as_deref(), json).await,
-            Command::Revoke { which: Which { id: Some(id), .. }, .. } => end(&services, id).await,
-            Command::Revoke { which: Which { user: Some(email), .. }, .. } => end_all_of(&services, &email).await,
-            Command::Revoke { since, .. } => end_all(&services, since).await,
+            Command::List { email, json } => list(&accounts, email.as_deref(), json).await,
+            Command::Revoke { which: Which { id: Some(id), .. }, .. } => end(&accounts, id).await,
+            Command::Revoke { which: Which { user: Some(email), .. }, .. } => end_all_of(&accounts, &email).await,
+            Command::Revoke { since, .. } => end_all(&accounts, since).await,
         }
     })
 }
 
-async fn list(services: &Services, email: Option<&str>, json: bool) -> Result<(), Failure> {
+async fn list(accounts: &Accounts, email: Option<&str>, json: bool) -> Result<(), Failure> {
     let user = match email {
-        Some(email) => Some(services.account(email).await?.user.id),
+        Some(email) => Some(account(accounts, email).await?.user.id),
         None => None,
     };
     let (mut listing, mut after) = (Listing::new(json), None);
     loop {
-        let page = services.sessions.page(user, after).await.map_err(unanswered)?;
+        let page = accounts.sessions().page(user, after).await.map_err(unanswered)?;
         let Some(last) = page.last() else { return listing.end("there are no live sessions") };
         after = Some(last.session.id);
         if !listing.page(&page)? {
@@ -111,21 +112,21 @@ async fn list(services: &Services, email: Option<&str>, json: bool) -> Result<()
     }
 }
 
-async fn end(services: &Services, id: SessionId) -> Result<(), Failure> {
-    if !services.sessions.end(id).await.map_err(unanswered)? {
+async fn end(accounts: &Accounts, id: SessionId) -> Result<(), Failure> {
+    if !accounts.sessions().end(id).await.map_err(unanswered)? {
         return Err(Failure(format!("no live session is {id}; `countersign session list` shows all of them")));
     }
     say(format_args!("{}", have_ended(1, None)))
 }
 
-async fn end_all_of(services: &Services, email: &str) -> Result<(), Failure> {
-    let user = services.account(email).await?.user;
-    let ended = services.sessions.end_all_of(user.id).await.map_err(unanswered)?;
+async fn end_all_of(accounts: &Accounts, email: &str) -> Result<(), Failure> {
+    let user = account(accounts, email).await?.user;
+    let ended = accounts.sessions().end_all_of(user.id).await.map_err(unanswered)?;
     say(format_args!("{}", have_ended(ended, Some(&user.email))))
 }
 
-async fn end_all(services: &Services, since: Option<Since>) -> Result<(), Failure> {
-    let now = services.clock.now();
+async fn end_all(accounts: &Accounts, since: Option<Since>) -> Result<(), Failure> {
+    let now = accounts.clock.now();
     let since = match since {
         None => Timestamp::from_micros(0),
         Some(Since::Ago(time)) => now.minus(time),
@@ -137,7 +138,7 @@ async fn end_all(services: &Services, since: Option<Since>) -> Result<(), Failur
             )));
         }
     };
-    let ended = services.sessions.end_opened_since(since).await.map_err(unanswered)?;
+    let ended = accounts.sessions().end_opened_since(since).await.map_err(unanswered)?;
     say(format_args!("{}", have_ended(ended, None)))
 }
 

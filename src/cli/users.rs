@@ -4,9 +4,10 @@ use clap::Subcommand;
 
 use super::listing::{Listing, json, or_dash, visible};
 use super::portraits::PortraitView;
-use super::services::{Services, no_account, refused, unanswered, wait_for};
+use super::services::{self, account, no_account, refused, unanswered, wait_for};
 use super::{Failure, password, say};
 use crate::config::Config;
+use crate::services::Accounts;
 use crate::store::users::AccountRow;
 use crate::users::administration::Portrait;
 use crate::users::budget::Lock;
@@ -101,44 +102,44 @@ pub enum Command {
 
 /// Runs the command.
 pub fn run(config: &Config, command: Command) -> Result<(), Failure> {
-    let services = Services::open(config)?;
+    let accounts = services::open(config)?;
     wait_for(async {
         match command {
-            Command::Create { email, name, roles } => create(&services, email, name, roles).await,
-            Command::List { search, json } => list(&services, search.as_deref(), json).await,
-            Command::Show { email, json } => show(&services, &email, json).await,
-            Command::Disable { email } => disable(&services, &email).await,
-            Command::Enable { email } => enable(&services, &email).await,
-            Command::SetPassword { email } => set_password(&services, &email).await,
-            Command::SetEmail { email, new } => set_email(&services, &email, &new).await,
-            Command::Unlock { email } => unlock(&services, &email).await,
-            Command::Grant { email, role } => grant(&services, &email, role).await,
-            Command::RevokeRole { email, role } => revoke_role(&services, &email, role).await,
-            Command::Delete { email, yes } => delete(&services, &email, yes).await,
+            Command::Create { email, name, roles } => create(&accounts, email, name, roles).await,
+            Command::List { search, json } => list(&accounts, search.as_deref(), json).await,
+            Command::Show { email, json } => show(&accounts, &email, json).await,
+            Command::Disable { email } => disable(&accounts, &email).await,
+            Command::Enable { email } => enable(&accounts, &email).await,
+            Command::SetPassword { email } => set_password(&accounts, &email).await,
+            Command::SetEmail { email, new } => set_email(&accounts, &email, &new).await,
+            Command::Unlock { email } => unlock(&accounts, &email).await,
+            Command::Grant { email, role } => grant(&accounts, &email, role).await,
+            Command::RevokeRole { email, role } => revoke_role(&accounts, &email, role).await,
+            Command::Delete { email, yes } => delete(&accounts, &email, yes).await,
         }
     })
 }
 
-async fn create(services: &Services, email: String, name: Option<String>, roles: Vec<String>) -> Result<(), Failure> {
+async fn create(accounts: &Accounts, email: String, name: Option<String>, roles: Vec<String>) -> Result<(), Failure> {
     let taken = || Failure(format!("{} has an account already", visible(&email)));
     // Told before somebody has typed a password twice.
-    if services.users.find(&email).await.map_err(unanswered)?.is_some() {
+    if accounts.users.find(&email).await.map_err(unanswered)?.is_some() {
         return Err(taken());
     }
     let registration = Registration { email: email.clone(), password: password::read()?, name };
-    let made = services.users.create(registration, roles).await.map_err(|error| match error {
+    let made = accounts.users.create(registration, roles).await.map_err(|error| match error {
         UserError::EmailTaken => taken(),
         other => refused(other),
     })?;
     say(format_args!("{} has an account now ({})", visible(&made.email), made.id))
 }
 
-async fn list(services: &Services, search: Option<&str>, json: bool) -> Result<(), Failure> {
+async fn list(accounts: &Accounts, search: Option<&str>, json: bool) -> Result<(), Failure> {
     let (mut listing, mut after) = (Listing::new(json), None);
     let search = search.map(Search::of);
     let nothing = if search.is_some() { "no account is like that" } else { "there are no accounts" };
     loop {
-        let mut page = services.users.page(after).await.map_err(unanswered)?;
+        let mut page = accounts.users.page(after).await.map_err(unanswered)?;
         let Some(last) = page.last() else { return listing.end(nothing) };
         after = Some(last.user.id);
         if let Some(search) = &search {
@@ -150,8 +151,8 @@ async fn list(services: &Services, search: Option<&str>, json: bool) -> Result<(
     }
 }
 
-async fn show(services: &Services, email: &str, as_json: bool) -> Result<(), Failure> {
-    let portrait = services.users.portray(email, RECENT).await.map_err(unanswered)?.ok_or_else(|| no_account(email))?;
+async fn show(accounts: &Accounts, email: &str, as_json: bool) -> Result<(), Failure> {
+    let portrait = accounts.users.portray(email, RECENT).await.map_err(unanswered)?.ok_or_else(|| no_account(email))?;
     if as_json {
         return say(format_args!("{}", json(&PortraitView::from(&portrait))?));
     }
@@ -177,29 +178,29 @@ async fn show(services: &Services, email: &str, as_json: bool) -> Result<(), Fai
     listing.end("nothing has happened lately")
 }
 
-async fn disable(services: &Services, email: &str) -> Result<(), Failure> {
-    let user = services.account(email).await?.user;
-    let (changed, ended) = services.users.disable(user.id).await.map_err(refused)?;
+async fn disable(accounts: &Accounts, email: &str) -> Result<(), Failure> {
+    let user = account(accounts, email).await?.user;
+    let (changed, ended) = accounts.users.disable(user.id).await.map_err(refused)?;
     let already = if changed { "" } else { " already" };
     say(format_args!("{} is disabled{already}; {}", visible(&user.email), have_ended(ended, None)))
 }
 
-async fn enable(services: &Services, email: &str) -> Result<(), Failure> {
-    let user = services.account(email).await?.user;
-    let changed = services.users.enable(user.id).await.map_err(refused)?;
+async fn enable(accounts: &Accounts, email: &str) -> Result<(), Failure> {
+    let user = account(accounts, email).await?.user;
+    let changed = accounts.users.enable(user.id).await.map_err(refused)?;
     let already = if changed { "" } else { " already" };
     say(format_args!("{} is enabled{already}", visible(&user.email)))
 }
 
-async fn set_password(services: &Services, email: &str) -> Result<(), Failure> {
-    let account = services.account(email).await?;
-    let ended = services.users.set_password(&account, password::read()?).await.map_err(refused)?;
+async fn set_password(accounts: &Accounts, email: &str) -> Result<(), Failure> {
+    let account = account(accounts, email).await?;
+    let ended = accounts.users.set_password(&account, password::read()?).await.map_err(refused)?;
     say(format_args!("{} has a new password; {}", visible(&account.user.email), have_ended(ended, None)))
 }
 
-async fn set_email(services: &Services, email: &str, new: &str) -> Result<(), Failure> {
-    let user = services.account(email).await?.user;
-    services.users.set_email(user.id, new).await.map_err(|error| match error {
+async fn set_email(accounts: &Accounts, email: &str, new: &str) -> Result<(), Failure> {
+    let user = account(accounts, email).await?.user;
+    accounts.users.set_email(user.id, new).await.map_err(|error| match error {
         UserError::EmailTaken => {
             Failure(format!("{} has an account already; nothing was changed", visible(new.trim())))
         }
@@ -209,37 +210,37 @@ async fn set_email(services: &Services, email: &str, new: &str) -> Result<(), Fa
     say(format_args!("{old} is {new} from now on; its sessions stay"))
 }
 
-async fn unlock(services: &Services, email: &str) -> Result<(), Failure> {
-    let user = services.account(email).await?.user;
-    let counted = services.users.unlock(user.id).await.map_err(refused)?;
+async fn unlock(accounts: &Accounts, email: &str) -> Result<(), Failure> {
+    let user = account(accounts, email).await?.user;
+    let counted = accounts.users.unlock(user.id).await.map_err(refused)?;
     let what = if counted { "the wrong passwords counted at it are forgotten" } else { "nothing was counted at it" };
     say(format_args!("{} is not locked: {what}", visible(&user.email)))
 }
 
-async fn grant(services: &Services, email: &str, role: String) -> Result<(), Failure> {
-    let user = services.account(email).await?.user;
-    let changed = services.users.grant(user.id, role.clone()).await.map_err(refused)?;
+async fn grant(accounts: &Accounts, email: &str, role: String) -> Result<(), Failure> {
+    let user = account(accounts, email).await?.user;
+    let changed = accounts.users.grant(user.id, role.clone()).await.map_err(refused)?;
     let when = if changed { "; access tokens carry it from the next refresh on" } else { " already" };
     say(format_args!("{} has the role {role}{when}", visible(&user.email)))
 }
 
-async fn revoke_role(services: &Services, email: &str, role: String) -> Result<(), Failure> {
-    let user = services.account(email).await?.user;
+async fn revoke_role(accounts: &Accounts, email: &str, role: String) -> Result<(), Failure> {
+    let user = account(accounts, email).await?.user;
     let (email, shown) = (visible(&user.email), visible(&role));
-    if services.users.revoke_role(user.id, role).await.map_err(refused)? {
+    if accounts.users.revoke_role(user.id, role).await.map_err(refused)? {
         return say(format_args!("{email} no longer has the role {shown}; access tokens lose it at the next refresh"));
     }
     let roles = or_dash(Some(&user.roles.into_names().join(", ")));
     Err(Failure(format!("{email} does not have the role {shown}; nothing was changed (roles: {roles})")))
 }
 
-async fn delete(services: &Services, email: &str, yes: bool) -> Result<(), Failure> {
-    let user = services.account(email).await?.user;
+async fn delete(accounts: &Accounts, email: &str, yes: bool) -> Result<(), Failure> {
+    let user = account(accounts, email).await?.user;
     let email = visible(&user.email);
     if !yes {
         return Err(Failure(format!("deleting {email} cannot be undone: add --yes to do it")));
     }
-    let ended = services.users.remove(user.id).await.map_err(refused)?;
+    let ended = accounts.users.remove(user.id).await.map_err(refused)?;
     say(format_args!("{email} is deleted; {}", have_ended(ended, None)))
 }
 

@@ -18,6 +18,18 @@ pub(crate) struct Route {
     pub(crate) operation: fn() -> Operation,
 }
 
+impl Route {
+    /// A route.
+    pub(crate) const fn new(
+        method: Method,
+        path: &'static str,
+        handler: fn() -> actix_web::Route,
+        operation: fn() -> Operation,
+    ) -> Self {
+        Self { method, path, handler, operation }
+    }
+}
+
 /// The routes of one path.
 pub(crate) struct Path {
     pub(crate) path: &'static str,

@@ -5,11 +5,9 @@ use std::sync::Arc;
 use super::extract::client::TrustedProxies;
 use super::extract::cookies::Cookies;
 use super::server::Draining;
+use crate::background::Tasks;
 use crate::guard::cross_site::Origins;
-use crate::janitor::Janitor;
-use crate::revocation::unfinished::Unfinished;
 use crate::sessions::Sessions;
-use crate::signing_keys::Recorder;
 use crate::store::Store;
 use crate::tokens::access::AccessTokens;
 use crate::users::Users;
@@ -26,9 +24,5 @@ pub(crate) struct AppState {
     pub(crate) registration: bool,
     pub(crate) draining: Draining,
     /// At work for as long as requests are answered.
-    pub(crate) _janitor: Janitor,
-    /// The same.
-    pub(crate) _unfinished: Unfinished,
-    /// The same.
-    pub(crate) _recorder: Recorder,
+    pub(crate) tasks: Tasks,
 }

@@ -7,7 +7,7 @@
 //! Whoever ends sessions does it through [`Revocations`], or tells it after the commit, and so the guard always knows.
 
 mod ending;
-mod poll;
+pub mod poll;
 pub mod unfinished;
 
 use std::collections::HashMap;
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
+use self::poll::Poll;
 use crate::audit::{AfterCommit, Event, emit};
 use crate::clock::{Clock, Timestamp};
 use crate::ids::SessionId;
@@ -59,16 +60,16 @@ pub enum Standing {
 }
 
 impl Revocations {
-    /// Reads what has ended so far, and starts the polling thread, which stops when the last clone is dropped. From here on
-    /// `clock` follows that of a database that several nodes share.
+    /// Reads what has ended so far, and returns the task that reads on. As long as that runs, `clock` follows that of a
+    /// database that several nodes share.
     ///
     /// # Errors
     ///
     /// If the database cannot be asked. One that others share may come later: until then nothing is known.
-    pub fn start(store: Store, clock: Clock) -> Result<Self, StoreError> {
+    pub fn start(store: Store, clock: Clock) -> Result<(Self, Poll), StoreError> {
         let revocations = Self::new(store, clock);
-        poll::start(&revocations)?;
-        Ok(revocations)
+        let poll = poll::start(&revocations)?;
+        Ok((revocations, poll))
     }
 
     /// For a command, which guards nothing: what it ends, the servers on the same database find by polling it. `clock`

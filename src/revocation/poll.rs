@@ -3,11 +3,11 @@
 //! A poll looks a minute further back than the one before, for commits that came late. One that came later than that, of a
 //! process that was suspended or a database that held the commit, is found by reading all of it anew now and then.
 
-use std::sync::{Arc, PoisonError, RwLock, Weak};
-use std::thread;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::{Revocations, State};
+use crate::background::Task;
 use crate::clock::{Clock, Timestamp};
 use crate::ids::SessionId;
 use crate::store::sessions::{self, Ended};
@@ -34,12 +34,22 @@ enum Reach {
     Whole,
 }
 
-/// Reads everything, and starts the thread that reads on for as long as anybody keeps `revocations`.
+/// Reads on what others have ended.
+pub struct Poll {
+    state: Arc<RwLock<State>>,
+    store: Store,
+    clock: Clock,
+    failing: bool,
+    /// When everything is read anew.
+    whole_at: Instant,
+}
+
+/// Reads everything, and returns what reads on.
 ///
 /// # Errors
 ///
 /// As [`Revocations::start`].
-pub(super) fn start(revocations: &Revocations) -> Result<(), StoreError> {
+pub(super) fn start(revocations: &Revocations) -> Result<Poll, StoreError> {
     let Revocations { store, clock, state, .. } = revocations.clone();
     match learn(&state, &store, &clock, Reach::Whole) {
         Err(error) if store.is_shared() || store.is_damaged() => {
@@ -50,12 +60,7 @@ pub(super) fn start(revocations: &Revocations) -> Result<(), StoreError> {
         }
         first => first?,
     }
-    let watched = Arc::downgrade(&state);
-    thread::Builder::new()
-        .name("revocations".into())
-        .spawn(move || watch(&watched, &store, &clock))
-        .map_err(|error| StoreError::Unavailable(error.into()))?;
-    Ok(())
+    Ok(Poll { state, store, clock, failing: false, whole_at: Instant::now() + WHOLE.0 })
 }
 
 /// Sets `clock` by that of a database that several nodes share. Returns by how much it was wrong.
@@ -101,24 +106,27 @@ fn learn(state: &RwLock<State>, store: &Store, clock: &Clock, reach: Reach) -> R
     Ok(())
 }
 
-fn watch(watched: &Weak<RwLock<State>>, store: &Store, clock: &Clock) {
-    let (mut failing, mut whole_at) = (false, Instant::now() + WHOLE.0);
-    loop {
-        thread::sleep(POLL);
-        let Some(state) = watched.upgrade() else { return };
+impl Task for Poll {
+    const NAME: &'static str = "revocations";
+
+    fn first_rest(&self) -> Duration {
+        POLL
+    }
+
+    fn round(&mut self) -> Duration {
         let began = Instant::now();
-        let reach = if began >= whole_at { Reach::Whole } else { Reach::News };
-        match learn(&state, store, clock, reach) {
+        let reach = if began >= self.whole_at { Reach::Whole } else { Reach::News };
+        match learn(&self.state, &self.store, &self.clock, reach) {
             Ok(()) => {
                 if reach == Reach::Whole {
-                    whole_at = Instant::now() + WHOLE.0.max(began.elapsed() * WHOLE.1);
+                    self.whole_at = Instant::now() + WHOLE.0.max(began.elapsed() * WHOLE.1);
                 }
-                if std::mem::take(&mut failing) {
+                if std::mem::take(&mut self.failing) {
                     tracing::info!("revocations are being learnt again");
                 }
             }
-            Err(error) if !failing => {
-                failing = true;
+            Err(error) if !self.failing => {
+                self.failing = true;
                 tracing::error!(
                     error = error.chain(),
                     "revocations cannot be learnt; guards ask the database until they can"
@@ -126,6 +134,7 @@ fn watch(watched: &Weak<RwLock<State>>, store: &Store, clock: &Clock) {
             }
             Err(_) => {}
         }
+        POLL
     }
 }
 

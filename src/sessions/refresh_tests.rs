@@ -60,7 +60,7 @@ impl World {
             clock.clone(),
             Arc::new(access),
             Arc::new(refresh),
-            Revocations::start(store, clock).unwrap(),
+            Revocations::start(store, clock).unwrap().0,
             Lifetimes { idle: AN_HOUR, short: AN_HOUR / 4, absolute: 24 * AN_HOUR },
             policy,
             0,

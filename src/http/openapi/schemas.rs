@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::http::extract::credentials::RefreshTokenRequest;
-use crate::http::routes::{account, auth, events, health, sessions};
+use crate::http::routes::{account, auth, events, health, sessions, sign_in};
 use crate::problem::Code;
 use crate::sessions::RefusedBecause;
 
@@ -19,8 +19,8 @@ pub(super) fn reference(kind: &str, name: &str) -> Value {
 pub(super) fn schemas() -> Value {
     let mut requests = generator(Contract::Deserialize);
     for add in [
-        add::<auth::RegisterRequest>,
-        add::<auth::LoginRequest>,
+        add::<sign_in::RegisterRequest>,
+        add::<sign_in::LoginRequest>,
         add::<RefreshTokenRequest>,
         add::<account::ChangeUserRequest>,
         add::<account::ChangePasswordRequest>,
@@ -30,7 +30,7 @@ pub(super) fn schemas() -> Value {
     }
     let mut answers = generator(Contract::Serialize);
     for add in [
-        add::<auth::SignedIn<'_>>,
+        add::<sign_in::SignedIn<'_>>,
         add::<auth::Refreshed<'_>>,
         add::<sessions::Sessions>,
         add::<sessions::Revoked>,

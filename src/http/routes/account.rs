@@ -18,15 +18,10 @@ use crate::problem::{Code, Problem};
 use crate::views::UserView;
 
 pub(super) const ROUTES: &[Route] = &[
-    Route { method: Method::GET, path: "/v1/users/me", handler: || web::to(show), operation: describe_show },
-    Route { method: Method::PATCH, path: "/v1/users/me", handler: || web::to(change), operation: describe_change },
-    Route { method: Method::DELETE, path: "/v1/users/me", handler: || web::to(delete), operation: describe_delete },
-    Route {
-        method: Method::POST,
-        path: "/v1/users/me/password",
-        handler: || web::to(change_password),
-        operation: describe_change_password,
-    },
+    Route::new(Method::GET, "/v1/users/me", || web::to(show), describe_show),
+    Route::new(Method::PATCH, "/v1/users/me", || web::to(change), describe_change),
+    Route::new(Method::DELETE, "/v1/users/me", || web::to(delete), describe_delete),
+    Route::new(Method::POST, "/v1/users/me/password", || web::to(change_password), describe_change_password),
 ];
 
 /// What is absent stays as it is.

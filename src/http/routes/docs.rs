@@ -16,9 +16,9 @@ pub(crate) const PATH: &str = "/docs";
 pub(crate) const FIRST_PAGE: &str = "/";
 
 pub(super) const ROUTES: &[Route] = &[
-    Route { method: Method::GET, path: openapi::PATH, handler: || web::to(document), operation: describe_document },
-    Route { method: Method::GET, path: PATH, handler: || web::to(show), operation: describe_show },
-    Route { method: Method::GET, path: FIRST_PAGE, handler: || web::to(first_page), operation: describe_first_page },
+    Route::new(Method::GET, openapi::PATH, || web::to(document), describe_document),
+    Route::new(Method::GET, PATH, || web::to(show), describe_show),
+    Route::new(Method::GET, FIRST_PAGE, || web::to(first_page), describe_first_page),
 ];
 
 /// Asked for anew each time, so that a page is never older than the files it names.

@@ -18,8 +18,7 @@ use crate::problem::{Code, FieldError, Problem};
 use crate::store::events;
 use crate::views::EventView;
 
-pub(super) const ROUTES: &[Route] =
-    &[Route { method: Method::GET, path: "/v1/users/me/events", handler: || web::to(list), operation: describe_list }];
+pub(super) const ROUTES: &[Route] = &[Route::new(Method::GET, "/v1/users/me/events", || web::to(list), describe_list)];
 
 /// Events on a page.
 const PAGE: usize = 50;

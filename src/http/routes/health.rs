@@ -13,8 +13,8 @@ use crate::http::route::Route;
 use crate::problem::{Code, Problem};
 
 pub(super) const ROUTES: &[Route] = &[
-    Route { method: Method::GET, path: "/health/live", handler: || web::to(live), operation: describe_live },
-    Route { method: Method::GET, path: "/health/ready", handler: || web::to(ready), operation: describe_ready },
+    Route::new(Method::GET, "/health/live", || web::to(live), describe_live),
+    Route::new(Method::GET, "/health/ready", || web::to(ready), describe_ready),
 ];
 
 /// The process answers.

@@ -6,12 +6,14 @@ pub(crate) mod docs;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod sessions;
+pub(crate) mod sign_in;
 mod well_known;
 
 use super::route::Route;
 
 /// Every route.
 pub(crate) const TABLES: &[&[Route]] = &[
+    sign_in::ROUTES,
     auth::ROUTES,
     sessions::ROUTES,
     account::ROUTES,

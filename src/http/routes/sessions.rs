@@ -17,14 +17,9 @@ use crate::store::sessions::{Scope, SessionSummary};
 use crate::views::SessionView;
 
 pub(super) const ROUTES: &[Route] = &[
-    Route { method: Method::GET, path: "/v1/sessions", handler: || web::to(list), operation: describe_list },
-    Route { method: Method::DELETE, path: "/v1/sessions", handler: || web::to(end_many), operation: describe_end_many },
-    Route {
-        method: Method::DELETE,
-        path: "/v1/sessions/{id}",
-        handler: || web::to(end_one),
-        operation: describe_end_one,
-    },
+    Route::new(Method::GET, "/v1/sessions", || web::to(list), describe_list),
+    Route::new(Method::DELETE, "/v1/sessions", || web::to(end_many), describe_end_many),
+    Route::new(Method::DELETE, "/v1/sessions/{id}", || web::to(end_one), describe_end_one),
 ];
 
 /// Live sessions, most recently used first: the first thousand.

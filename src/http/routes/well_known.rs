@@ -8,12 +8,8 @@ use crate::http::AppState;
 use crate::http::openapi::{Operation, PUBLIC, examples, public};
 use crate::http::route::Route;
 
-pub(super) const ROUTES: &[Route] = &[Route {
-    method: Method::GET,
-    path: "/.well-known/jwks.json",
-    handler: || web::to(jwks),
-    operation: describe_jwks,
-}];
+pub(super) const ROUTES: &[Route] =
+    &[Route::new(Method::GET, "/.well-known/jwks.json", || web::to(jwks), describe_jwks)];
 
 /// RFC 7517 section 5.
 async fn jwks(state: web::Data<AppState>) -> HttpResponse {

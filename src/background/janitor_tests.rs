@@ -13,8 +13,7 @@ const OVER: i64 = 999_000_000_000;
 
 struct House {
     store: Store,
-    rounds: Rounds,
-    employed: Option<SyncSender<()>>,
+    janitor: Janitor,
     database: TestDatabase,
 }
 
@@ -25,17 +24,10 @@ impl House {
 
     fn over(database: TestDatabase) -> Self {
         let store = database.store();
-        let (employed, dismissed) = sync_channel(0);
-        let rounds = Rounds {
-            store: store.clone(),
-            clock: Clock::manual(NOW),
-            keep: KEEP,
-            dismissed,
-            batch: BATCH.0,
-            walked: None,
-            time: Time::default(),
-        };
-        Self { store, rounds, employed: Some(employed), database }
+        let clock = Clock::manual(NOW);
+        let revocations = Revocations::of_a_command(store.clone(), clock.clone()).unwrap();
+        let janitor = Janitor::new(store.clone(), clock, revocations, KEEP, Stop::default());
+        Self { store, janitor, database }
     }
 
     /// Beside the store, which would not wait for very many rows.
@@ -68,9 +60,9 @@ impl House {
     }
 
     fn round(&mut self) -> usize {
-        match self.rounds.round(self.rounds.clock.now()) {
+        match self.janitor.remove(self.janitor.clock.now()) {
             Ok(removed) => removed,
-            Err(Cut::Dismissed) => panic!("dismissed"),
+            Err(Cut::Stopped) => panic!("stopped"),
             Err(Cut::Failed(error)) => panic!("{error}"),
         }
     }
@@ -78,10 +70,10 @@ impl House {
 
 /// Whether the clock is doubted, and what of the sessions is left, after a round.
 fn round_at(house: &mut House, elapsed: Duration, now: Timestamp) -> (bool, i64) {
-    house.rounds.clock.advance(elapsed);
-    house.rounds.clock.set(now);
-    assert!(house.rounds.round_if_time_is_believed().is_ok());
-    (house.rounds.time.doubt.is_some(), house.count("sessions"))
+    house.janitor.clock.advance(elapsed);
+    house.janitor.clock.set(now);
+    assert!(house.janitor.round_if_time_is_believed().is_ok());
+    (house.janitor.time.doubt.is_some(), house.count("sessions"))
 }
 
 fn count(store: &Store, table: &str) -> i64 {
@@ -128,12 +120,11 @@ fn nothing_goes_while_it_is_not_known_what_time_it_is() {
     let mut house = House::new();
     house.sessions(1, i64::MAX, OVER - 1, "NULL");
     house.run(&format!("UPDATE sessions SET created_at = {}", NOW.as_micros()));
-    let (store, clock) = (house.store.clone(), house.rounds.clock.clone());
-    let unknown = Revocations::of_a_command(store.clone(), clock.clone()).unwrap();
-    assert!(matches!(house.rounds.round_if_time_is_known(&unknown), Ok(0)));
+    let (store, clock) = (house.store.clone(), house.janitor.clock.clone());
+    assert!(matches!(house.janitor.round_if_time_is_known(), Ok(0)));
     assert_eq!(house.count("sessions"), 1);
-    let known = Revocations::start(store, clock).unwrap();
-    assert!(matches!(house.rounds.round_if_time_is_known(&known), Ok(1)));
+    (house.janitor.revocations, _) = Revocations::start(store, clock).unwrap();
+    assert!(matches!(house.janitor.round_if_time_is_known(), Ok(1)));
 }
 
 const A_MINUTE: Duration = Duration::from_secs(60);
@@ -251,7 +242,7 @@ fn the_search_for_idle_sessions_goes_on_where_it_stopped_and_begins_anew_at_the_
     let one_round = u32::try_from(STEP).unwrap() * STEPS;
     house.sessions(one_round + 1, OVER, i64::MAX, "NULL");
     assert_eq!(house.round(), 0);
-    let stopped = house.rounds.walked.expect("one step more to go");
+    let stopped = house.janitor.walked.expect("one step more to go");
     let expire = |order: &str| {
         let chosen = format!("(SELECT id FROM sessions ORDER BY id {order} LIMIT 1)");
         house.run(&format!("UPDATE sessions SET idle_expires_at = {OVER} - 1 WHERE id = {chosen}"));
@@ -259,16 +250,16 @@ fn the_search_for_idle_sessions_goes_on_where_it_stopped_and_begins_anew_at_the_
     expire("DESC");
     expire("ASC");
     assert_eq!(house.round(), 1, "the last, beyond {stopped}");
-    assert_eq!(house.rounds.walked, None);
+    assert_eq!(house.janitor.walked, None);
     assert_eq!(house.round(), 1, "the first");
 }
 
 #[test]
-fn a_janitor_who_is_dismissed_goes_at_the_next_rest() {
+fn a_janitor_who_is_stopped_goes_at_the_next_rest() {
     let mut house = House::new();
     house.sessions(2_000, i64::MAX, 0, "NULL");
-    house.employed = None;
-    assert!(matches!(house.rounds.round(house.rounds.clock.now()), Err(Cut::Dismissed)));
+    house.janitor.stop.set();
+    assert!(matches!(house.janitor.remove(house.janitor.clock.now()), Err(Cut::Stopped)));
     let left = house.count("sessions");
     assert_eq!(left, 2_000 - BATCH.0, "one batch, and no more");
 }
@@ -277,7 +268,7 @@ fn a_janitor_who_is_dismissed_goes_at_the_next_rest() {
 fn a_database_that_does_not_answer_ends_the_round_and_not_the_janitor() {
     let mut house = House::new();
     house.run("ALTER TABLE sessions RENAME TO elsewhere");
-    assert!(matches!(house.rounds.round(house.rounds.clock.now()), Err(Cut::Failed(_))));
+    assert!(matches!(house.janitor.remove(house.janitor.clock.now()), Err(Cut::Failed(_))));
     house.run("ALTER TABLE elsewhere RENAME TO sessions");
     house.sessions(1, i64::MAX, 0, "NULL");
     assert_eq!(house.round(), 1);
@@ -287,6 +278,7 @@ fn a_database_that_does_not_answer_ends_the_round_and_not_the_janitor() {
 mod embedded {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
 
     use tempfile::TempDir;
 

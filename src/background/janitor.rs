@@ -1,4 +1,4 @@
-//! The janitor: removes what is over for good, on a thread of its own, and is never in anybody's way.
+//! The janitor: removes what is over for good, and is never in anybody's way.
 //!
 //! It deletes in batches, each a write like any other, small enough to hold the writer for a few
 //! milliseconds at most, and rests between two of them for longer than the first one took.
@@ -7,10 +7,9 @@
 //! nothing is removed for an hour after a step forward that the time passed does not explain, nor after a start at which the
 //! database was last in use more than a week ago.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
+use super::{Stop, Task};
 use crate::audit::RETENTION;
 use crate::clock::{Clock, Timestamp};
 use crate::ids::SessionId;
@@ -37,32 +36,10 @@ const DOUBT: Duration = Duration::from_secs(60 * 60);
 /// A database in which nothing is newer was away for long, or the clock is ahead.
 const AWAY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Keeps the janitor at work for as long as it lives.
-pub struct Janitor {
-    _employed: SyncSender<()>,
-}
-
-impl Janitor {
-    /// Starts the thread. Sessions are kept for `keep` after their end: as long as any token of theirs may be
-    /// asked about, or anybody's memory of their end must be renewed. Nothing is removed until the time of all nodes is
-    /// known from `revocations`: a machine's clock that is ahead would have it take live sessions from all of them.
-    ///
-    /// # Errors
-    ///
-    /// If the system has no thread to give.
-    pub fn start(store: Store, clock: Clock, revocations: Revocations, keep: Duration) -> std::io::Result<Self> {
-        let (employed, dismissed) = sync_channel(0);
-        let time = Time::default();
-        let mut rounds = Rounds { store, clock, keep, dismissed, batch: BATCH.0, walked: None, time };
-        thread::Builder::new().name("janitor".into()).spawn(move || rounds.work(&revocations))?;
-        Ok(Self { _employed: employed })
-    }
-}
-
 /// Why a round ended early.
 enum Cut {
-    /// Nobody needs it any more.
-    Dismissed,
+    /// It was told to stop.
+    Stopped,
     /// The database gave no answer; the next round may have more luck.
     Failed(StoreError),
 }
@@ -144,11 +121,13 @@ impl Time {
     }
 }
 
-struct Rounds {
+/// Removes what is over.
+pub struct Janitor {
     store: Store,
     clock: Clock,
+    revocations: Revocations,
     keep: Duration,
-    dismissed: Receiver<()>,
+    stop: Stop,
     /// The size of the next batch, in rows.
     batch: i64,
     /// How far the search for idle sessions has come.
@@ -156,25 +135,31 @@ struct Rounds {
     time: Time,
 }
 
-impl Rounds {
-    fn work(&mut self, revocations: &Revocations) {
-        loop {
-            match self.round_if_time_is_known(revocations) {
-                Ok(0) => {}
-                Ok(removed) => tracing::debug!(removed, "the janitor has made a round"),
-                Err(Cut::Dismissed) => return,
-                Err(Cut::Failed(error)) => {
-                    tracing::warn!(error = error.chain(), "the janitor could not finish a round, and will try again");
-                }
-            }
-            if self.rest(ROUND).is_err() {
-                return;
+impl Task for Janitor {
+    const NAME: &'static str = "janitor";
+
+    fn round(&mut self) -> Duration {
+        match self.round_if_time_is_known() {
+            Ok(0) | Err(Cut::Stopped) => {}
+            Ok(removed) => tracing::debug!(removed, "the janitor has made a round"),
+            Err(Cut::Failed(error)) => {
+                tracing::warn!(error = error.chain(), "the janitor could not finish a round, and will try again");
             }
         }
+        ROUND
+    }
+}
+
+impl Janitor {
+    /// Sessions are kept for `keep` after their end: as long as any token of theirs may be asked about, or anybody's memory
+    /// of their end must be renewed. Nothing is removed until the time of all nodes is known from `revocations`: a machine's
+    /// clock that is ahead would have it take live sessions from all of them.
+    pub fn new(store: Store, clock: Clock, revocations: Revocations, keep: Duration, stop: Stop) -> Self {
+        Self { store, clock, revocations, keep, stop, batch: BATCH.0, walked: None, time: Time::default() }
     }
 
-    fn round_if_time_is_known(&mut self, revocations: &Revocations) -> Result<usize, Cut> {
-        if revocations.has_begun() { self.round_if_time_is_believed() } else { Ok(0) }
+    fn round_if_time_is_known(&mut self) -> Result<usize, Cut> {
+        if self.revocations.has_begun() { self.round_if_time_is_believed() } else { Ok(0) }
     }
 
     fn round_if_time_is_believed(&mut self) -> Result<usize, Cut> {
@@ -184,11 +169,11 @@ impl Rounds {
             return Ok(0);
         }
         self.store.write_blocking(move |conn| health::trust(conn, look.now))?;
-        self.round(look.now)
+        self.remove(look.now)
     }
 
     /// Removes everything whose time has come by `now`, which was found to be right, and returns how many rows that were.
-    fn round(&mut self, now: Timestamp) -> Result<usize, Cut> {
+    fn remove(&mut self, now: Timestamp) -> Result<usize, Cut> {
         let (over, past) = (now.minus(self.keep), now.minus(RETENTION));
         let chores: [(&str, Purge, Timestamp); 3] = [
             ("expired sessions", sessions::purge_expired, over),
@@ -256,10 +241,7 @@ impl Rounds {
     }
 
     fn rest(&self, time: Duration) -> Result<(), Cut> {
-        match self.dismissed.recv_timeout(time.max(LEAST_REST)) {
-            Err(RecvTimeoutError::Disconnected) => Err(Cut::Dismissed),
-            _ => Ok(()),
-        }
+        if self.stop.rest(time.max(LEAST_REST)) { Err(Cut::Stopped) } else { Ok(()) }
     }
 }
 

@@ -1,0 +1,189 @@
+//! Register and log in.
+
+use actix_web::http::Method;
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::auth::{Refreshed, end};
+use crate::device;
+use crate::guard;
+use crate::http::AppState;
+use crate::http::extract::credentials;
+use crate::http::extract::json_body::JsonBody;
+use crate::http::openapi::{BODY, Operation, STORE, body, examples, requests, with_header};
+use crate::http::route::Route;
+use crate::json_schema;
+use crate::passwords::Password;
+use crate::problem::{Code, Problem};
+use crate::sessions::{Admission, SignIn, StartError, TokenPair};
+use crate::store::sessions::Transport;
+use crate::users::Registration;
+use crate::views::UserView;
+
+pub(super) const ROUTES: &[Route] = &[
+    Route::new(Method::POST, "/v1/auth/register", || web::to(register), describe_register),
+    Route::new(Method::POST, "/v1/auth/login", || web::to(login), describe_login),
+];
+
+/// How often a log-in whose account changes under it starts over.
+const ROUNDS: usize = 3;
+
+/// Somebody new.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct RegisterRequest {
+    #[schemars(schema_with = "requests::new_email")]
+    email: String,
+    #[schemars(schema_with = "requests::new_password")]
+    password: Password,
+    /// What the user is called.
+    #[serde(default)]
+    #[schemars(schema_with = "requests::name")]
+    name: Option<String>,
+    #[serde(default)]
+    #[schemars(schema_with = "requests::device_name")]
+    device_name: Option<String>,
+    #[serde(default)]
+    #[schemars(schema_with = "requests::transport")]
+    transport: Option<Transport>,
+    #[serde(default)]
+    #[schemars(schema_with = "requests::remember", extend("default" = true))]
+    remember: Option<bool>,
+}
+
+/// Somebody known.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct LoginRequest {
+    email: String,
+    #[schemars(schema_with = "json_schema::password")]
+    password: Password,
+    #[serde(default)]
+    #[schemars(schema_with = "requests::device_name")]
+    device_name: Option<String>,
+    #[serde(default)]
+    #[schemars(schema_with = "requests::transport")]
+    transport: Option<Transport>,
+    #[serde(default)]
+    #[schemars(schema_with = "requests::remember", extend("default" = true))]
+    remember: Option<bool>,
+}
+
+/// A new session's first pair of tokens.
+#[derive(JsonSchema, Serialize)]
+pub(crate) struct SignedIn<'a> {
+    #[serde(flatten)]
+    tokens: Refreshed<'a>,
+    user: UserView,
+}
+
+async fn register(
+    state: web::Data<AppState>,
+    req: HttpRequest,
+    body: Result<JsonBody<RegisterRequest>, Problem>,
+) -> Result<HttpResponse, Problem> {
+    if !state.registration {
+        return Err(Code::NotFound.into());
+    }
+    let JsonBody(RegisterRequest { email, password, name, device_name, transport, remember }) = body?;
+    let sign_in = sign_in(&state, &req, (device_name, transport, remember));
+    let registration = Registration { email, password, name };
+    let new = state.users.prepare(registration, state.proxies.client_address(&req)).await?;
+    let user = UserView::from(&new);
+    let pair = state.sessions.start(Admission::Newcomer(new), sign_in).await?;
+    Ok(signed_in(&state, &req, HttpResponse::Created(), &pair, user).await)
+}
+
+fn describe_register() -> Operation {
+    let example = json!({
+        "email": "ada@example.com", "password": "correct horse battery", "name": "Ada", "device_name": "Ada's telephone",
+    });
+    let answer = body("Registered and signed in.", "SignedIn", examples::signed_in());
+    Operation::new("Tokens", "register", "Register and sign in")
+        .about("Not found where registration is switched off. Signs in as `login` does.")
+        .takes("RegisterRequest", true, example)
+        .answers("201", with_header(answer, "Set-Cookie", "SetCookie"))
+        .fails(BODY)
+        .fails(&[Code::NotFound, Code::EmailTaken, Code::ValidationFailed, Code::RateLimited])
+        .fails(STORE)
+}
+
+async fn login(
+    state: web::Data<AppState>,
+    req: HttpRequest,
+    JsonBody(body): JsonBody<LoginRequest>,
+) -> Result<HttpResponse, Problem> {
+    let LoginRequest { email, password, device_name, transport, remember } = body;
+    let sign_in = sign_in(&state, &req, (device_name, transport, remember));
+    for _ in 0..ROUNDS {
+        let address = state.proxies.client_address(&req);
+        let who = state.users.authenticate(&email, password.clone(), address, guard::signed_in(&req)).await?;
+        let admission = Admission::Verified { user_id: who.user.id, password_hash: who.password_hash };
+        match state.sessions.start(admission, sign_in.clone()).await {
+            Err(StartError::Changed) => {}
+            Err(error) => return Err(error.into()),
+            Ok(pair) => return Ok(signed_in(&state, &req, HttpResponse::Ok(), &pair, UserView::from(&who.user)).await),
+        }
+    }
+    Err(StartError::Changed.into())
+}
+
+fn describe_login() -> Operation {
+    let example = json!({ "email": "ada@example.com", "password": "correct horse battery" });
+    let answer = body("Signed in.", "SignedIn", examples::signed_in());
+    Operation::new("Tokens", "login", "Sign in")
+        .about(
+            "A wrong password and an unknown address are answered alike, and as fast. The session of a refresh cookie \
+             that came with the request ends: the browser is about to lose it.",
+        )
+        .takes("LoginRequest", true, example)
+        .answers("200", with_header(answer, "Set-Cookie", "SetCookie"))
+        .fails(BODY)
+        .fails(&[Code::InvalidCredentials, Code::AccountDisabled, Code::ValidationFailed, Code::RateLimited])
+        .fails(STORE)
+}
+
+/// The answer to a log-in. What the browser has of other sessions it is about to lose: they end, and a log-in whose tokens
+/// are in the body takes their cookies back. A page of another site brings none of this about.
+async fn signed_in(
+    state: &AppState,
+    req: &HttpRequest,
+    mut status: HttpResponseBuilder,
+    pair: &TokenPair,
+    user: UserView,
+) -> HttpResponse {
+    guard::identify(req, pair.user_id, pair.session_id);
+    let came_with_cookies = state.cookies.tokens(req).next().is_some() && state.origins.is_this_site(req);
+    if came_with_cookies {
+        let replaced = credentials::sessions_of_refresh_cookies(state, req);
+        if let Err(error) = end(state, req, replaced, "replaced").await {
+            // The new session is open, and its tokens would be lost with an error.
+            tracing::error!(error = error.chain(), "the session that a log-in has replaced could not be ended");
+        }
+    }
+    let mut response = status.json(SignedIn { tokens: Refreshed::from(pair), user });
+    match pair.transport {
+        Transport::Cookie => state.cookies.set(req, &mut response, pair),
+        Transport::Body if came_with_cookies => state.cookies.clear(req, &mut response),
+        Transport::Body => {}
+    }
+    response
+}
+
+fn sign_in(
+    state: &AppState,
+    req: &HttpRequest,
+    (device_name, transport, remember): (Option<String>, Option<Transport>, Option<bool>),
+) -> SignIn {
+    let replaces = match state.origins.is_this_site(req) {
+        true => credentials::sessions_of_refresh_cookies(state, req).into_keys().collect(),
+        false => Vec::new(),
+    };
+    SignIn {
+        device_name: device_name.and_then(|name| device::name(&name)),
+        transport: transport.unwrap_or(Transport::Body),
+        remember: remember.unwrap_or(true),
+        replaces,
+        device: state.proxies.device(req),
+    }
+}

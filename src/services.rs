@@ -1,0 +1,164 @@
+//! The composition root: every service, made once from the configuration, for the server, the commands and the library.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::background::Tasks;
+use crate::background::janitor::Janitor;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::passwords::Hasher;
+use crate::revocation::Revocations;
+use crate::revocation::unfinished::Unfinished;
+use crate::sessions::administration::Administration;
+use crate::sessions::offenders::Offenders;
+use crate::sessions::rotation::Policy;
+use crate::sessions::{Lifetimes, Sessions};
+use crate::signing_keys::Recorder;
+use crate::startup::Started;
+use crate::store::{Store, StoreError};
+use crate::tokens::access::AccessTokens;
+use crate::users::budget::{Budget, Limits};
+use crate::users::{Rules, Users};
+
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why the services could not be made.
+#[derive(Debug)]
+pub enum ServicesError {
+    /// The system has no thread to give.
+    Threads(std::io::Error),
+    /// The database gave no answer.
+    Store(StoreError),
+}
+
+impl From<std::io::Error> for ServicesError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Threads(error)
+    }
+}
+
+impl From<StoreError> for ServicesError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What needs no key: accounts, and the ends of sessions. All that commands work with.
+#[derive(Clone)]
+pub struct Accounts {
+    /// The database.
+    pub store: Store,
+    /// Now.
+    pub clock: Clock,
+    /// Which sessions have ended.
+    pub revocations: Revocations,
+    /// Accounts.
+    pub users: Users,
+}
+
+impl Accounts {
+    /// For a command, beside a server or not.
+    ///
+    /// # Errors
+    ///
+    /// [`ServicesError`].
+    pub fn of_a_command(config: &Config, store: Store) -> Result<Self, ServicesError> {
+        let clock = Clock::system();
+        let revocations = Revocations::of_a_command(store.clone(), clock.clone())?;
+        // An operator makes accounts of any domain.
+        Self::new(config, store, clock, revocations, &[])
+    }
+
+    fn new(
+        config: &Config,
+        store: Store,
+        clock: Clock,
+        revocations: Revocations,
+        allowed_domains: &[String],
+    ) -> Result<Self, ServicesError> {
+        let (passwords, limits) = (&config.passwords, &config.limits);
+        let hasher = Hasher::start(passwords.bcrypt_cost, passwords.pepper.as_ref(), &passwords.peppers_previous)?;
+        let limits = limits.enabled.then_some(Limits { failures: limits.login_failures, window: limits.login_window });
+        let budget = Budget::new(store.clone(), clock.clone(), limits);
+        let rules = Rules { min_password: passwords.min_length, allowed_domains: allowed_domains.into() };
+        let users = Users::new(store.clone(), clock.clone(), revocations.clone(), hasher, budget, rules);
+        Ok(Self { store, clock, revocations, users })
+    }
+
+    /// Anybody's sessions, in the hands of an operator.
+    pub fn sessions(&self) -> Administration {
+        Administration::new(self.store.clone(), self.clock.clone(), self.revocations.clone())
+    }
+}
+
+/// What a server works with.
+pub struct Services {
+    /// What needs no key.
+    pub accounts: Accounts,
+    /// Sessions in the hands of their users.
+    pub sessions: Sessions,
+    /// What signs and verifies access tokens.
+    pub access: Arc<AccessTokens>,
+    /// What is done beside the requests.
+    pub tasks: Tasks,
+}
+
+impl Services {
+    /// Makes them of what the start has found, and starts the background tasks.
+    ///
+    /// # Errors
+    ///
+    /// [`ServicesError`].
+    pub fn start(config: &Config, clock: Clock, started: Started) -> Result<Self, ServicesError> {
+        let Started { store, refresh, access, ours, checked, made: _ } = started;
+        let (revocations, poll) = Revocations::start(store.clone(), clock.clone())?;
+        let domains = &config.registration.allowed_domains;
+        let accounts = Accounts::new(config, store.clone(), clock.clone(), revocations.clone(), domains)?;
+        accounts.users.look_for_slow_hashes()?;
+        let access = Arc::new(access);
+        let sessions = Sessions::new(
+            store.clone(),
+            clock.clone(),
+            Arc::clone(&access),
+            Arc::new(refresh),
+            revocations.clone(),
+            lifetimes(config),
+            policy(config),
+            config.sessions.max_per_user,
+            Offenders::new(config.limits.enabled),
+        );
+        let (tasks, keep) = (Tasks::default(), remembrance(config));
+        tasks.start(poll)?;
+        tasks.start(Recorder::new(store.clone(), clock.clone(), revocations.clone(), ours, checked))?;
+        tasks.start(Unfinished::new(revocations.clone())?)?;
+        tasks.start(Janitor::new(store, clock, revocations, keep, tasks.stop_signal()))?;
+        Ok(Self { accounts, sessions, access, tasks })
+    }
+}
+
+fn lifetimes(config: &Config) -> Lifetimes {
+    Lifetimes {
+        idle: config.tokens.refresh_idle_ttl,
+        short: config.tokens.refresh_short_ttl,
+        absolute: config.tokens.refresh_absolute_ttl,
+    }
+}
+
+fn policy(config: &Config) -> Policy {
+    let rotation = &config.rotation;
+    Policy {
+        overlap: rotation.overlap,
+        recovery: rotation.recovery,
+        max_recoveries: rotation.max_recoveries,
+        adopt_ahead: rotation.adopt_ahead,
+        max_repeat_streak: rotation.max_repeat_streak,
+    }
+}
+
+/// How long sessions are kept after their end: until the last lost answer can no longer be asked for, the last access
+/// token is over, and, for whoever looks into yesterday's trouble, a day more.
+fn remembrance(config: &Config) -> Duration {
+    let rotation = &config.rotation;
+    rotation.overlap.saturating_add(rotation.recovery).saturating_add(config.tokens.access_ttl).saturating_add(A_DAY)
+}
