@@ -27,7 +27,7 @@ use crate::tokens::access::{AccessTokens, Bearer};
 use crate::tokens::key_files::KeyFiles;
 use crate::tokens::keys::{Asymmetric, Key, KeyRing};
 use crate::tokens::refresh::RefreshTokens;
-use crate::tokens::{Place, SignError};
+use crate::tokens::{ChainPosition, SignError};
 
 macro_rules! ours {
     ($($name:ident $path:literal)*) => {
@@ -70,19 +70,20 @@ fn refresh(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>> 
     let first = tokens.first(UserId::generate(), SessionId::generate(), end, NOW, end)?;
     let token = first.token.expose();
     let Ok(presented) = tokens.verify(token, NOW) else { return Err("our own token is refused".into()) };
-    let place = presented.place().next_generation();
+    let position = presented.position().next_generation();
 
     criterion.bench_function("refresh token/verify", |bencher| {
         bencher.iter(|| tokens.verify(black_box(token), NOW).is_ok());
     });
     criterion.bench_function("refresh token/mint a successor", |bencher| {
-        bencher
-            .iter(|| tokens.successor(black_box(&presented), tokens.active_kid(), place, &[3; 16], NOW, end).is_ok());
+        bencher.iter(|| {
+            tokens.successor(black_box(&presented), tokens.active_kid(), position, &[3; 16], NOW, end).is_ok()
+        });
     });
 
     let row = SessionRow {
         user_id: presented.user_id(),
-        place: presented.place(),
+        position: presented.position(),
         token_hash: presented.digest(),
         previous_hash: None,
         salt: [3; 16],
@@ -102,7 +103,7 @@ fn refresh(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>> 
         remember: true,
     };
     let claim = Claim {
-        place: presented.place(),
+        position: presented.position(),
         digest: presented.digest(),
         expired: false,
         active_key: true,
@@ -128,7 +129,7 @@ fn access(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>> {
     let bearer = Bearer {
         user_id: UserId::generate(),
         session_id: SessionId::generate(),
-        place: Place { generation: 3, branch: 0 },
+        position: ChainPosition { generation: 3, branch: 0 },
         roles: vec!["member".to_owned()],
         expires_at: NOW.plus(HOUR),
     };

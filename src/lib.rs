@@ -88,7 +88,7 @@
 //!    store/health.rs      whether the database is fit for work
 //!    store/opening.rs  store/migrations.rs  store/upkeep.rs
 //!                         how it is found, made and brought up to date; what is done for it
-//! F2 tokens/mod.rs        Place
+//! F2 tokens/mod.rs        ChainPosition
 //!    tokens/access.rs  tokens/refresh.rs
 //!                         the two kinds: issue, derive, verify
 //!    tokens/jws.rs        the one strict reading of a signed token

@@ -6,9 +6,9 @@ use diesel::result::Error as DieselError;
 use super::*;
 use crate::ids::{SessionId, UserId};
 use crate::store::columns::Roles;
-use crate::store::sessions::{self, Device, NewSession, Rotation, Successor, Transport};
+use crate::store::sessions::{self, Device, NewSession, NextToken, Rotation, Transport};
 use crate::store::testing::TestDatabase;
-use crate::tokens::Place;
+use crate::tokens::ChainPosition;
 use crate::tokens::refresh::TokenDigest;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -92,10 +92,10 @@ fn a_key_is_needed_by_a_client_that_may_have_lost_its_last_answer() {
     sessions::insert(&mut conn, &new, &Roles::default()).unwrap();
     let rotation = |generation: u32| Rotation {
         id,
-        from: Place { generation, branch: 0 },
+        from: ChainPosition { generation, branch: 0 },
         presented: TokenDigest([u8::try_from(generation).unwrap(); 32]),
-        next: Successor {
-            place: Place { generation: generation + 1, branch: 0 },
+        next: NextToken {
+            position: ChainPosition { generation: generation + 1, branch: 0 },
             token_hash: TokenDigest([u8::try_from(generation + 1).unwrap(); 32]),
             salt: [0; 16],
             key_id: "new".into(),
@@ -115,7 +115,7 @@ fn a_key_is_needed_by_a_client_that_may_have_lost_its_last_answer() {
     assert_eq!(signed(&mut conn, "old", NOW.plus(recovery)), 1);
     assert_eq!(signed(&mut conn, "old", NOW.plus(recovery + HOUR)), 0, "too long ago to be recovered");
     conn.test_transaction::<_, DieselError, _>(|conn| {
-        assert!(sessions::confirm(conn, user, id, Place { generation: 1, branch: 0 }, NOW)?);
+        assert!(sessions::confirm(conn, user, id, ChainPosition { generation: 1, branch: 0 }, NOW)?);
         assert_eq!(signed(conn, "old", NOW), 0, "the client has the next one");
         Ok(())
     });
@@ -124,8 +124,8 @@ fn a_key_is_needed_by_a_client_that_may_have_lost_its_last_answer() {
         assert_eq!(signed(conn, "old", NOW), 0, "the one before was signed with the new key already");
         Ok(())
     });
-    let (token, presented) = (Place { generation: 8, branch: 0 }, (TokenDigest([9; 32]), "older"));
-    let next = Successor { place: token, ..rotation(1).next };
-    assert!(sessions::adopt(&mut conn, id, Place { generation: 1, branch: 0 }, presented, &next).unwrap());
+    let (token, presented) = (ChainPosition { generation: 8, branch: 0 }, (TokenDigest([9; 32]), "older"));
+    let next = NextToken { position: token, ..rotation(1).next };
+    assert!(sessions::adopt(&mut conn, id, ChainPosition { generation: 1, branch: 0 }, presented, &next).unwrap());
     assert_eq!((signed(&mut conn, "old", NOW), signed(&mut conn, "older", NOW)), (0, 1));
 }

@@ -11,7 +11,7 @@ use crate::config::{Config, Database};
 use crate::services::Accounts;
 use crate::signing_keys::{self, Missing, Remembered};
 use crate::startup::{self, DatabaseGone};
-use crate::store::{self, OpenError, Presence, Store};
+use crate::store::{self, DatabaseState, OpenError, Store};
 use crate::tokens::Kind;
 use crate::tokens::inventory::{self, Entry};
 use crate::tokens::key_files::KeyFiles;
@@ -69,7 +69,7 @@ fn list(config: &Config, json: bool) -> Result<(), Failure> {
 /// The list in the database, if there is one that can be asked.
 fn remembered(config: &Config) -> Result<Vec<Remembered>, Failure> {
     match (Store::look(&config.database), &config.database) {
-        (Ok(Presence::Ready), _) => {}
+        (Ok(DatabaseState::Ready), _) => {}
         // The keys are listed without it.
         (Ok(_), _) | (Err(_), Database::Postgres(_)) => return Ok(Vec::new()),
         (Err(error), Database::Sqlite(_)) => return Err(error.into()),
@@ -112,7 +112,7 @@ fn forget_all(config: &Config) -> Result<(), Failure> {
         }
         say(format_args!("the next `countersign serve` begins anew; everybody must sign in again"))?;
     }
-    if gone.is_some() && Store::look(&config.database)? != Presence::Ready {
+    if gone.is_some() && Store::look(&config.database)? != DatabaseState::Ready {
         return Ok(());
     }
     let lost = startup::missing(config)?;

@@ -9,7 +9,7 @@ use super::listing::visible;
 use crate::config::{Config, Database};
 use crate::services::{Accounts, ServicesError};
 use crate::store::users::AccountRow;
-use crate::store::{self, OpenError, Presence, Store, StoreError};
+use crate::store::{self, DatabaseState, OpenError, Store, StoreError};
 use crate::users::UserError;
 
 /// Opens the database, which must be there and up to date. A server may be running on it.
@@ -31,12 +31,12 @@ pub async fn account(accounts: &Accounts, name: &str) -> Result<AccountRow, Fail
 fn find(database: &Database) -> Result<(), Failure> {
     let shown = visible(&store::name(database));
     match Store::look(database)? {
-        Presence::Ready => Ok(()),
-        Presence::Missing => Err(Failure(format!(
+        DatabaseState::Ready => Ok(()),
+        DatabaseState::Missing => Err(Failure(format!(
             "{shown} is not there: run this where the server runs, or name its configuration with --config; \
              `countersign migrate` makes a new one"
         ))),
-        Presence::Outdated => Err(Failure(format!("{shown} is not up to date: run `countersign migrate` first"))),
+        DatabaseState::Outdated => Err(Failure(format!("{shown} is not up to date: run `countersign migrate` first"))),
     }
 }
 

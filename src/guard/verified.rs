@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::ids::{SessionId, UserId};
     use crate::secret::Secret;
-    use crate::tokens::Place;
+    use crate::tokens::ChainPosition;
     use crate::tokens::keys::{Key, KeyRing};
 
     const NOW: Timestamp = Timestamp::from_seconds(1_000_000);
@@ -98,7 +98,7 @@ mod tests {
         let bearer = Bearer {
             user_id: UserId::generate(),
             session_id: SessionId::generate(),
-            place: Place::FIRST,
+            position: ChainPosition::FIRST,
             roles: vec!["admin".into()],
             expires_at: NOW.plus(Duration::from_secs(900)),
         };

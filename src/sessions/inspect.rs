@@ -53,7 +53,7 @@ impl Sessions {
             let same = |known: &&mut Candidate| known.presented.session_id() == presented.session_id();
             match newest.iter_mut().find(same) {
                 None => newest.push(Candidate { index, first: index, presented }),
-                Some(known) if known.presented.place() < presented.place() => {
+                Some(known) if known.presented.position() < presented.position() => {
                     *known = Candidate { index, presented, ..*known };
                 }
                 Some(_) => {}

@@ -179,12 +179,12 @@ impl Sessions {
     /// [`ConfirmError`]; nothing was changed.
     pub async fn confirm(&self, bearer: &Bearer) -> Result<(), ConfirmError> {
         let now = self.0.clock.now();
-        let (user, session, place) = (bearer.user_id, bearer.session_id, bearer.place);
+        let (user, session, position) = (bearer.user_id, bearer.session_id, bearer.position);
         let (confirmed, live) = self
             .0
             .store
             .write(move |conn| {
-                let confirmed = sessions::confirm(conn, user, session, place, now)?;
+                let confirmed = sessions::confirm(conn, user, session, position, now)?;
                 Ok((confirmed, confirmed || sessions::is_live(conn, session)?))
             })
             .await?;

@@ -12,7 +12,7 @@ use crate::store::events::InTransaction;
 use crate::store::sessions::{self, Ended, NewSession};
 use crate::store::users;
 use crate::store::{AnyConnection, QueryResult, outrun};
-use crate::tokens::Place;
+use crate::tokens::ChainPosition;
 use crate::tokens::access::Bearer;
 
 /// Rest between two transactions that displace sessions.
@@ -38,11 +38,11 @@ impl Sessions {
         let expires_at = now.floor_second().plus(inner.lifetimes.absolute);
         let idle_expires_at = inner.lifetimes.idle_end(sign_in.remember, now, expires_at);
         let access_expires_at = now.floor_second().plus(inner.access.lifetime()).min(idle_expires_at);
-        let minted = inner.refresh.first(user_id, session_id, expires_at, now, idle_expires_at)?;
+        let issued = inner.refresh.first(user_id, session_id, expires_at, now, idle_expires_at)?;
         let new = NewSession {
             id: session_id,
             user_id,
-            token_hash: minted.digest,
+            token_hash: issued.digest,
             key_id: inner.refresh.active_kid().to_owned(),
             now,
             access_expires_at,
@@ -86,12 +86,12 @@ impl Sessions {
         let bearer = Bearer {
             user_id,
             session_id,
-            place: Place::FIRST,
+            position: ChainPosition::FIRST,
             roles: roles.into_names(),
             expires_at: access_expires_at,
         };
         let handed = Handed { transport: sign_in.transport, remember: sign_in.remember, until: idle_expires_at };
-        self.pair(&bearer, now, now, minted.token, handed).map_err(StartError::from)
+        self.pair(&bearer, now, now, issued.token, handed).map_err(StartError::from)
     }
 
     /// Ends what else is beyond the bound, a few sessions at a time: an account may have had very many before there was one.

@@ -4,9 +4,9 @@ use super::rotation::{Refusal, Reuse};
 use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::store::StoreError;
-use crate::store::sessions::{Ended, Handover};
-use crate::tokens::refresh::{Minted, Refused};
-use crate::tokens::{Place, SignError};
+use crate::store::sessions::{Ended, RotatedRow};
+use crate::tokens::refresh::{IssuedToken, Refused};
+use crate::tokens::{ChainPosition, SignError};
 
 /// Why a refresh token cannot be used: the `reason` beside `invalid_grant`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,11 +107,11 @@ impl Outcome {
 #[derive(Clone)]
 pub(super) struct Grant {
     pub(super) kind: Kind,
-    pub(super) minted: Minted,
-    pub(super) place: Place,
+    pub(super) issued: IssuedToken,
+    pub(super) position: ChainPosition,
     pub(super) issued_at: Timestamp,
     pub(super) access_expires_at: Timestamp,
     pub(super) idle_expires_at: Timestamp,
-    pub(super) handover: Handover,
+    pub(super) rotated_row: RotatedRow,
     pub(super) streak: Option<u32>,
 }

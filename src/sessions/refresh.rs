@@ -12,11 +12,11 @@ use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::clock::{Clock, Timestamp};
 use crate::ids::{SessionId, UserId};
 use crate::store::events::InTransaction;
-use crate::store::sessions::{self, Device, Ended, Handover, Rotation, SessionRow, Successor};
+use crate::store::sessions::{self, Device, Ended, NextToken, RotatedRow, Rotation, SessionRow};
 use crate::store::{AnyConnection, QueryResult, Write, fault, outrun};
 use crate::tokens::access::Bearer;
-use crate::tokens::refresh::{Minted, Presented, RefreshTokens, Refused, fresh_salt};
-use crate::tokens::{Place, SignError};
+use crate::tokens::refresh::{IssuedToken, Presented, RefreshTokens, Refused, fresh_salt};
+use crate::tokens::{ChainPosition, SignError};
 
 /// How often a refresh that lost a race against another looks again. In one process nothing races a
 /// transaction; among several, each round means that somebody else got on.
@@ -36,7 +36,7 @@ struct RefreshRequest {
     /// What it hopes to be.
     rotation: Arc<Rotation>,
     /// The token that it then hands out.
-    rotated: Minted,
+    rotated: IssuedToken,
 }
 
 impl Sessions {
@@ -164,17 +164,17 @@ impl Sessions {
         grant: Grant,
         now: Timestamp,
     ) -> Result<TokenPair, RefreshError> {
-        let transport = grant.handover.transport();
+        let transport = grant.rotated_row.transport();
         let bearer = Bearer {
             user_id,
             session_id,
-            place: grant.place,
-            roles: grant.handover.roles.into_names(),
+            position: grant.position,
+            roles: grant.rotated_row.roles.into_names(),
             expires_at: grant.access_expires_at,
         };
         let on_access_line = (grant.kind == Kind::Rotated).then(|| Event::new(Kind::Rotated));
-        let handed = Handed { transport, remember: grant.handover.remember, until: grant.idle_expires_at };
-        let pair = self.pair(&bearer, now, grant.issued_at, grant.minted.token, handed)?;
+        let handed = Handed { transport, remember: grant.rotated_row.remember, until: grant.idle_expires_at };
+        let pair = self.pair(&bearer, now, grant.issued_at, grant.issued.token, handed)?;
         Ok(TokenPair { on_access_line, ..pair })
     }
 }
@@ -230,26 +230,26 @@ impl RefreshRequest {
         if row.revoked_at.is_some() || row.salt != next.salt {
             return Ok(None);
         }
-        let minted = self.mint(row.place, self.now, row.idle_expires_at)?;
-        if minted.digest != row.token_hash {
+        let issued = self.mint(row.position, self.now, row.idle_expires_at)?;
+        if issued.digest != row.token_hash {
             return Ok(None);
         }
-        let kind = if row.place == next.place { Kind::Rotated } else { Kind::Recovered };
+        let kind = if row.position == next.position { Kind::Rotated } else { Kind::Recovered };
         let (idle_expires_at, access_expires_at) = (row.idle_expires_at, row.access_expires_at);
-        let next = Successor { place: row.place, idle_expires_at, access_expires_at, ..next.clone() };
-        Ok(Some(self.grant(kind, &next, minted, row.into())))
+        let next = NextToken { position: row.position, idle_expires_at, access_expires_at, ..next.clone() };
+        Ok(Some(self.grant(kind, &next, issued, row.into())))
     }
 
     /// The rotation that suits the row, if what the token showed of it was wrong.
-    fn rotation_of(&self, row: &SessionRow) -> QueryResult<(Arc<Rotation>, Minted)> {
+    fn rotation_of(&self, row: &SessionRow) -> QueryResult<(Arc<Rotation>, IssuedToken)> {
         if row.remember == self.rotation.remember {
             return Ok((Arc::clone(&self.rotation), self.rotated.clone()));
         }
         let Self { tokens, lifetimes, access_lifetime, presented, now, .. } = self;
         let plan = Plan { tokens, lifetimes: *lifetimes, access_lifetime: *access_lifetime, presented, now: *now };
         let next = &self.rotation.next;
-        let (rotation, minted) = plan.rotation(row.remember, next.salt, next.device.clone()).map_err(fault)?;
-        Ok((Arc::new(rotation), minted))
+        let (rotation, issued) = plan.rotation(row.remember, next.salt, next.device.clone()).map_err(fault)?;
+        Ok((Arc::new(rotation), issued))
     }
 
     /// At most one more conditional statement. `None`: another refresh was faster; look again.
@@ -258,30 +258,36 @@ impl RefreshRequest {
         Ok(match verdict {
             Verdict::Repeat { .. } => None,
             Verdict::Current => {
-                let (rotation, minted) = self.rotation_of(row)?;
-                let handover = sessions::advance(conn, &rotation)?;
-                handover.map(|handover| Outcome::Granted(self.grant(Kind::Rotated, &rotation.next, minted, handover)))
+                let (rotation, issued) = self.rotation_of(row)?;
+                let rotated_row = sessions::advance(conn, &rotation)?;
+                rotated_row
+                    .map(|rotated_row| Outcome::Granted(self.grant(Kind::Rotated, &rotation.next, issued, rotated_row)))
             }
             Verdict::Conflict => Some(Outcome::Conflict),
             Verdict::Refuse(refusal) => Some(Outcome::Refused(refusal)),
             Verdict::Recover => {
-                let place = row.place.next_branch();
-                let minted = self.mint(place, self.now, row.idle_expires_at)?;
+                let position = row.position.next_branch();
+                let issued = self.mint(position, self.now, row.idle_expires_at)?;
                 let idle_expires_at = row.idle_expires_at;
                 let access_expires_at = self.now.floor_second().plus(self.access_lifetime).min(idle_expires_at);
-                let token_hash = minted.digest;
-                let next =
-                    Successor { place, token_hash, idle_expires_at, access_expires_at, ..self.rotation.next.clone() };
-                sessions::recover(conn, id, row.place, &next)?
-                    .then(|| Outcome::Granted(self.grant(Kind::Recovered, &next, minted, row.into())))
+                let token_hash = issued.digest;
+                let next = NextToken {
+                    position,
+                    token_hash,
+                    idle_expires_at,
+                    access_expires_at,
+                    ..self.rotation.next.clone()
+                };
+                sessions::recover(conn, id, row.position, &next)?
+                    .then(|| Outcome::Granted(self.grant(Kind::Recovered, &next, issued, row.into())))
             }
             Verdict::Adopt => {
-                let (rotation, minted) = self.rotation_of(row)?;
+                let (rotation, issued) = self.rotation_of(row)?;
                 let presented = (self.presented.digest(), self.presented.kid());
-                sessions::adopt(conn, id, row.place, presented, &rotation.next)?
-                    .then(|| Outcome::Granted(self.grant(Kind::Behind, &rotation.next, minted, row.into())))
+                sessions::adopt(conn, id, row.position, presented, &rotation.next)?
+                    .then(|| Outcome::Granted(self.grant(Kind::Behind, &rotation.next, issued, row.into())))
             }
-            Verdict::Reused(reuse) => sessions::revoke_at(conn, id, row.place, self.clock.now(), "reused")?
+            Verdict::Reused(reuse) => sessions::revoke_at(conn, id, row.position, self.clock.now(), "reused")?
                 .then_some(Outcome::Reused(reuse, Ended { id, access_expires_at: row.access_expires_at })),
         })
     }
@@ -290,30 +296,30 @@ impl RefreshRequest {
     fn repeat(&self, conn: &mut AnyConnection, row: &SessionRow, streak: Option<u32>) -> QueryResult<Option<Grant>> {
         let derived = self
             .tokens
-            .successor(&self.presented, &row.key_id, row.place, &row.salt, row.branched_at, row.idle_expires_at)
+            .successor(&self.presented, &row.key_id, row.position, &row.salt, row.branched_at, row.idle_expires_at)
             .map_err(fault)?;
-        let Some(minted) = derived.filter(|minted| minted.digest == row.token_hash) else { return Ok(None) };
+        let Some(issued) = derived.filter(|issued| issued.digest == row.token_hash) else { return Ok(None) };
         if let Some(streak) = streak {
-            sessions::count_streak(conn, self.rotation.id, row.place.generation, streak)?;
+            sessions::count_streak(conn, self.rotation.id, row.position.generation, streak)?;
         }
         Ok(Some(Grant {
             kind: Kind::Repeated,
-            minted,
-            place: row.place,
+            issued,
+            position: row.position,
             issued_at: row.branched_at.min(self.now),
             access_expires_at: row.access_expires_at.min(row.idle_expires_at),
             idle_expires_at: row.idle_expires_at,
-            handover: row.into(),
+            rotated_row: row.into(),
             streak,
         }))
     }
 
-    fn mint(&self, place: Place, issued_at: Timestamp, expires_at: Timestamp) -> QueryResult<Minted> {
+    fn mint(&self, position: ChainPosition, issued_at: Timestamp, expires_at: Timestamp) -> QueryResult<IssuedToken> {
         self.tokens
             .successor(
                 &self.presented,
                 self.tokens.active_kid(),
-                place,
+                position,
                 &self.rotation.next.salt,
                 issued_at,
                 expires_at,
@@ -322,15 +328,15 @@ impl RefreshRequest {
             .ok_or_else(|| fault(SignError("the active key is missing".into())))
     }
 
-    fn grant(&self, kind: Kind, next: &Successor, minted: Minted, handover: Handover) -> Grant {
+    fn grant(&self, kind: Kind, next: &NextToken, issued: IssuedToken, rotated_row: RotatedRow) -> Grant {
         Grant {
             kind,
-            minted,
-            place: next.place,
+            issued,
+            position: next.position,
             issued_at: self.now,
             access_expires_at: next.access_expires_at,
             idle_expires_at: next.idle_expires_at,
-            handover,
+            rotated_row,
             streak: None,
         }
     }

@@ -86,11 +86,11 @@ impl World {
             .map(|_| {
                 let (id, user_id) = (SessionId::generate(), UserId::generate());
                 let (idle_expires_at, expires_at) = (NOW.plus(life), NOW.plus(24 * AN_HOUR));
-                let minted = refresh.first(user_id, id, expires_at, NOW, idle_expires_at).unwrap();
+                let issued = refresh.first(user_id, id, expires_at, NOW, idle_expires_at).unwrap();
                 let new = NewSession {
                     id,
                     user_id,
-                    token_hash: minted.digest,
+                    token_hash: issued.digest,
                     key_id: refresh.active_kid().to_owned(),
                     now: NOW,
                     access_expires_at: NOW.plus(AN_HOUR),
@@ -102,7 +102,7 @@ impl World {
                     remember,
                 };
                 sessions::insert(&mut connection, &new, &Roles::default()).unwrap();
-                (id, minted.token.expose().to_owned())
+                (id, issued.token.expose().to_owned())
             })
             .collect()
     }
@@ -145,7 +145,7 @@ impl World {
     }
 
     fn generation(&self, held: &Held) -> u32 {
-        sessions::find(&mut self.database.connect(), held.0).unwrap().unwrap().place.generation
+        sessions::find(&mut self.database.connect(), held.0).unwrap().unwrap().position.generation
     }
 }
 
@@ -351,7 +351,7 @@ fn a_recovery_that_is_carried_out_again_is_granted_what_it_was_granted() {
     for branch in 1..=inner.policy.max_recoveries {
         let request = request();
         let mut carry_out = || match request.decide(&mut connection).unwrap() {
-            Outcome::Granted(grant) => (grant.kind, grant.place, grant.minted.digest, grant.access_expires_at),
+            Outcome::Granted(grant) => (grant.kind, grant.position, grant.issued.digest, grant.access_expires_at),
             _ => panic!("it was refused"),
         };
         let once = carry_out();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::store::sessions::SessionRow;
-use crate::tokens::Place;
+use crate::tokens::ChainPosition;
 use crate::tokens::refresh::{Presented, RefreshTokens, TokenDigest};
 
 /// How lenient, and for how long; section `rotation` of the configuration.
@@ -27,7 +27,7 @@ pub struct Policy {
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
     /// Where it stands.
-    pub place: Place,
+    pub position: ChainPosition,
     /// What the database would know it by.
     pub digest: TokenDigest,
     /// Whether its own `exp` has passed.
@@ -51,7 +51,7 @@ impl<'a> Claim<'a> {
         ip_address: Option<&'a str>,
     ) -> Self {
         Self {
-            place: presented.place(),
+            position: presented.position(),
             digest: presented.digest(),
             expired: presented.expires_at() <= now,
             active_key: presented.kid() == tokens.active_kid(),
@@ -156,20 +156,20 @@ fn judge_in_time(row: Option<&SessionRow>, claim: &Claim<'_>, now: Timestamp, po
         };
     }
 
-    if claim.place > row.place {
+    if claim.position > row.position {
         return ahead(row, claim, policy);
     }
-    if claim.place == row.place {
+    if claim.position == row.position {
         return match (claim.digest == row.token_hash, age) {
             (true, _) => Verdict::Current,
             (false, Age::Overlapping | Age::Unknown) => Verdict::Conflict,
             (false, Age::Past) => Verdict::Reused(Reuse::Forked),
         };
     }
-    if claim.place.generation == row.place.generation {
+    if claim.position.generation == row.position.generation {
         return Verdict::Reused(Reuse::Displaced);
     }
-    let two_back = claim.place.generation.checked_add(2) == Some(row.place.generation);
+    let two_back = claim.position.generation.checked_add(2) == Some(row.position.generation);
     if two_back && age_of(row.rotated_at, now, policy) != Age::Past {
         return Verdict::Conflict;
     }
@@ -211,18 +211,18 @@ pub fn unrepeatable(row: &SessionRow, now: Timestamp, policy: &Policy) -> Verdic
 fn recoverable(row: &SessionRow, now: Timestamp, policy: &Policy) -> bool {
     !policy.recovery.is_zero()
         && now.since(row.rotated_at) <= policy.recovery
-        && row.place.branch < policy.max_recoveries
+        && row.position.branch < policy.max_recoveries
 }
 
 /// An overlap answered to a second address is usually a phone changing networks; generation after
 /// generation it is somebody who shadows every refresh.
 fn repeat(row: &SessionRow, claim: &Claim<'_>, policy: &Policy) -> Verdict {
     let same_address = row.ip_address.as_deref() == claim.ip_address;
-    let counted = row.streak_generation == row.place.generation;
+    let counted = row.streak_generation == row.position.generation;
     if same_address || counted {
         return Verdict::Repeat { streak: None };
     }
-    let running = row.streak_generation.checked_add(1) == Some(row.place.generation);
+    let running = row.streak_generation.checked_add(1) == Some(row.position.generation);
     let before = if running { row.repeat_streak } else { 0 };
     if policy.max_repeat_streak > 0 && before >= policy.max_repeat_streak {
         return Verdict::Conflict;

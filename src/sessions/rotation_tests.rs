@@ -15,15 +15,15 @@ const CURRENT: TokenDigest = TokenDigest([1; 32]);
 const PREVIOUS: TokenDigest = TokenDigest([2; 32]);
 const OTHER: TokenDigest = TokenDigest([3; 32]);
 
-fn at(generation: u32, branch: u32) -> Place {
-    Place { generation, branch }
+fn at(generation: u32, branch: u32) -> ChainPosition {
+    ChainPosition { generation, branch }
 }
 
 /// A session in its fifth generation, which began at `START`.
 fn row() -> SessionRow {
     SessionRow {
         user_id: UserId::generate(),
-        place: at(5, 0),
+        position: at(5, 0),
         token_hash: CURRENT,
         previous_hash: Some(PREVIOUS),
         salt: [0; 16],
@@ -44,9 +44,9 @@ fn row() -> SessionRow {
     }
 }
 
-fn claim(place: Place, digest: TokenDigest) -> Claim<'static> {
+fn claim(position: ChainPosition, digest: TokenDigest) -> Claim<'static> {
     Claim {
-        place,
+        position,
         digest,
         expired: false,
         active_key: true,
@@ -101,7 +101,7 @@ fn a_clock_that_stepped_back_repeats() {
 
 #[test]
 fn a_recovered_branch_repeats_from_its_own_start_and_counts_recovery_from_the_rotation() {
-    let branched = SessionRow { place: at(5, 1), branched_at: after(600), ..row() };
+    let branched = SessionRow { position: at(5, 1), branched_at: after(600), ..row() };
     assert_eq!(judge(Some(&branched), &previous(), after(629), &POLICY), Verdict::Repeat { streak: None });
     assert_eq!(judge(Some(&branched), &previous(), after(630), &POLICY), Verdict::Recover);
     let too_late = START.plus(RECOVERY).plus(MICROSECOND);
@@ -111,7 +111,7 @@ fn a_recovered_branch_repeats_from_its_own_start_and_counts_recovery_from_the_ro
 #[test]
 fn one_generation_recovers_sixteen_times() {
     for (branch, verdict) in [(15, Verdict::Recover), (16, Verdict::Reused(Reuse::Previous))] {
-        let branched = SessionRow { place: at(5, branch), ..row() };
+        let branched = SessionRow { position: at(5, branch), ..row() };
         assert_eq!(judge(Some(&branched), &previous(), after(60), &POLICY), verdict);
     }
 }
@@ -125,7 +125,7 @@ fn after_a_confirmation_the_previous_token_conflicts_and_then_gives_a_thief_away
 
 #[test]
 fn a_displaced_branch_is_reuse_at_any_time() {
-    let branched = SessionRow { place: at(5, 2), branched_at: after(60), ..row() };
+    let branched = SessionRow { position: at(5, 2), branched_at: after(60), ..row() };
     for branch in [0, 1] {
         let displaced = claim(at(5, branch), OTHER);
         assert_eq!(judge(Some(&branched), &displaced, after(61), &POLICY), Verdict::Reused(Reuse::Displaced));
@@ -150,22 +150,22 @@ fn an_older_token_that_was_issued_within_the_overlap_conflicts_however_many_gene
     let cases = [(0, conflict), (1, conflict), (29, conflict), (30, reused), (31, reused), (3600, reused)];
     let ahead = [(1, conflict), (60, conflict), (61, reused), (3600, reused)];
     let now = after(600);
-    for place in older {
-        let judged = |issued_at| judge(Some(&row()), &Claim { issued_at, ..claim(place, OTHER) }, now, &POLICY);
+    for position in older {
+        let judged = |issued_at| judge(Some(&row()), &Claim { issued_at, ..claim(position, OTHER) }, now, &POLICY);
         for (age, verdict) in cases {
-            assert_eq!(judged(now.minus(Duration::from_secs(age))), verdict, "{place} of {age} s ago");
+            assert_eq!(judged(now.minus(Duration::from_secs(age))), verdict, "{position} of {age} s ago");
         }
         for (age, verdict) in ahead {
-            assert_eq!(judged(now.plus(Duration::from_secs(age))), verdict, "{place} of {age} s to come");
+            assert_eq!(judged(now.plus(Duration::from_secs(age))), verdict, "{position} of {age} s to come");
         }
         let off = Policy { overlap: Duration::ZERO, ..POLICY };
-        assert_eq!(judge(Some(&row()), &Claim { issued_at: now, ..claim(place, OTHER) }, now, &off), reused);
+        assert_eq!(judge(Some(&row()), &Claim { issued_at: now, ..claim(position, OTHER) }, now, &off), reused);
     }
     // What a recovery has displaced is evidence at any time, and so is a second token for a place.
-    let branched = SessionRow { place: at(5, 2), ..row() };
-    for (place, reuse) in [(at(5, 0), Reuse::Displaced), (at(5, 1), Reuse::Displaced), (at(5, 2), Reuse::Forked)] {
-        let young = Claim { issued_at: now, ..claim(place, OTHER) };
-        assert_eq!(judge(Some(&branched), &young, now, &POLICY), Verdict::Reused(reuse), "{place}");
+    let branched = SessionRow { position: at(5, 2), ..row() };
+    for (position, reuse) in [(at(5, 0), Reuse::Displaced), (at(5, 1), Reuse::Displaced), (at(5, 2), Reuse::Forked)] {
+        let young = Claim { issued_at: now, ..claim(position, OTHER) };
+        assert_eq!(judge(Some(&branched), &young, now, &POLICY), Verdict::Reused(reuse), "{position}");
     }
     let young = Claim { issued_at: now, ..previous() };
     let confirmed = SessionRow { confirmed_at: Some(START), ..row() };
@@ -176,7 +176,7 @@ fn an_older_token_that_was_issued_within_the_overlap_conflicts_however_many_gene
 #[test]
 fn after_a_clock_that_was_ahead_there_is_no_overlap_and_no_theft() {
     let confirmed = || SessionRow { confirmed_at: Some(START), ..row() };
-    let branch = |branch| SessionRow { place: at(5, branch), ..row() };
+    let branch = |branch| SessionRow { position: at(5, branch), ..row() };
     let no_recovery = Policy { recovery: Duration::ZERO, ..POLICY };
     let (repeat, reused) = (Verdict::Repeat { streak: None }, |reuse| Verdict::Reused(reuse));
     // The row, the token, the policy; and the verdict while the clock of then was at most a minute ahead, while it was
@@ -218,8 +218,8 @@ fn a_second_token_for_the_current_place_conflicts_and_later_is_a_fork() {
 
 #[test]
 fn a_token_ahead_of_the_row_is_adopted_only_with_a_trusted_key_and_leave_to_do_so() {
-    for place in [at(6, 0), at(5, 1)] {
-        let ahead = claim(place, OTHER);
+    for position in [at(6, 0), at(5, 1)] {
+        let ahead = claim(position, OTHER);
         assert_eq!(judge(Some(&row()), &ahead, after(1), &POLICY), Verdict::Adopt);
         let by_row_key = Claim { active_key: false, kid: "row", ..ahead };
         assert_eq!(judge(Some(&row()), &by_row_key, after(1), &POLICY), Verdict::Adopt);
@@ -262,7 +262,7 @@ fn a_bounded_streak_ends_in_a_conflict() {
 #[test]
 fn an_answer_that_cannot_be_derived_any_more_recovers_or_conflicts_but_never_revokes() {
     assert_eq!(unrepeatable(&row(), after(1), &POLICY), Verdict::Recover);
-    let spent = SessionRow { place: at(5, 16), ..row() };
+    let spent = SessionRow { position: at(5, 16), ..row() };
     assert_eq!(unrepeatable(&spent, after(1), &POLICY), Verdict::Conflict);
     let off = Policy { recovery: Duration::ZERO, ..POLICY };
     assert_eq!(unrepeatable(&row(), after(1), &off), Verdict::Conflict);
@@ -276,7 +276,7 @@ fn past_its_own_end_a_token_fetches_a_lost_answer_and_is_evidence_of_nothing() {
     assert_eq!(judged(claim(at(3, 0), OTHER), after(1)), Verdict::Conflict);
     let expired = Verdict::Refuse(Refusal::Expired);
     assert_eq!(judged(previous(), START.plus(RECOVERY).plus(MICROSECOND)), expired);
-    for (place, digest) in [(at(2, 0), OTHER), (at(5, 0), CURRENT), (at(6, 0), OTHER)] {
-        assert_eq!(judged(claim(place, digest), after(60)), expired);
+    for (position, digest) in [(at(2, 0), OTHER), (at(5, 0), CURRENT), (at(6, 0), OTHER)] {
+        assert_eq!(judged(claim(position, digest), after(60)), expired);
     }
 }

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Database};
 use crate::files::{absolute, check_writable_folder};
 use crate::signing_keys::{self, Missing};
-use crate::store::{OpenError, Presence, Store};
+use crate::store::{DatabaseState, OpenError, Store};
 use crate::tokens::configured;
 use crate::tokens::inventory;
 use crate::tokens::key_files::KeyFiles;
@@ -69,7 +69,7 @@ fn check_place(config: &Config, path: &Path) -> Result<(), StartError> {
 /// If it cannot.
 pub fn missing(config: &Config) -> Result<Vec<Missing>, StartError> {
     let keys = inventory::list(config, &KeyFiles::below(&config.data_dir))?;
-    if Store::look(&config.database)? != Presence::Ready {
+    if Store::look(&config.database)? != DatabaseState::Ready {
         return Ok(Vec::new());
     }
     let failed = |error| OpenError::new(&config.database, error);

@@ -6,7 +6,7 @@ use super::StartError;
 use crate::config::{Config, Database};
 use crate::files::absolute;
 use crate::signing_keys::Missing;
-use crate::store::{self, OpenError, Presence, Store};
+use crate::store::{self, DatabaseState, OpenError, Store};
 use crate::tokens::Kind;
 use crate::tokens::configured;
 use crate::tokens::key_files::{KeyFileError, KeyFiles};
@@ -159,7 +159,7 @@ pub fn gone(config: &Config) -> Result<Option<DatabaseGone>, StartError> {
     let known = files.databases()?;
     let absent = Store::is_absent(&config.database)?;
     if !absent {
-        if Store::look(&config.database)? != Presence::Ready {
+        if Store::look(&config.database)? != DatabaseState::Ready {
             return Ok(None);
         }
         let failed = |error| OpenError::new(&config.database, error);

@@ -34,7 +34,7 @@ pub use self::engine::condition::Condition;
 use self::engine::connection::Access;
 pub use self::engine::connection::AnyConnection;
 pub use self::engine::error::StoreError;
-use self::engine::lease::{Lease, is_loss};
+use self::engine::lease::{TrackedConnection, is_loss};
 #[cfg(feature = "postgres")]
 use self::engine::pool::Remote;
 use self::engine::pool::{self, Manager, Pool};
@@ -47,7 +47,7 @@ pub use self::engine::write::Write;
 use self::engine::write_queue::WriteQueue;
 use self::health::Health;
 pub use self::migrations::SchemaState;
-pub use self::opening::{OpenError, Presence, name};
+pub use self::opening::{DatabaseState, OpenError, name};
 use self::rotation_batch::RotationQueue;
 use self::tables::addresses;
 pub use self::tables::addresses::Conflict;
@@ -65,9 +65,9 @@ const HOUSEKEEPERS: u32 = 2;
 /// The longest that anybody waits for a connection to the embedded database.
 const CONNECTING: Duration = Duration::from_secs(3);
 /// A client waits for its answer, and had better be told soon that there is none; but a disk may stand still for seconds.
-const SERVING: Patience = Patience { turn: Duration::from_secs(2), answer: Duration::from_secs(6) };
+const SERVING: Timeouts = Timeouts { turn: Duration::from_secs(2), answer: Duration::from_secs(6) };
 /// An operator waits beside a server that may be very busy, and had better get through; though not for ever.
-const OPERATING: Patience = Patience { turn: Duration::from_secs(30), answer: Duration::from_secs(40) };
+const OPERATING: Timeouts = Timeouts { turn: Duration::from_secs(30), answer: Duration::from_secs(40) };
 /// How long a batch of refreshes waits for a row that somebody holds, while all the others wait for it.
 const HELD: Duration = Duration::from_millis(100);
 /// How often a query is tried where the server behind its connection is gone.
@@ -75,7 +75,7 @@ const TRIES: u32 = 2;
 
 /// How long a write waits.
 #[derive(Clone, Copy)]
-struct Patience {
+struct Timeouts {
     /// For another process to finish writing.
     turn: Duration,
     /// For its answer, all in all.
@@ -94,7 +94,7 @@ pub struct Store {
     reader_wait: Duration,
     writes: WriteQueue,
     rotations: RotationQueue,
-    patience: Patience,
+    patience: Timeouts,
     shared: bool,
     condition: Arc<Condition>,
     health: Arc<Health>,
@@ -127,7 +127,7 @@ impl Store {
             #[cfg(feature = "postgres")]
             Database::Postgres(postgres) => {
                 let answer = postgres.pool_wait.saturating_add(postgres.statement_timeout);
-                let patience = Patience { turn: postgres.statement_timeout, answer };
+                let patience = Timeouts { turn: postgres.statement_timeout, answer };
                 Self::remote(postgres, postgres.pool_size, patience, &condition)
             }
             #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
@@ -156,7 +156,7 @@ impl Store {
     }
 
     #[cfg(feature = "sqlite")]
-    fn embedded(path: &Path, readers: u32, patience: Patience, condition: &Arc<Condition>) -> Result<Self, StoreError> {
+    fn embedded(path: &Path, readers: u32, patience: Timeouts, condition: &Arc<Condition>) -> Result<Self, StoreError> {
         let pool = |access, turn, size| {
             let pool = pool::build(Manager::sqlite(path, access, turn, condition), size, CONNECTING);
             // Whether it can be opened at all is told at once, and not by the first query.
@@ -177,7 +177,7 @@ impl Store {
     fn remote(
         postgres: &Postgres,
         connections: u32,
-        patience: Patience,
+        patience: Timeouts,
         condition: &Arc<Condition>,
     ) -> Result<Self, StoreError> {
         let remote = Remote::new(postgres::Server::new(postgres, patience.turn)?, condition);
@@ -195,7 +195,7 @@ impl Store {
         (readers, permits): (Pool, u32),
         reader_wait: Duration,
         (writes, rotations): (WriteQueue, RotationQueue),
-        patience: Patience,
+        patience: Timeouts,
         condition: &Arc<Condition>,
     ) -> Self {
         let permits = usize::try_from(permits).unwrap_or(1);
@@ -297,7 +297,7 @@ impl Store {
         F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
         A: FnOnce(&T) + Send + 'static,
     {
-        let Patience { answer, turn } = self.patience;
+        let Timeouts { answer, turn } = self.patience;
         // What is begun should have time to be done, or a queue that is too long would be carried out in vain.
         self.queue(write, Some(answer.saturating_sub(turn)))?.within(answer, turn).await
     }
@@ -375,7 +375,7 @@ fn read_from<T>(readers: &Pool, query: impl Fn(&mut AnyConnection) -> QueryResul
 fn read_and_then<T>(
     readers: &Pool,
     query: impl Fn(&mut AnyConnection) -> QueryResult<T>,
-    note: impl Fn(&mut Lease, &T),
+    note: impl Fn(&mut TrackedConnection, &T),
 ) -> Result<T, StoreError> {
     let mut tries = 1;
     loop {

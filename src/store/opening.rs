@@ -92,7 +92,7 @@ pub fn name(database: &Database) -> String {
 
 /// What there is of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
+pub enum DatabaseState {
     /// No file.
     Missing,
     /// One whose schema is older than this version, or that was never brought to any.
@@ -116,13 +116,13 @@ impl Store {
     /// # Errors
     ///
     /// If what is there cannot be read, is no database of ours, or is newer than this program.
-    pub fn look(database: &Database) -> Result<Presence, OpenError> {
+    pub fn look(database: &Database) -> Result<DatabaseState, OpenError> {
         let failed = |error| OpenError::new(database, error);
         let mut connection = match database {
             #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => match database_file::inspect(path) {
-                Ok(Found::Missing) | Err(DatabaseFileError::NoFolder(_)) => return Ok(Presence::Missing),
-                Ok(Found::Empty) => return Ok(Presence::Outdated),
+                Ok(Found::Missing) | Err(DatabaseFileError::NoFolder(_)) => return Ok(DatabaseState::Missing),
+                Ok(Found::Empty) => return Ok(DatabaseState::Outdated),
                 Ok(Found::Ours { .. }) => {
                     database_file::check_usable(path)?;
                     AnyConnection::Sqlite(sqlite::look(path, SERVING.turn).map_err(failed)?)
@@ -139,8 +139,8 @@ impl Store {
             _ => return Err(failed(not_built())),
         };
         match migrations::state(&mut connection).map_err(|error| failed(error.into()))? {
-            SchemaState::Current => Ok(Presence::Ready),
-            SchemaState::Pending(_) => Ok(Presence::Outdated),
+            SchemaState::Current => Ok(DatabaseState::Ready),
+            SchemaState::Pending(_) => Ok(DatabaseState::Outdated),
             SchemaState::Newer(migration) => Err(OpenError::newer(database, migration)),
         }
     }
@@ -197,7 +197,7 @@ impl Store {
 #[cfg(feature = "sqlite")]
 fn embedded(database: &Database, path: &Path) -> Result<(bool, Option<FolderLock>), OpenError> {
     if database_file::inspect(path)? == (Found::Ours { marked: true })
-        && let Ok(Presence::Ready) = Store::look(database)
+        && let Ok(DatabaseState::Ready) = Store::look(database)
     {
         database_file::make_usable(path)?;
         return Ok((false, None));

@@ -19,12 +19,12 @@ use super::engine::write_queue::WriteQueue;
 #[cfg(feature = "postgres")]
 use super::engine::{
     commit::{fail_all, in_time},
-    lease::{Lease, is_loss},
+    lease::{TrackedConnection, is_loss},
     pool::Pool,
     write_queue::BATCH,
 };
-use super::tables::sessions::{self, Handover, Rotation};
-use super::{Patience, Store};
+use super::tables::sessions::{self, RotatedRow, Rotation};
+use super::{Store, Timeouts};
 #[cfg(feature = "postgres")]
 use crate::ids::SessionId;
 
@@ -71,8 +71,8 @@ impl Store {
     /// # Errors
     ///
     /// As [`Store::write`].
-    pub async fn rotate(&self, rotation: &Arc<Rotation>) -> Result<Option<Handover>, StoreError> {
-        let Patience { answer, turn } = self.patience;
+    pub async fn rotate(&self, rotation: &Arc<Rotation>) -> Result<Option<RotatedRow>, StoreError> {
+        let Timeouts { answer, turn } = self.patience;
         let (rotation, rotated) = PendingRotation::new(Arc::clone(rotation), answer.saturating_sub(turn));
         if self.rotations.push(rotation) { rotated.within(answer, turn).await } else { Err(StoreError::Busy) }
     }
@@ -81,12 +81,12 @@ impl Store {
 /// A rotation in its queue.
 pub struct PendingRotation {
     rotation: Arc<Rotation>,
-    rotated: Option<Handover>,
-    ticket: Ticket<Option<Handover>>,
+    rotated: Option<RotatedRow>,
+    ticket: Ticket<Option<RotatedRow>>,
 }
 
 impl PendingRotation {
-    fn new(rotation: Arc<Rotation>, begin_within: Duration) -> (Box<Self>, Answer<Option<Handover>>) {
+    fn new(rotation: Arc<Rotation>, begin_within: Duration) -> (Box<Self>, Answer<Option<RotatedRow>>) {
         let (ticket, answer) = Ticket::new(Some(begin_within));
         (Box::new(Self { rotation, rotated: None, ticket }), answer)
     }
@@ -140,7 +140,7 @@ fn in_one_statement(pool: &Pool, batch: Vec<Box<PendingRotation>>) {
     let rotations: Vec<&Rotation> = first.iter().map(|pending| &*pending.rotation).collect();
     match lease.run(|connection| sessions::advance_all(connection, &rotations)) {
         Ok(rotated) => {
-            let mut rotated: HashMap<SessionId, Handover> = rotated.into_iter().collect();
+            let mut rotated: HashMap<SessionId, RotatedRow> = rotated.into_iter().collect();
             first.iter_mut().for_each(|pending| pending.rotated = rotated.remove(&pending.rotation.id));
         }
         Err(error) => {
@@ -157,7 +157,7 @@ fn in_one_statement(pool: &Pool, batch: Vec<Box<PendingRotation>>) {
 
 /// One bad row, or one that another client holds, is no reason for the others to wait.
 #[cfg(feature = "postgres")]
-fn one_each(lease: &mut Lease, batch: &mut [Box<PendingRotation>]) {
+fn one_each(lease: &mut TrackedConnection, batch: &mut [Box<PendingRotation>]) {
     let mut failures = 0;
     batch.iter().for_each(|pending| pending.state().reopen());
     for pending in batch.iter_mut().filter(|pending| !pending.state().is_abandoned() && !pending.state().is_late()) {

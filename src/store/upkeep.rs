@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::engine::connection::{self, AnyConnection};
 #[cfg(feature = "sqlite")]
 use super::engine::database_file::{self, Found};
-use super::engine::lease::Lease;
+use super::engine::lease::TrackedConnection;
 #[cfg(feature = "postgres")]
 use super::engine::postgres;
 #[cfg(feature = "sqlite")]
@@ -123,7 +123,7 @@ impl Store {
     }
 
     /// What time it is for a database that several nodes share. None: it has no clock of its own. Who answers is looked at,
-    /// too: see [`Lease::note_process`].
+    /// too: see [`TrackedConnection::note_process`].
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl Store {
             #[cfg(feature = "postgres")]
             AnyConnection::Postgresql(postgresql) => postgres::now(postgresql).map(Some),
         };
-        let told = |lease: &mut Lease, answer: &Option<(Timestamp, i32)>| {
+        let told = |lease: &mut TrackedConnection, answer: &Option<(Timestamp, i32)>| {
             if let Some((_, process)) = answer {
                 lease.note_process(*process);
             }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::jws::{self, Rejected};
 use super::keys::KeyRing;
-use super::{Kind, Place, SignError};
+use super::{ChainPosition, Kind, SignError};
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 
@@ -99,7 +99,7 @@ pub struct Bearer {
     /// Claim `sid`.
     pub session_id: SessionId,
     /// The rotation it came from; claims `gen` and `br`.
-    pub place: Place,
+    pub position: ChainPosition,
     /// Claim `roles`.
     pub roles: Vec<String>,
     /// Claim `exp`.
@@ -168,8 +168,8 @@ impl AccessTokens {
                 iat: issued_at.as_seconds(),
                 exp: exp.as_seconds(),
                 roles: &bearer.roles,
-                r#gen: bearer.place.generation,
-                br: bearer.place.branch,
+                r#gen: bearer.position.generation,
+                br: bearer.position.branch,
             },
         )?;
         Ok((token, exp))
@@ -190,7 +190,7 @@ impl AccessTokens {
         let bearer = Bearer {
             user_id: claims.sub,
             session_id: claims.sid,
-            place: Place { generation: claims.r#gen, branch: claims.br },
+            position: ChainPosition { generation: claims.r#gen, branch: claims.br },
             roles: claims.roles,
             expires_at: Timestamp::from_seconds(claims.exp),
         };

@@ -51,14 +51,14 @@ impl Kind {
 /// Where in a session's history a token stands. Both numbers are signed, and compare in the order in
 /// which tokens come to be: a later generation, or a later branch of the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub struct ChainPosition {
     /// How many rotations came before; claim `gen`.
     pub generation: u32,
     /// How many recoveries this generation has seen; claim `br`.
     pub branch: u32,
 }
 
-impl Place {
+impl ChainPosition {
     /// Where a session starts.
     pub const FIRST: Self = Self { generation: 0, branch: 0 };
 
@@ -75,7 +75,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ChainPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.generation, self.branch)
     }

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::jws::{self, Rejected};
 use super::keys::{Key, KeyError, KeyRing, derive};
-use super::{Kind, Place, SignError};
+use super::{ChainPosition, Kind, SignError};
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 use crate::secret::Secret;
@@ -91,8 +91,8 @@ impl Presented {
     }
 
     /// Its place in the session's history; claims `gen` and `br`.
-    pub fn place(&self) -> Place {
-        Place { generation: self.claims.r#gen, branch: self.claims.br }
+    pub fn position(&self) -> ChainPosition {
+        ChainPosition { generation: self.claims.r#gen, branch: self.claims.br }
     }
 
     /// When the session ends, however often it is refreshed; claim `sxp`.
@@ -123,7 +123,7 @@ impl Presented {
 
 impl fmt::Debug for Presented {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Presented({} at {})", self.session_id(), self.place())
+        write!(f, "Presented({} at {})", self.session_id(), self.position())
     }
 }
 
@@ -146,7 +146,7 @@ impl From<Rejected> for Refused {
 
 /// A token just made, and its digest.
 #[derive(Clone, Debug)]
-pub struct Minted {
+pub struct IssuedToken {
     /// For the client.
     pub token: RefreshToken,
     /// For the database.
@@ -222,15 +222,15 @@ impl RefreshTokens {
         session_expires_at: Timestamp,
         issued_at: Timestamp,
         expires_at: Timestamp,
-    ) -> Result<Minted, SignError> {
+    ) -> Result<IssuedToken, SignError> {
         let claims = Claims {
             iss: self.issuer.clone(),
             aud: audience(&self.issuer),
             sub: user_id,
             sid: session_id,
             sxp: session_expires_at.as_seconds(),
-            r#gen: Place::FIRST.generation,
-            br: Place::FIRST.branch,
+            r#gen: ChainPosition::FIRST.generation,
+            br: ChainPosition::FIRST.branch,
             jti: URL_SAFE_NO_PAD.encode(random::<32>()?),
             iat: issued_at.as_seconds(),
             exp: expires_at.as_seconds(),
@@ -239,7 +239,7 @@ impl RefreshTokens {
         mint(key, &claims)
     }
 
-    /// The token that follows `presented` at `place`: a function of its arguments alone, so the same call gives the
+    /// The token that follows `presented` at `position`: a function of its arguments alone, so the same call gives the
     /// same bytes. `None` if `kid` names no key any more.
     ///
     /// # Errors
@@ -249,24 +249,24 @@ impl RefreshTokens {
         &self,
         presented: &Presented,
         kid: &str,
-        place: Place,
+        position: ChainPosition,
         salt: &Salt,
         issued_at: Timestamp,
         expires_at: Timestamp,
-    ) -> Result<Option<Minted>, SignError> {
+    ) -> Result<Option<IssuedToken>, SignError> {
         let (Some(key), Some(rotation_key)) = (self.ring.find(kid), self.rotation_keys.get(kid)) else {
             return Ok(None);
         };
         let mut hmac = hmac::Context::with_key(rotation_key);
         hmac.update(CONTEXT);
         hmac.update(presented.session_id().as_bytes());
-        hmac.update(&place.generation.to_be_bytes());
-        hmac.update(&place.branch.to_be_bytes());
+        hmac.update(&position.generation.to_be_bytes());
+        hmac.update(&position.branch.to_be_bytes());
         hmac.update(salt);
         hmac.update(presented.jti.as_ref());
         let claims = Claims {
-            r#gen: place.generation,
-            br: place.branch,
+            r#gen: position.generation,
+            br: position.branch,
             jti: URL_SAFE_NO_PAD.encode(hmac.sign()),
             iat: issued_at.as_seconds(),
             exp: expires_at.as_seconds(),
@@ -299,9 +299,9 @@ fn random<const N: usize>() -> Result<[u8; N], SignError> {
     }
 }
 
-fn mint(key: &Key, claims: &Claims) -> Result<Minted, SignError> {
+fn mint(key: &Key, claims: &Claims) -> Result<IssuedToken, SignError> {
     let token = jws::sign(Kind::Refresh, key, claims)?;
-    Ok(Minted { digest: TokenDigest::of(&token), token: RefreshToken(Zeroizing::new(token)) })
+    Ok(IssuedToken { digest: TokenDigest::of(&token), token: RefreshToken(Zeroizing::new(token)) })
 }
 
 /// A refresh token is meant for the endpoint that exchanges it, and for nothing else.
@@ -344,9 +344,11 @@ mod tests {
         let key = tokens.ring.find(tokens.active_kid()).unwrap();
         let old = mint(key, &claims).unwrap();
         let presented = tokens.verify(old.token.expose(), at(1_001)).unwrap();
-        let place = presented.place().next_generation();
-        let next =
-            tokens.successor(&presented, tokens.active_kid(), place, &[3; 16], at(1_001), at(5_001)).unwrap().unwrap();
+        let position = presented.position().next_generation();
+        let next = tokens
+            .successor(&presented, tokens.active_kid(), position, &[3; 16], at(1_001), at(5_001))
+            .unwrap()
+            .unwrap();
         assert_eq!(next.token.expose(), include_str!("successor.golden").trim_end());
     }
 
@@ -355,25 +357,25 @@ mod tests {
         let tokens = tokens(7, &[8]);
         let old = tokens.first(UserId::generate(), SessionId::generate(), at(9_000), at(1_000), at(5_000)).unwrap();
         let presented = tokens.verify(old.token.expose(), at(1_000)).unwrap();
-        let derive = |kid: &str, place, salt| {
-            let next = tokens.successor(&presented, kid, place, &salt, at(1_001), at(5_001)).unwrap().unwrap();
+        let derive = |kid: &str, position, salt| {
+            let next = tokens.successor(&presented, kid, position, &salt, at(1_001), at(5_001)).unwrap().unwrap();
             tokens.verify(next.token.expose(), at(1_001)).unwrap().claims.jti
         };
         let other_kid = tokens.ring.find(Key::from_secret(&Secret::new([8; 32])).unwrap().kid()).unwrap().kid();
-        let place = Place { generation: 1, branch: 0 };
-        let base = derive(tokens.active_kid(), place, [3; 16]);
-        assert_eq!(base, derive(tokens.active_kid(), place, [3; 16]));
-        assert_ne!(base, derive(other_kid, place, [3; 16]));
-        assert_ne!(base, derive(tokens.active_kid(), Place { generation: 2, branch: 0 }, [3; 16]));
-        assert_ne!(base, derive(tokens.active_kid(), Place { generation: 1, branch: 1 }, [3; 16]));
-        assert_ne!(base, derive(tokens.active_kid(), place, [4; 16]));
+        let position = ChainPosition { generation: 1, branch: 0 };
+        let base = derive(tokens.active_kid(), position, [3; 16]);
+        assert_eq!(base, derive(tokens.active_kid(), position, [3; 16]));
+        assert_ne!(base, derive(other_kid, position, [3; 16]));
+        assert_ne!(base, derive(tokens.active_kid(), ChainPosition { generation: 2, branch: 0 }, [3; 16]));
+        assert_ne!(base, derive(tokens.active_kid(), ChainPosition { generation: 1, branch: 1 }, [3; 16]));
+        assert_ne!(base, derive(tokens.active_kid(), position, [4; 16]));
     }
 
     #[test]
     fn a_token_is_expired_at_its_very_exp_and_forged_when_one_character_differs() {
         let tokens = tokens(7, &[]);
-        let minted = tokens.first(UserId::generate(), SessionId::generate(), at(9_000), at(1_000), at(5_000)).unwrap();
-        let token = minted.token.expose();
+        let issued = tokens.first(UserId::generate(), SessionId::generate(), at(9_000), at(1_000), at(5_000)).unwrap();
+        let token = issued.token.expose();
         assert!(tokens.verify(token, at(4_999)).is_ok());
         assert_eq!(tokens.verify(token, at(5_000)).unwrap_err(), Refused::Expired);
         for position in [0, token.len() / 2, token.len() - 1] {
@@ -388,9 +390,9 @@ mod tests {
     #[test]
     fn nothing_prints_a_token() {
         let tokens = tokens(7, &[]);
-        let minted = tokens.first(UserId::generate(), SessionId::generate(), at(9_000), at(1_000), at(5_000)).unwrap();
-        let presented = tokens.verify(minted.token.expose(), at(1_000)).unwrap();
-        let printed = format!("{minted:?} {presented:?} {tokens:?}");
-        assert!(!printed.contains(minted.token.expose()) && !printed.contains("eyJ"), "{printed}");
+        let issued = tokens.first(UserId::generate(), SessionId::generate(), at(9_000), at(1_000), at(5_000)).unwrap();
+        let presented = tokens.verify(issued.token.expose(), at(1_000)).unwrap();
+        let printed = format!("{issued:?} {presented:?} {tokens:?}");
+        assert!(!printed.contains(issued.token.expose()) && !printed.contains("eyJ"), "{printed}");
     }
 }

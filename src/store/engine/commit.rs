@@ -8,7 +8,7 @@ use diesel::result::Error as DieselError;
 
 use super::connection::{AnyConnection, in_savepoint};
 use super::error::StoreError;
-use super::lease::{Aborted, Lease, begin_write, commit_after, is_deadlock, is_loss};
+use super::lease::{Aborted, TrackedConnection, begin_write, commit_after, is_deadlock, is_loss};
 use super::pool::Pool;
 use super::write::PendingWrite;
 
@@ -131,7 +131,7 @@ fn alone(pool: &Pool, mut write: Box<dyn PendingWrite>) {
     }
 }
 
-fn transact(lease: &mut Lease, write: &mut dyn PendingWrite) -> Result<(), Aborted> {
+fn transact(lease: &mut TrackedConnection, write: &mut dyn PendingWrite) -> Result<(), Aborted> {
     begin_write(lease)?;
     let began = Instant::now();
     let done = commit_after(lease, |connection| {

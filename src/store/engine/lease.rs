@@ -22,7 +22,7 @@ const SETTLED: Duration = Duration::from_secs(5);
 const LOOK_AT_LOG: u32 = 4;
 
 /// A connection, and whether it is still one.
-pub struct Lease {
+pub struct TrackedConnection {
     connection: AnyConnection,
     begin: String,
     /// Whether single statements need a transaction: settings of the session would be left behind for others.
@@ -62,7 +62,7 @@ impl Made {
     }
 }
 
-impl Lease {
+impl TrackedConnection {
     /// Of a file, which is not lost.
     pub fn of_a_file(connection: AnyConnection, begin: String, condition: Arc<Condition>) -> Self {
         Self { connection, begin, wrapped: false, condition, commits: 0, remote: None }
@@ -240,7 +240,7 @@ impl Aborted {
 /// # Errors
 ///
 /// If another writer does not finish in time, or the database cannot be asked.
-pub fn begin_write(lease: &mut Lease) -> Result<(), Aborted> {
+pub fn begin_write(lease: &mut TrackedConnection) -> Result<(), Aborted> {
     let begin = lease.begin().to_owned();
     let begun = lease.connection().batch_execute(&begin);
     // Should an earlier transaction have been left open, it ends here rather than never.
@@ -253,7 +253,7 @@ pub fn begin_write(lease: &mut Lease) -> Result<(), Aborted> {
 ///
 /// What `work` failed with, after a rollback; or what the database said to the commit.
 pub fn commit_after<T>(
-    lease: &mut Lease,
+    lease: &mut TrackedConnection,
     work: impl FnOnce(&mut AnyConnection) -> QueryResult<T>,
 ) -> Result<T, Aborted> {
     match work(lease.connection()) {
@@ -266,7 +266,7 @@ pub fn commit_after<T>(
 }
 
 /// A rollback fails where the database has rolled back already; the first error is the one that matters.
-fn roll_back(lease: &mut Lease, error: DieselError) -> DieselError {
+fn roll_back(lease: &mut TrackedConnection, error: DieselError) -> DieselError {
     lease.note(&error);
     if let Err(second) = lease.connection().batch_execute("ROLLBACK") {
         lease.note(&second);

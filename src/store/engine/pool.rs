@@ -15,9 +15,9 @@ use super::condition::says_damaged;
 use super::connection::Access;
 use super::connection::AnyConnection;
 use super::error::StoreError;
-use super::lease::Lease;
 #[cfg(feature = "postgres")]
 use super::lease::Made;
+use super::lease::TrackedConnection;
 #[cfg(feature = "postgres")]
 use super::postgres;
 #[cfg(feature = "sqlite")]
@@ -94,10 +94,10 @@ impl From<StoreError> for Unconnected {
 }
 
 impl r2d2::ManageConnection for Manager {
-    type Connection = Lease;
+    type Connection = TrackedConnection;
     type Error = Unconnected;
 
-    fn connect(&self) -> Result<Lease, Unconnected> {
+    fn connect(&self) -> Result<TrackedConnection, Unconnected> {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite { path, access, turn, condition } => {
@@ -114,7 +114,7 @@ impl r2d2::ManageConnection for Manager {
                 })?;
                 // SQLite's default transaction starts as a reader and fails when it turns out to write.
                 let begin = "BEGIN IMMEDIATE".to_owned();
-                Ok(Lease::of_a_file(AnyConnection::Sqlite(connection), begin, Arc::clone(condition)))
+                Ok(TrackedConnection::of_a_file(AnyConnection::Sqlite(connection), begin, Arc::clone(condition)))
             }
             #[cfg(feature = "postgres")]
             Self::Postgresql(remote) => {
@@ -123,17 +123,17 @@ impl r2d2::ManageConnection for Manager {
                 let begin = remote.server.begin(remote.turn, process.is_some());
                 let made = Made::now(process, losses, Arc::clone(&remote.losses));
                 let connection = AnyConnection::Postgresql(connection);
-                Ok(Lease::of_a_server(connection, begin, Arc::clone(&remote.condition), made))
+                Ok(TrackedConnection::of_a_server(connection, begin, Arc::clone(&remote.condition), made))
             }
         }
     }
 
     /// Asked before each use, so it must cost nothing.
-    fn is_valid(&self, lease: &mut Lease) -> Result<(), Unconnected> {
+    fn is_valid(&self, lease: &mut TrackedConnection) -> Result<(), Unconnected> {
         if lease.is_current() { Ok(()) } else { Err(Unconnected("the server was lost".to_owned())) }
     }
 
-    fn has_broken(&self, lease: &mut Lease) -> bool {
+    fn has_broken(&self, lease: &mut TrackedConnection) -> bool {
         !lease.is_current()
     }
 }

@@ -15,13 +15,13 @@ use diesel::sql_types::Array;
 use diesel::sql_types::{BigInt, Binary, Bool, HasSqlType, Nullable, Text};
 
 use super::not_ended::NOT_ENDED;
-use super::rows::{Handover, Rotation};
+use super::rows::{RotatedRow, Rotation};
 use crate::ids::SessionId;
 use crate::store::AnyConnection;
 use crate::tokens::refresh::TokenDigest;
 
 /// Rotates. `None`: what was presented is not the current token of a live session.
-pub fn advance(conn: &mut AnyConnection, rotation: &Rotation) -> QueryResult<Option<Handover>> {
+pub fn advance(conn: &mut AnyConnection, rotation: &Rotation) -> QueryResult<Option<RotatedRow>> {
     match conn {
         #[cfg(feature = "sqlite")]
         AnyConnection::Sqlite(sqlite) => Advance::of(rotation).get_result(sqlite).optional(),
@@ -130,10 +130,10 @@ impl<C: diesel::Connection> RunQueryDsl<C> for Advance<'_> {}
 
 /// Does for each of `rotations`, of as many sessions, what [`advance`] does for one. Those that it rotated are returned, in
 /// no order.
-pub fn advance_all(conn: &mut AnyConnection, rotations: &[&Rotation]) -> QueryResult<Vec<(SessionId, Handover)>> {
+pub fn advance_all(conn: &mut AnyConnection, rotations: &[&Rotation]) -> QueryResult<Vec<(SessionId, RotatedRow)>> {
     match (conn, rotations) {
         (_, []) => Ok(Vec::new()),
-        (conn, [one]) => Ok(advance(conn, one)?.map(|handover| (one.id, handover)).into_iter().collect()),
+        (conn, [one]) => Ok(advance(conn, one)?.map(|rotated_row| (one.id, rotated_row)).into_iter().collect()),
         #[cfg(feature = "postgres")]
         (AnyConnection::Postgresql(postgresql), many) => AdvanceAll::of(many).load(postgresql),
         #[cfg(feature = "sqlite")]

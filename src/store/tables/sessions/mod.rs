@@ -23,7 +23,7 @@ pub use self::expiry::{idle_among, newest, purge_expired, purge_idle};
 pub use self::not_ended::NotEnded;
 pub use self::rotation::{adopt, confirm, count_streak, find, recover, revoke_at};
 pub use self::rows::{
-    Device, Ended, Handover, NewSession, OwnedSession, Rotation, Scope, SessionRow, SessionSummary, Successor,
+    Device, Ended, NewSession, NextToken, OwnedSession, RotatedRow, Rotation, Scope, SessionRow, SessionSummary,
     Transport,
 };
 use self::rows::{MAX_DEVICE_NAME, cut};
@@ -33,7 +33,7 @@ use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 use crate::store::AnyConnection;
 use crate::store::engine::connection::prepared;
-use crate::tokens::Place;
+use crate::tokens::ChainPosition;
 
 /// What a list of sessions shows of each; the order is that of [`SessionSummary`].
 type Summary = (
@@ -67,8 +67,8 @@ pub fn insert(conn: &mut AnyConnection, new: &NewSession, roles: &Roles) -> Quer
             (
                 sessions::id.eq(new.id),
                 sessions::user_id.eq(new.user_id),
-                sessions::generation.eq(i64::from(Place::FIRST.generation)),
-                sessions::branch.eq(i64::from(Place::FIRST.branch)),
+                sessions::generation.eq(i64::from(ChainPosition::FIRST.generation)),
+                sessions::branch.eq(i64::from(ChainPosition::FIRST.branch)),
                 sessions::token_hash.eq(new.token_hash),
                 sessions::salt.eq([0_u8; 16].as_slice()),
                 sessions::key_id.eq(&new.key_id),

@@ -9,17 +9,17 @@ use crate::store::testing::TestDatabase;
 use crate::tokens::refresh::TokenDigest;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_000_000);
-const HERE: Place = Place { generation: 5, branch: 1 };
+const HERE: ChainPosition = ChainPosition { generation: 5, branch: 1 };
 const CURRENT: TokenDigest = TokenDigest([1; 32]);
 const NEXT: TokenDigest = TokenDigest([2; 32]);
 
-fn place(generation: u32, branch: u32) -> Place {
-    Place { generation, branch }
+fn position(generation: u32, branch: u32) -> ChainPosition {
+    ChainPosition { generation, branch }
 }
 
-fn next() -> Successor {
-    Successor {
-        place: place(6, 0),
+fn next() -> NextToken {
+    NextToken {
+        position: position(6, 0),
         salt: [9; 16],
         key_id: "next".into(),
         token_hash: NEXT,
@@ -123,7 +123,7 @@ const CONFIRMED: &str = "confirmed_at = 1";
 
 /// By itself or, where the database has that, in a statement that carries another rotation, of a session that is not
 /// there.
-fn advance_from(together: bool, from: Place, presented: TokenDigest) -> impl FnOnce(&mut Table) -> bool {
+fn advance_from(together: bool, from: ChainPosition, presented: TokenDigest) -> impl FnOnce(&mut Table) -> bool {
     move |table| {
         let rotation = Rotation { id: table.id, from, presented, next: next(), remember: true };
         if !together || matches!(table.connection, AnyConnection::Sqlite(_)) {
@@ -141,10 +141,10 @@ fn a_rotation_needs_the_place_the_token_and_a_session_that_has_not_ended() {
     for together in [false, true] {
         let advance_from = |from, presented| advance_from(together, from, presented);
         changed(advance_from(HERE, CURRENT));
-        unchanged("", advance_from(place(4, 1), CURRENT));
-        unchanged("", advance_from(place(6, 1), CURRENT));
-        unchanged("", advance_from(place(5, 0), CURRENT));
-        unchanged("", advance_from(place(5, 2), CURRENT));
+        unchanged("", advance_from(position(4, 1), CURRENT));
+        unchanged("", advance_from(position(6, 1), CURRENT));
+        unchanged("", advance_from(position(5, 0), CURRENT));
+        unchanged("", advance_from(position(5, 2), CURRENT));
         unchanged("", advance_from(HERE, NEXT));
         unchanged(REVOKED, advance_from(HERE, CURRENT));
         unchanged(&format!("idle_expires_at = {}", NOW.as_micros()), advance_from(HERE, CURRENT));
@@ -188,16 +188,16 @@ fn a_rotation_keeps_what_it_replaces_and_forgets_the_confirmation() {
         table.edit(CONFIRMED);
         assert!(advance_from(together, HERE, CURRENT)(&mut table));
         let row = find(&mut table.connection, table.id).unwrap().unwrap();
-        assert_eq!((row.place, row.token_hash, row.previous_hash), (place(6, 0), NEXT, Some(CURRENT)));
+        assert_eq!((row.position, row.token_hash, row.previous_hash), (position(6, 0), NEXT, Some(CURRENT)));
         assert_eq!((row.salt, row.key_id.as_str(), row.confirmed_at), ([9; 16], "next", None));
         assert_eq!((row.rotated_at, row.branched_at), (NOW, NOW));
         assert_eq!((row.access_expires_at, row.idle_expires_at), (next().access_expires_at, next().idle_expires_at));
     }
 }
 
-fn recover_from(from: Place) -> impl FnOnce(&mut Table) -> bool {
+fn recover_from(from: ChainPosition) -> impl FnOnce(&mut Table) -> bool {
     move |table| {
-        let next = Successor { place: place(5, 2), ..next() };
+        let next = NextToken { position: position(5, 2), ..next() };
         recover(&mut table.connection, table.id, from, &next).unwrap()
     }
 }
@@ -205,7 +205,7 @@ fn recover_from(from: Place) -> impl FnOnce(&mut Table) -> bool {
 #[test]
 fn a_recovery_needs_the_place_and_a_session_that_neither_was_confirmed_nor_has_ended() {
     changed(recover_from(HERE));
-    for elsewhere in [place(4, 1), place(6, 1), place(5, 0), place(5, 2)] {
+    for elsewhere in [position(4, 1), position(6, 1), position(5, 0), position(5, 2)] {
         unchanged("", recover_from(elsewhere));
     }
     unchanged(CONFIRMED, recover_from(HERE));
@@ -218,20 +218,20 @@ fn a_recovery_leaves_the_rotation_and_the_end_as_they_were() {
     table.edit("rotated_at = 7, previous_hash = zeroblob(32), idle_expires_at = 5000000000000");
     assert!(recover_from(HERE)(&mut table));
     let row = find(&mut table.connection, table.id).unwrap().unwrap();
-    assert_eq!((row.place, row.token_hash, row.previous_hash), (place(5, 2), NEXT, Some(TokenDigest([0; 32]))));
+    assert_eq!((row.position, row.token_hash, row.previous_hash), (position(5, 2), NEXT, Some(TokenDigest([0; 32]))));
     assert_eq!((row.salt, row.key_id.as_str()), ([9; 16], "next"));
     assert_eq!((row.rotated_at, row.branched_at), (Timestamp::from_micros(7), NOW));
     assert_eq!(row.idle_expires_at, Timestamp::from_micros(5_000_000_000_000));
 }
 
-fn adopt_from(from: Place) -> impl FnOnce(&mut Table) -> bool {
+fn adopt_from(from: ChainPosition) -> impl FnOnce(&mut Table) -> bool {
     move |table| adopt(&mut table.connection, table.id, from, (CURRENT, "first"), &next()).unwrap()
 }
 
 #[test]
 fn an_adoption_needs_the_place_and_a_session_that_has_not_ended() {
     changed(adopt_from(HERE));
-    for elsewhere in [place(4, 1), place(6, 1), place(5, 0), place(5, 2)] {
+    for elsewhere in [position(4, 1), position(6, 1), position(5, 0), position(5, 2)] {
         unchanged("", adopt_from(elsewhere));
     }
     unchanged(REVOKED, adopt_from(HERE));
@@ -243,33 +243,33 @@ fn an_adoption_is_a_rotation_from_what_was_presented() {
     table.edit("confirmed_at = 1, rotated_at = 7, branched_at = 7, idle_expires_at = 5000000000000");
     assert!(adopt(&mut table.connection, table.id, HERE, (TokenDigest([8; 32]), "first"), &next()).unwrap());
     let row = find(&mut table.connection, table.id).unwrap().unwrap();
-    assert_eq!((row.place, row.token_hash, row.previous_hash), (place(6, 0), NEXT, Some(TokenDigest([8; 32]))));
+    assert_eq!((row.position, row.token_hash, row.previous_hash), (position(6, 0), NEXT, Some(TokenDigest([8; 32]))));
     assert_eq!((row.salt, row.key_id.as_str(), row.confirmed_at), ([9; 16], "next", None));
     assert_eq!((row.rotated_at, row.branched_at), (NOW, NOW));
     assert_eq!((row.access_expires_at, row.idle_expires_at), (next().access_expires_at, next().idle_expires_at));
 }
 
-fn revoke_from(from: Place) -> impl FnOnce(&mut Table) -> bool {
+fn revoke_from(from: ChainPosition) -> impl FnOnce(&mut Table) -> bool {
     move |table| revoke_at(&mut table.connection, table.id, from, NOW, "reused").unwrap()
 }
 
 #[test]
 fn reuse_ends_only_the_session_that_was_judged_and_only_once() {
     changed(revoke_from(HERE));
-    for elsewhere in [place(4, 1), place(6, 1), place(5, 0), place(5, 2)] {
+    for elsewhere in [position(4, 1), position(6, 1), position(5, 0), position(5, 2)] {
         unchanged("", revoke_from(elsewhere));
     }
     unchanged(REVOKED, revoke_from(HERE));
 }
 
-fn confirm_at(at: Place) -> impl FnOnce(&mut Table) -> bool {
+fn confirm_at(at: ChainPosition) -> impl FnOnce(&mut Table) -> bool {
     move |table| confirm(&mut table.connection, table.user, table.id, at, NOW).unwrap()
 }
 
 #[test]
 fn a_confirmation_is_of_the_owners_current_pair_in_a_session_that_has_not_ended() {
     changed(confirm_at(HERE));
-    for elsewhere in [place(4, 1), place(6, 1), place(5, 0), place(5, 2)] {
+    for elsewhere in [position(4, 1), position(6, 1), position(5, 0), position(5, 2)] {
         unchanged("", confirm_at(elsewhere));
     }
     unchanged(REVOKED, confirm_at(HERE));
@@ -520,11 +520,11 @@ fn a_rotation_is_of_a_session_that_is_to_be_remembered_or_not_as_it_says() {
             let handed = if together && !matches!(table.connection, AnyConnection::Sqlite(_)) {
                 let elsewhere = Rotation { id: SessionId::generate(), ..rotation.clone() };
                 let mut all = advance_all(&mut table.connection, &[&rotation, &elsewhere]).unwrap();
-                all.pop().map(|(_, handover)| handover)
+                all.pop().map(|(_, rotated_row)| rotated_row)
             } else {
                 advance(&mut table.connection, &rotation).unwrap()
             };
-            assert_eq!(handed.map(|handover| handover.remember), rotates.then_some(row), "{row} {says}");
+            assert_eq!(handed.map(|rotated_row| rotated_row.remember), rotates.then_some(row), "{row} {says}");
         }
     }
 }
@@ -556,7 +556,7 @@ fn names_and_user_agents_are_cut_to_so_many_bytes_at_the_end_of_a_character() {
     };
     let (name, agent) = stored(&mut table, new.id);
     assert_eq!((name.len(), agent.len()), (397, 509), "a whole character less");
-    let moved = |next: Successor| Successor { device: device.clone(), ..next };
+    let moved = |next: NextToken| NextToken { device: device.clone(), ..next };
     for together in [false, true] {
         let mut table = Table::new();
         table.edit("device_name = ''");
@@ -573,6 +573,8 @@ fn names_and_user_agents_are_cut_to_so_many_bytes_at_the_end_of_a_character() {
     let mut table = Table::new();
     table.edit("device_name = ''");
     let id = table.id;
-    assert!(recover(&mut table.connection, id, HERE, &moved(Successor { place: place(5, 2), ..next() })).unwrap());
+    assert!(
+        recover(&mut table.connection, id, HERE, &moved(NextToken { position: position(5, 2), ..next() })).unwrap()
+    );
     assert_eq!(stored(&mut table, id).1.len(), 509);
 }

@@ -5,13 +5,13 @@
 use diesel::prelude::*;
 
 use super::not_ended::{EndedAt, NotEnded};
-use super::rows::{RawRow, SessionRow, Successor};
+use super::rows::{NextToken, RawRow, SessionRow};
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 use crate::store::AnyConnection;
 use crate::store::engine::connection::prepared;
 use crate::store::tables::schema::sessions;
-use crate::tokens::Place;
+use crate::tokens::ChainPosition;
 use crate::tokens::refresh::TokenDigest;
 
 /// What a new generation writes, however it came about; all but the token it takes the place of.
@@ -33,11 +33,11 @@ struct Generation<'a> {
     ip_address: Option<&'a str>,
 }
 
-impl<'a> From<&'a Successor> for Generation<'a> {
-    fn from(next: &'a Successor) -> Self {
+impl<'a> From<&'a NextToken> for Generation<'a> {
+    fn from(next: &'a NextToken) -> Self {
         Self {
-            generation: i64::from(next.place.generation),
-            branch: i64::from(next.place.branch),
+            generation: i64::from(next.position.generation),
+            branch: i64::from(next.position.branch),
             token_hash: next.token_hash,
             salt: next.salt.as_slice(),
             key_id: &next.key_id,
@@ -55,7 +55,7 @@ impl<'a> From<&'a Successor> for Generation<'a> {
 
 /// Recovers: the successor at `from` was lost on its way, and `next`, a branch beside it, takes its place.
 /// `false`: the session has moved on since `from` was read.
-pub fn recover(conn: &mut AnyConnection, id: SessionId, from: Place, next: &Successor) -> QueryResult<bool> {
+pub fn recover(conn: &mut AnyConnection, id: SessionId, from: ChainPosition, next: &NextToken) -> QueryResult<bool> {
     let changed = diesel::update(
         sessions::table
             .filter(sessions::id.eq(id))
@@ -66,7 +66,7 @@ pub fn recover(conn: &mut AnyConnection, id: SessionId, from: Place, next: &Succ
             .filter(NotEnded),
     )
     .set((
-        sessions::branch.eq(i64::from(next.place.branch)),
+        sessions::branch.eq(i64::from(next.position.branch)),
         sessions::token_hash.eq(next.token_hash),
         sessions::salt.eq(next.salt.as_slice()),
         sessions::key_id.eq(&next.key_id),
@@ -86,9 +86,9 @@ pub fn recover(conn: &mut AnyConnection, id: SessionId, from: Place, next: &Succ
 pub fn adopt(
     conn: &mut AnyConnection,
     id: SessionId,
-    from: Place,
+    from: ChainPosition,
     (presented, key_id): (TokenDigest, &str),
-    next: &Successor,
+    next: &NextToken,
 ) -> QueryResult<bool> {
     let changed = diesel::update(
         sessions::table
@@ -111,7 +111,7 @@ pub fn adopt(
 pub fn revoke_at(
     conn: &mut AnyConnection,
     id: SessionId,
-    from: Place,
+    from: ChainPosition,
     now: Timestamp,
     reason: &'static str,
 ) -> QueryResult<bool> {
@@ -128,20 +128,20 @@ pub fn revoke_at(
     Ok(changed == 1)
 }
 
-/// Confirms that the client has stored the pair at `place`. `false`: that is not the current pair of a live session.
+/// Confirms that the client has stored the pair at `position`. `false`: that is not the current pair of a live session.
 pub fn confirm(
     conn: &mut AnyConnection,
     user: UserId,
     id: SessionId,
-    place: Place,
+    position: ChainPosition,
     now: Timestamp,
 ) -> QueryResult<bool> {
     let changed = diesel::update(
         sessions::table
             .filter(sessions::id.eq(id))
             .filter(sessions::user_id.eq(user))
-            .filter(sessions::generation.eq(i64::from(place.generation)))
-            .filter(sessions::branch.eq(i64::from(place.branch)))
+            .filter(sessions::generation.eq(i64::from(position.generation)))
+            .filter(sessions::branch.eq(i64::from(position.branch)))
             .filter(sessions::revoked_at.is_null())
             .filter(NotEnded),
     )

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 use crate::store::columns::Roles;
-use crate::tokens::Place;
+use crate::tokens::ChainPosition;
 use crate::tokens::refresh::{Salt, TokenDigest};
 
 /// What decides about a presented refresh token.
@@ -15,7 +15,7 @@ pub struct SessionRow {
     /// Whose.
     pub user_id: UserId,
     /// Where the current token stands.
-    pub place: Place,
+    pub position: ChainPosition,
     /// The current token.
     pub token_hash: TokenDigest,
     /// The token it was exchanged for.
@@ -133,9 +133,9 @@ pub struct NewSession {
 
 /// What takes the place of a session's current token.
 #[derive(Clone, Debug)]
-pub struct Successor {
+pub struct NextToken {
     /// Where it stands.
-    pub place: Place,
+    pub position: ChainPosition,
     /// What it was derived with.
     pub salt: Salt,
     /// The key it was derived and signed with.
@@ -158,18 +158,18 @@ pub struct Rotation {
     /// The session.
     pub id: SessionId,
     /// Where the presented token stands.
-    pub from: Place,
+    pub from: ChainPosition,
     /// It.
     pub presented: TokenDigest,
     /// What takes its place.
-    pub next: Successor,
+    pub next: NextToken,
     /// What `next` takes the session for; if that is not so, nothing is rotated.
     pub remember: bool,
 }
 
 /// What an answer to a refresh needs from the row beside the successor itself.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable)]
-pub struct Handover {
+pub struct RotatedRow {
     /// Names of the user's roles.
     pub roles: Roles,
     /// `body` or `cookie`.
@@ -178,14 +178,14 @@ pub struct Handover {
     pub remember: bool,
 }
 
-impl Handover {
+impl RotatedRow {
     /// How the tokens are handed out.
     pub fn transport(&self) -> Transport {
         Transport::from_column(&self.transport)
     }
 }
 
-impl From<&SessionRow> for Handover {
+impl From<&SessionRow> for RotatedRow {
     fn from(row: &SessionRow) -> Self {
         Self { roles: row.roles.clone(), transport: row.transport.as_str().to_owned(), remember: row.remember }
     }
@@ -278,7 +278,7 @@ impl TryFrom<RawRow> for SessionRow {
             rest;
         Ok(Self {
             user_id,
-            place: Place { generation: small(generation)?, branch: small(branch)? },
+            position: ChainPosition { generation: small(generation)?, branch: small(branch)? },
             token_hash,
             previous_hash,
             salt: Salt::try_from(salt).map_err(|salt| undecodable(format!("salt of {} bytes", salt.len())))?,
