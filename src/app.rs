@@ -16,7 +16,7 @@ use crate::admin;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::guard::cross_site::Origins;
-use crate::guard::{Gate, Verified};
+use crate::guard::{GuardState, Verified};
 use crate::http::extract::client::TrustedProxies;
 use crate::http::extract::cookies::Cookies;
 use crate::http::server::{self, Bounds, Draining};
@@ -53,7 +53,7 @@ impl From<Made> for FirstStart {
 pub struct Countersign {
     accounts: Accounts,
     state: web::Data<AppState>,
-    gate: web::Data<Gate>,
+    guard_state: web::Data<GuardState>,
     allowed_origins: Arc<[String]>,
     docs: bool,
     issuer: String,
@@ -86,7 +86,7 @@ impl Countersign {
         let proxies = TrustedNetworks::new(config.server.trusted_proxies.clone());
         let urls = config.server.public_urls.iter().chain([&issuer]).map(String::as_str);
         let origins = Origins::new(config.cors.allowed_origins.clone(), urls, proxies.clone());
-        let gate = Gate {
+        let guard_state = GuardState {
             access: Arc::clone(&access),
             revocations: accounts.revocations.clone(),
             store: accounts.store.clone(),
@@ -109,7 +109,7 @@ impl Countersign {
         Ok(Self {
             accounts,
             state: web::Data::new(state),
-            gate: web::Data::new(gate),
+            guard_state: web::Data::new(guard_state),
             allowed_origins: config.cors.allowed_origins.clone().into(),
             docs: config.docs.enabled,
             issuer,
@@ -125,7 +125,7 @@ impl Countersign {
     /// the server busy is bounded in [`App`], not here: that is for the owner of the socket.
     pub fn configure(&self, config: &mut ServiceConfig) {
         // Called once a worker: what that worker has verified is its own.
-        config.app_data(self.state.clone()).app_data(self.gate.clone()).app_data(Verified::default());
+        config.app_data(self.state.clone()).app_data(self.guard_state.clone()).app_data(Verified::default());
         http::mount(config, &self.allowed_origins, self.docs);
     }
 

@@ -60,7 +60,7 @@
 //!    sessions/inspect.rs  which of several refresh tokens counts
 //!    sessions/rotation.rs what a presented token means: a pure function
 //!    sessions/outcome.rs  what a refresh came to, and what is told of it
-//!    sessions/offenders.rs
+//!    sessions/refresh_limiter.rs
 //!                         who asks for refreshes as no honest client does
 //!    users/mod.rs         register, change, delete
 //!    users/authentication.rs
@@ -68,7 +68,8 @@
 //!    users/administration.rs
 //!                         accounts in the hands of an operator
 //!    users/search.rs      accounts that contain a text
-//!    users/budget.rs      how many guesses at a password anybody has
+//!    users/login_limiter.rs
+//!                         how many guesses at a password anybody has
 //!    users/guess_keys.rs  users/undecided.rs
 //!                         what they are counted under; those in flight
 //!    users/allowance.rs   how many passwords one address may have hashed
@@ -92,7 +93,7 @@
 //!    tokens/access.rs  tokens/refresh.rs
 //!                         the two kinds: issue, derive, verify
 //!    tokens/jws.rs        the one strict reading of a signed token
-//!    tokens/keys.rs  tokens/key_files.rs  tokens/configured.rs  tokens/inventory.rs
+//!    tokens/keys.rs  tokens/key_files.rs  tokens/key_selection.rs  tokens/key_list.rs
 //!                         the key ring; keys that the first start makes; which are used; what may be told of them
 //!    passwords/mod.rs     what is acceptable, hashing on threads of its own
 //!    passwords/queue.rs   the queue before those threads

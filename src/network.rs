@@ -23,7 +23,7 @@ impl TrustedNetworks {
 
 /// What a client's address is counted under: itself, or, of IPv6, its /64, which is what one customer is given
 /// (RFC 6177) and can choose freely within.
-pub fn counted_as(address: IpAddr) -> IpAddr {
+pub fn rate_limit_key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
@@ -35,7 +35,7 @@ pub fn counted_as(address: IpAddr) -> IpAddr {
 
 /// What a client's address is counted under, as people write it.
 pub fn shown(address: IpAddr) -> String {
-    match counted_as(address) {
+    match rate_limit_key(address) {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("{v6}/64"),
     }
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_address_counts_as_its_64_and_a_mapped_one_as_the_ipv4_it_is() {
-        let counted = |text: &str| counted_as(text.parse().unwrap()).to_string();
+        let counted = |text: &str| rate_limit_key(text.parse().unwrap()).to_string();
         assert_eq!(counted("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_eq!(counted("2001:db8:1:3::1"), "2001:db8:1:3::");
         assert_eq!(counted("::ffff:192.0.2.7"), "192.0.2.7");

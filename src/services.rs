@@ -11,14 +11,14 @@ use crate::passwords::Hasher;
 use crate::revocation::Revocations;
 use crate::revocation::unfinished::Unfinished;
 use crate::sessions::administration::Administration;
-use crate::sessions::offenders::Offenders;
+use crate::sessions::refresh_limiter::RefreshLimiter;
 use crate::sessions::rotation::Policy;
 use crate::sessions::{Lifetimes, Sessions};
 use crate::signing_keys::Recorder;
 use crate::startup::Started;
 use crate::store::{Store, StoreError};
 use crate::tokens::access::AccessTokens;
-use crate::users::budget::{Budget, Limits};
+use crate::users::login_limiter::{Limits, LoginLimiter};
 use crate::users::{Rules, Users};
 
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -80,9 +80,9 @@ impl Accounts {
         let (passwords, limits) = (&config.passwords, &config.limits);
         let hasher = Hasher::start(passwords.bcrypt_cost, passwords.pepper.as_ref(), &passwords.peppers_previous)?;
         let limits = limits.enabled.then_some(Limits { failures: limits.login_failures, window: limits.login_window });
-        let budget = Budget::new(store.clone(), clock.clone(), limits);
+        let login_limiter = LoginLimiter::new(store.clone(), clock.clone(), limits);
         let rules = Rules { min_password: passwords.min_length, allowed_domains: allowed_domains.into() };
-        let users = Users::new(store.clone(), clock.clone(), revocations.clone(), hasher, budget, rules);
+        let users = Users::new(store.clone(), clock.clone(), revocations.clone(), hasher, login_limiter, rules);
         Ok(Self { store, clock, revocations, users })
     }
 
@@ -126,7 +126,7 @@ impl Services {
             lifetimes(config),
             policy(config),
             config.sessions.max_per_user,
-            Offenders::new(config.limits.enabled),
+            RefreshLimiter::new(config.limits.enabled),
         );
         let (tasks, keep) = (Tasks::default(), remembrance(config));
         tasks.start(poll)?;

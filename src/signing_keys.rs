@@ -9,8 +9,8 @@ use crate::revocation::Revocations;
 use crate::store::signing_keys::{self, SigningKey};
 use crate::store::{AnyConnection, QueryResult, SchemaState, Store, StoreError};
 use crate::tokens::Kind;
-use crate::tokens::configured::Issuers;
-use crate::tokens::inventory::Entry;
+use crate::tokens::key_list::Entry;
+use crate::tokens::key_selection::Issuers;
 
 /// How often the ends on the list are moved on.
 const PERIOD: Duration = Duration::from_secs(5 * 60);

@@ -6,8 +6,8 @@ use crate::files::FileError;
 use crate::services::ServicesError;
 use crate::startup::{DatabaseGone, MissingKeys, StartError};
 use crate::store::{OpenError, StoreError};
-use crate::tokens::configured::NoKeys;
 use crate::tokens::key_files::KeyFileError;
+use crate::tokens::key_selection::NoKeys;
 use crate::tokens::keys::KeyError;
 
 /// Why the application was not built. Each says what to do about it.

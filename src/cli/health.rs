@@ -13,7 +13,7 @@ use crate::config::Config;
 /// How long each step may take. A server whose database does not answer needs some seconds to say so.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// More than the answer has.
-const LONGEST: u64 = 64 << 10;
+const MAX_BYTES: u64 = 64 << 10;
 
 /// Asks over plain HTTP/1.1, where the server listens.
 pub fn check(config: &Config) -> Result<(), Failure> {
@@ -24,7 +24,7 @@ pub fn check(config: &Config) -> Result<(), Failure> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     write!(stream, "GET /health/ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
-    stream.take(LONGEST).read_to_end(&mut answer)?;
+    stream.take(MAX_BYTES).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     if head.starts_with("HTTP/1.1 200") {

@@ -13,8 +13,8 @@ use crate::signing_keys::{self, Missing, Remembered};
 use crate::startup::{self, DatabaseGone};
 use crate::store::{self, DatabaseState, OpenError, Store};
 use crate::tokens::Kind;
-use crate::tokens::inventory::{self, Entry};
 use crate::tokens::key_files::KeyFiles;
+use crate::tokens::key_list::{self, Entry};
 
 /// What can be done with keys.
 #[derive(Subcommand)]
@@ -53,7 +53,7 @@ pub fn run(config: &Config, command: &Command) -> Result<(), Failure> {
 
 fn list(config: &Config, json: bool) -> Result<(), Failure> {
     let mut rows: Vec<KeyRow> =
-        inventory::list(config, &KeyFiles::below(&config.data_dir))?.into_iter().map(KeyRow::of_ours).collect();
+        key_list::list(config, &KeyFiles::below(&config.data_dir))?.into_iter().map(KeyRow::of_ours).collect();
     for remembered in remembered(config)? {
         let key = &remembered.key;
         match rows.iter_mut().find(|row| row.kid == key.kid && row.kind == key.kind) {
@@ -68,7 +68,7 @@ fn list(config: &Config, json: bool) -> Result<(), Failure> {
 
 /// The list in the database, if there is one that can be asked.
 fn remembered(config: &Config) -> Result<Vec<Remembered>, Failure> {
-    match (Store::look(&config.database), &config.database) {
+    match (Store::find(&config.database), &config.database) {
         (Ok(DatabaseState::Ready), _) => {}
         // The keys are listed without it.
         (Ok(_), _) | (Err(_), Database::Postgres(_)) => return Ok(Vec::new()),
@@ -83,7 +83,7 @@ fn remembered(config: &Config) -> Result<Vec<Remembered>, Failure> {
 
 fn forget_one(config: &Config, kid: &str) -> Result<(), Failure> {
     let shown = visible(kid);
-    if inventory::list(config, &KeyFiles::below(&config.data_dir))?.iter().any(|key| key.kid == kid) {
+    if key_list::list(config, &KeyFiles::below(&config.data_dir))?.iter().any(|key| key.kid == kid) {
         return Err(Failure(format!(
             "the key {shown} is there, and is forgotten only when it is lost; `countersign session revoke --all` ends sessions"
         )));
@@ -112,7 +112,7 @@ fn forget_all(config: &Config) -> Result<(), Failure> {
         }
         say(format_args!("the next `countersign serve` begins anew; everybody must sign in again"))?;
     }
-    if gone.is_some() && Store::look(&config.database)? != DatabaseState::Ready {
+    if gone.is_some() && Store::find(&config.database)? != DatabaseState::Ready {
         return Ok(());
     }
     let lost = startup::missing(config)?;

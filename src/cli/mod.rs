@@ -16,11 +16,11 @@ mod health;
 mod keys;
 mod listing;
 mod password;
-mod portraits;
 mod serve;
 mod services;
 mod sessions;
 mod users;
+mod views;
 
 use std::io::Write as _;
 use std::path::PathBuf;

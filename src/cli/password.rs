@@ -9,7 +9,7 @@ use super::Failure;
 use crate::passwords::{MAX_CHARACTERS, Password};
 
 /// The longest password with the end of its line, in bytes. What is longer is not read to its end.
-const LONGEST: usize = 4 * MAX_CHARACTERS + 2;
+const MAX_BYTES: usize = 4 * MAX_CHARACTERS + 2;
 
 /// A new password: asked for twice where somebody sits at a terminal, else all of standard input but for the end of
 /// its line. Within a runtime.
@@ -88,10 +88,10 @@ fn prompt(text: &str) -> Result<Zeroizing<String>, Failure> {
 
 fn take() -> Result<Zeroizing<String>, Failure> {
     // With room for all of it, so that no copy is left behind where it had to grow.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
-    let limit = u64::try_from(LONGEST + 1).unwrap_or(u64::MAX);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 1));
+    let limit = u64::try_from(MAX_BYTES + 1).unwrap_or(u64::MAX);
     std::io::stdin().take(limit).read_to_end(&mut bytes)?;
-    if bytes.len() > LONGEST {
+    if bytes.len() > MAX_BYTES {
         return Err(Failure(format!("password must have at most {MAX_CHARACTERS} characters")));
     }
     let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);

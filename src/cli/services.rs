@@ -30,7 +30,7 @@ pub async fn account(accounts: &Accounts, name: &str) -> Result<AccountRow, Fail
 /// Makes sure that the database is there, and is as this version needs it.
 fn find(database: &Database) -> Result<(), Failure> {
     let shown = visible(&store::name(database));
-    match Store::look(database)? {
+    match Store::find(database)? {
         DatabaseState::Ready => Ok(()),
         DatabaseState::Missing => Err(Failure(format!(
             "{shown} is not there: run this where the server runs, or name its configuration with --config; \

@@ -3,14 +3,14 @@
 use clap::Subcommand;
 
 use super::listing::{Listing, json, or_dash, visible};
-use super::portraits::PortraitView;
 use super::services::{self, account, no_account, refused, unanswered, wait_for};
+use super::views::PortraitView;
 use super::{Failure, password, say};
 use crate::config::Config;
 use crate::services::Accounts;
 use crate::store::users::AccountRow;
 use crate::users::administration::Portrait;
-use crate::users::budget::Lock;
+use crate::users::login_limiter::Lock;
 use crate::users::search::Search;
 use crate::users::{Registration, UserError};
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// A duration past this would overflow somewhere sooner or later, and nobody means it: 100 years.
-const LONGEST: u64 = 36_500 * 86_400;
+const MAX_SECONDS: u64 = 36_500 * 86_400;
 
 /// `900` (seconds), `15m`, `30d`, `1h30m`: units w, d, h, m, s, the largest first, each at most once.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -39,7 +39,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
             .ok()
             .and_then(|count| count.checked_mul(unit))
             .and_then(|seconds| seconds.checked_add(total))
-            .filter(|seconds| *seconds <= LONGEST)
+            .filter(|seconds| *seconds <= MAX_SECONDS)
             .ok_or_else(too_long)?;
         last_unit = unit;
         rest = after.collect();
@@ -127,7 +127,7 @@ mod tests {
             let refusal = duration(text).unwrap_err();
             assert!(refusal.contains("too long"), "{text}: {refusal}");
         }
-        assert_eq!(seconds("36500d"), Some(LONGEST));
+        assert_eq!(seconds("36500d"), Some(MAX_SECONDS));
     }
 
     #[test]

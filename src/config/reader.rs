@@ -104,12 +104,12 @@ pub(super) fn may_hold_login(text: &str) -> bool {
 
 /// `text` between quotes, without anything that could disturb a terminal, cut if it is long.
 fn quoted(text: &str) -> String {
-    const MOST: usize = 60;
+    const MAX_SHOWN: usize = 60;
     if may_hold_login(text) {
         return "the value (not shown, it could hold a password)".to_owned();
     }
-    let start: String = text.chars().take(MOST).collect();
-    let more = if text.chars().count() > MOST { "…" } else { "" };
+    let start: String = text.chars().take(MAX_SHOWN).collect();
+    let more = if text.chars().count() > MAX_SHOWN { "…" } else { "" };
     format!("\"{}{more}\"", start.escape_debug())
 }
 

@@ -63,7 +63,7 @@ use crate::store::{Store, StoreError, sessions};
 use crate::tokens::access::{AccessTokens, Bearer};
 
 /// What guards decide with. One for the process, found in the application's data.
-pub(crate) struct Gate {
+pub(crate) struct GuardState {
     pub(crate) access: Arc<AccessTokens>,
     pub(crate) revocations: Revocations,
     pub(crate) store: Store,
@@ -156,25 +156,26 @@ enum Authenticated {
 
 /// Decides about the credentials themselves: synchronously, so that it comes before everything else.
 fn authenticate(req: &HttpRequest) -> Result<Authenticated, Problem> {
-    let (Some(gate), Some(verified)) = (req.app_data::<web::Data<Gate>>(), req.app_data::<Verified>()) else {
+    let (Some(guard_state), Some(verified)) = (req.app_data::<web::Data<GuardState>>(), req.app_data::<Verified>())
+    else {
         return Err(Problem::new(Code::Internal).caused_by(NotMounted));
     };
-    if !gate.revocations.has_begun() {
+    if !guard_state.revocations.has_begun() {
         return Err(Code::Unavailable.into());
     }
     if let Some(authorization) = authorization(req)? {
         return match authorization.scheme {
-            Scheme::Bearer => first_good(req, gate, verified, std::iter::once(authorization.token)),
+            Scheme::Bearer => first_good(req, guard_state, verified, std::iter::once(authorization.token)),
             // No token of ours is bound to a key.
             Scheme::Dpop => Err(Code::InvalidToken.into()),
         };
     }
-    let mut cookies = cookies(req, &gate.access_cookie).peekable();
+    let mut cookies = cookies(req, &guard_state.access_cookie).peekable();
     if cookies.peek().is_none() {
         return Err(Code::MissingToken.into());
     }
-    gate.origins.check(req)?;
-    first_good(req, gate, verified, cookies)
+    guard_state.origins.check(req)?;
+    first_good(req, guard_state, verified, cookies)
 }
 
 /// Who a request comes from, where it needs nobody and memory knows: strangers' guesses do not count for them.
@@ -188,18 +189,18 @@ pub(crate) fn signed_in(req: &HttpRequest) -> Option<UserId> {
 /// The first of `tokens` that is genuine and in time, and whose session has not ended.
 fn first_good<'r>(
     req: &HttpRequest,
-    gate: &Gate,
+    guard_state: &GuardState,
     verified: &Verified,
     tokens: impl Iterator<Item = Cow<'r, str>>,
 ) -> Result<Authenticated, Problem> {
-    let now = gate.clock.now();
+    let now = guard_state.clock.now();
     let mut unknown = Vec::new();
     for token in tokens {
-        let Ok(bearer) = verified.verify(&gate.access, &token, now) else { continue };
+        let Ok(bearer) = verified.verify(&guard_state.access, &token, now) else { continue };
         if unknown.is_empty() {
             identify(req, bearer.user_id, bearer.session_id);
         }
-        match gate.revocations.standing(bearer.session_id) {
+        match guard_state.revocations.standing(bearer.session_id) {
             Standing::Live if unknown.is_empty() => return Ok(Authenticated::Yes(bearer)),
             Standing::Live | Standing::Unknown => unknown.push(bearer),
             Standing::Ended => verified.forget(&token),
@@ -208,7 +209,7 @@ fn first_good<'r>(
     if unknown.is_empty() {
         return Err(Code::InvalidToken.into());
     }
-    Ok(Authenticated::Perhaps(gate.store.clone(), unknown))
+    Ok(Authenticated::Perhaps(guard_state.store.clone(), unknown))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -271,7 +272,7 @@ impl FromRequest for CurrentUser {
             },
             Either::Right(asking) => Either::Right(asking),
         };
-        let Some(gate) = req.app_data::<web::Data<Gate>>().cloned() else {
+        let Some(guard_state) = req.app_data::<web::Data<GuardState>>().cloned() else {
             return Either::Left(ready(Err(Problem::new(Code::Internal).caused_by(NotMounted))));
         };
         Either::Right(Box::pin(async move {
@@ -279,8 +280,8 @@ impl FromRequest for CurrentUser {
                 Either::Left(principal) => principal,
                 Either::Right(asking) => asking.await?,
             };
-            let (user, session, now) = (principal.user_id(), principal.session_id(), gate.clock.now());
-            let row = gate.store.read(move |conn| users::of_live_session(conn, user, session, now)).await?;
+            let (user, session, now) = (principal.user_id(), principal.session_id(), guard_state.clock.now());
+            let row = guard_state.store.read(move |conn| users::of_live_session(conn, user, session, now)).await?;
             let row = row.ok_or(Code::InvalidToken)?;
             Ok(Self { principal, row })
         }))

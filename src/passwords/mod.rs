@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 use self::queue::{self as places, Jobs, Queue};
 use crate::email::EmailKey;
-use crate::network::counted_as;
+use crate::network::rate_limit_key;
 use crate::secret::Secret;
 
 /// The longest password, in characters. Longer ones are refused, never truncated.
@@ -232,8 +232,8 @@ impl Hasher {
     /// # Errors
     ///
     /// [`HashError::Full`].
-    pub fn look(&self, address: Option<IpAddr>) -> Result<(), HashError> {
-        self.queue.look(address.map(counted_as)).map_err(HashError::Full)
+    pub fn check(&self, address: Option<IpAddr>) -> Result<(), HashError> {
+        self.queue.check(address.map(rate_limit_key)).map_err(HashError::Full)
     }
 
     /// Keeps a place in the queue free for a password from `address`.
@@ -242,7 +242,7 @@ impl Hasher {
     ///
     /// [`HashError::Full`].
     pub fn room(&self, address: Option<IpAddr>) -> Result<Room, HashError> {
-        self.queue.reserve(address.map(counted_as)).map(Room).map_err(HashError::Full)
+        self.queue.reserve(address.map(rate_limit_key)).map(Room).map_err(HashError::Full)
     }
 
     /// Hashes a new password.

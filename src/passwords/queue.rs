@@ -80,7 +80,7 @@ impl<K: Copy + Eq + Hash, J> Queue<K, J> {
     /// # Errors
     ///
     /// As there.
-    pub fn look(&self, lane: K) -> Result<(), Duration> {
+    pub fn check(&self, lane: K) -> Result<(), Duration> {
         let state = self.shared.lock();
         if state.taken < self.shared.capacity || state.longer_than(lane).is_some() {
             return Ok(());
@@ -255,9 +255,9 @@ mod tests {
         let second = queue.reserve(1).unwrap();
         assert!(queue.reserve(1).is_err(), "one waits, and one place is kept free");
         let second = second.push(nothing).unwrap();
-        assert!(queue.reserve(1).is_err() && queue.look(1).is_err(), "two wait");
+        assert!(queue.reserve(1).is_err() && queue.check(1).is_err(), "two wait");
         drop(first);
-        assert!(queue.look(1).is_ok());
+        assert!(queue.check(1).is_ok());
         drop(queue.reserve(1).unwrap());
         let _third = push().unwrap();
         assert!(queue.reserve(1).is_err());
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(queue.reserve(1).err(), Some(Duration::from_millis(400)), "before any is done");
         queue.shared.lock().last_took = Duration::from_millis(250);
         assert_eq!(queue.reserve(1).err(), Some(Duration::from_secs(1)));
-        assert_eq!(queue.look(1).err(), Some(Duration::from_secs(1)));
+        assert_eq!(queue.check(1).err(), Some(Duration::from_secs(1)));
     }
 
     #[test]
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!((shared.iter().sum::<usize>(), taken), (12, 12));
         assert!(shared.len() == 4 && shared.iter().all(|length| (2..=4).contains(length)), "{shared:?}");
         for lane in 0..4 {
-            assert_eq!(queue.look(lane).is_ok(), queue.reserve(lane).is_ok());
+            assert_eq!(queue.check(lane).is_ok(), queue.reserve(lane).is_ok());
         }
         drop(places);
         assert_eq!(lengths(), (Vec::new(), 0), "nothing is left behind");

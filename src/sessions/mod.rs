@@ -3,18 +3,18 @@
 
 pub mod administration;
 mod inspect;
-pub mod offenders;
 mod opening;
 mod outcome;
 mod plan;
 mod refresh;
+pub mod refresh_limiter;
 pub mod rotation;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::offenders::Offenders;
 pub use self::outcome::{RefreshError, RefusedBecause};
+use self::refresh_limiter::RefreshLimiter;
 use self::rotation::Policy;
 use crate::audit::{Event, emit};
 use crate::clock::{Clock, Timestamp};
@@ -60,7 +60,7 @@ struct Inner {
     policy: Policy,
     /// Sessions of one user; zero: no bound.
     most: u32,
-    offenders: Offenders,
+    refresh_limiter: RefreshLimiter,
 }
 
 /// A pair of tokens, handed out once.
@@ -167,9 +167,9 @@ impl Sessions {
         lifetimes: Lifetimes,
         policy: Policy,
         most: u32,
-        offenders: Offenders,
+        refresh_limiter: RefreshLimiter,
     ) -> Self {
-        Self(Arc::new(Inner { store, clock, access, refresh, revocations, lifetimes, policy, most, offenders }))
+        Self(Arc::new(Inner { store, clock, access, refresh, revocations, lifetimes, policy, most, refresh_limiter }))
     }
 
     /// Confirms that the client has stored the pair its access token belongs to: the refresh token before it is dead.

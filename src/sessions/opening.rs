@@ -11,7 +11,7 @@ use crate::store::columns::Roles;
 use crate::store::events::InTransaction;
 use crate::store::sessions::{self, Ended, NewSession};
 use crate::store::users;
-use crate::store::{AnyConnection, QueryResult, outrun};
+use crate::store::{AnyConnection, QueryResult, too_many_conflicts};
 use crate::tokens::ChainPosition;
 use crate::tokens::access::Bearer;
 
@@ -142,7 +142,7 @@ fn open(conn: &mut AnyConnection, admission: &Admission, new: &NewSession) -> Qu
     };
     let Some(roles) = users::begin_session(conn, user, password_hash, new.now)? else { return Ok(Opened::Changed) };
     if sessions::would_have_ended(conn, user, new.id)? {
-        return Err(outrun());
+        return Err(too_many_conflicts());
     }
     sessions::insert(conn, new, &roles)?;
     Ok(Opened::Yes(roles, Vec::new()))

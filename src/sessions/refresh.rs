@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::offenders::Offender;
 use super::outcome::{Grant, Outcome, RefreshError, RefusedBecause};
 use super::plan::Plan;
+use super::refresh_limiter::RefreshSource;
 use super::rotation::{self, Claim, Policy, Refusal, Verdict};
 use super::{Handed, Lifetimes, Sessions, TokenPair};
 use crate::audit::{AfterCommit, Event, Kind, emit};
@@ -13,14 +13,14 @@ use crate::clock::{Clock, Timestamp};
 use crate::ids::{SessionId, UserId};
 use crate::store::events::InTransaction;
 use crate::store::sessions::{self, Device, Ended, NextToken, RotatedRow, Rotation, SessionRow};
-use crate::store::{AnyConnection, QueryResult, Write, fault, outrun};
+use crate::store::{AnyConnection, QueryResult, Write, internal_error, too_many_conflicts};
 use crate::tokens::access::Bearer;
 use crate::tokens::refresh::{IssuedToken, Presented, RefreshTokens, Refused, fresh_salt};
 use crate::tokens::{ChainPosition, SignError};
 
 /// How often a refresh that lost a race against another looks again. In one process nothing races a
 /// transaction; among several, each round means that somebody else got on.
-const ROUNDS: usize = 8;
+const MAX_CAS_RETRIES: usize = 8;
 
 /// Everything one refresh is decided on, fixed before anything is written, so that trying it again, as after a commit
 /// whose end is unknown, is the same refresh and not a second one.
@@ -49,7 +49,7 @@ impl Sessions {
         let now = self.0.clock.now();
         let presented = self.verify(token, &device, now)?;
         let (user_id, session_id) = (presented.user_id(), presented.session_id());
-        if let Some(seconds) = self.0.offenders.wait(Offender::Session(session_id), now) {
+        if let Some(seconds) = self.0.refresh_limiter.wait(RefreshSource::Session(session_id), now) {
             return Err(RefreshError::TooMany(seconds));
         }
         let request = self.request(presented, device, now)?;
@@ -64,7 +64,7 @@ impl Sessions {
     /// What that statement did not take: the row is found and judged, and changed by at most one more statement.
     async fn judge(&self, request: RefreshRequest) -> Result<Grant, RefreshError> {
         let inner = &self.0;
-        let (session, now) = (Offender::Session(request.presented.session_id()), request.now);
+        let (session, now) = (RefreshSource::Session(request.presented.session_id()), request.now);
         let event = request.event();
 
         // What its user or an operator should know of is told, and a theft is felt, even if the client has hung up.
@@ -88,7 +88,7 @@ impl Sessions {
             if !outcome.is_kept() {
                 outcome.events(&event).iter().for_each(|event| emit(AfterCommit, event));
             }
-            self.offended(Some(session), now);
+            self.count_unusual(Some(session), now);
         }
         match outcome {
             Outcome::Granted(grant) => Ok(grant),
@@ -102,8 +102,8 @@ impl Sessions {
     /// Verifies a token, and counts one that no key of ours has signed against the address it came from.
     fn verify(&self, token: &str, device: &Device, now: Timestamp) -> Result<Presented, RefreshError> {
         self.presented(token, now).map_err(|refused| {
-            let address = device.ip_address.as_deref().and_then(|address| address.parse().ok()).map(Offender::at);
-            self.offended(address, now).unwrap_or_else(|| refused.into())
+            let address = device.ip_address.as_deref().and_then(|address| address.parse().ok()).map(RefreshSource::at);
+            self.count_unusual(address, now).unwrap_or_else(|| refused.into())
         })
     }
 
@@ -118,17 +118,17 @@ impl Sessions {
     }
 
     /// Counts a refresh that was no rotation. `Some`: whoever sent it has had as many as there are.
-    fn offended(&self, offender: Option<Offender>, now: Timestamp) -> Option<RefreshError> {
-        let offenders = &self.0.offenders;
-        let offender = offender?;
-        if let Some(seconds) = offenders.wait(offender, now) {
+    fn count_unusual(&self, source: Option<RefreshSource>, now: Timestamp) -> Option<RefreshError> {
+        let refresh_limiter = &self.0.refresh_limiter;
+        let source = source?;
+        if let Some(seconds) = refresh_limiter.wait(source, now) {
             return Some(RefreshError::TooMany(seconds));
         }
-        if offenders.count(offender, now) {
+        if refresh_limiter.count(source, now) {
             let event = Event::new(Kind::LimitReached).detail("refresh");
-            let event = match offender {
-                Offender::Address(address) => event.ip_address(Some(&address.to_string())),
-                Offender::Session(session) => event.session(session),
+            let event = match source {
+                RefreshSource::Address(address) => event.ip_address(Some(&address.to_string())),
+                RefreshSource::Session(session) => event.session(session),
             };
             emit(AfterCommit, &event);
         }
@@ -197,7 +197,7 @@ impl RefreshRequest {
     }
 
     fn decide(&self, conn: &mut AnyConnection) -> QueryResult<Outcome> {
-        for _ in 0..ROUNDS {
+        for _ in 0..MAX_CAS_RETRIES {
             let row = sessions::find(conn, self.rotation.id)?.filter(|row| row.user_id == self.presented.user_id());
             if let Some(grant) = row.as_ref().map(|row| self.carried_out(row)).transpose()?.flatten() {
                 // It was kept then.
@@ -221,7 +221,7 @@ impl RefreshRequest {
                 return self.kept(conn, outcome);
             }
         }
-        Err(outrun())
+        Err(too_many_conflicts())
     }
 
     /// What it was granted, if this very refresh has been carried out before: its commit had seemed to fail.
@@ -248,7 +248,7 @@ impl RefreshRequest {
         let Self { tokens, lifetimes, access_lifetime, presented, now, .. } = self;
         let plan = Plan { tokens, lifetimes: *lifetimes, access_lifetime: *access_lifetime, presented, now: *now };
         let next = &self.rotation.next;
-        let (rotation, issued) = plan.rotation(row.remember, next.salt, next.device.clone()).map_err(fault)?;
+        let (rotation, issued) = plan.rotation(row.remember, next.salt, next.device.clone()).map_err(internal_error)?;
         Ok((Arc::new(rotation), issued))
     }
 
@@ -297,7 +297,7 @@ impl RefreshRequest {
         let derived = self
             .tokens
             .successor(&self.presented, &row.key_id, row.position, &row.salt, row.branched_at, row.idle_expires_at)
-            .map_err(fault)?;
+            .map_err(internal_error)?;
         let Some(issued) = derived.filter(|issued| issued.digest == row.token_hash) else { return Ok(None) };
         if let Some(streak) = streak {
             sessions::count_streak(conn, self.rotation.id, row.position.generation, streak)?;
@@ -324,8 +324,8 @@ impl RefreshRequest {
                 issued_at,
                 expires_at,
             )
-            .map_err(fault)?
-            .ok_or_else(|| fault(SignError("the active key is missing".into())))
+            .map_err(internal_error)?
+            .ok_or_else(|| internal_error(SignError("the active key is missing".into())))
     }
 
     fn grant(&self, kind: Kind, next: &NextToken, issued: IssuedToken, rotated_row: RotatedRow) -> Grant {

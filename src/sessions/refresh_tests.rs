@@ -14,7 +14,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::revocation::Revocations;
 use crate::secret::Secret;
-use crate::sessions::offenders::Offenders;
+use crate::sessions::refresh_limiter::RefreshLimiter;
 use crate::sessions::{Lifetimes, Transport};
 use crate::store::columns::Roles;
 use crate::store::sessions::{NewSession, Scope};
@@ -64,7 +64,7 @@ impl World {
             Lifetimes { idle: AN_HOUR, short: AN_HOUR / 4, absolute: 24 * AN_HOUR },
             policy,
             0,
-            Offenders::new(false),
+            RefreshLimiter::new(false),
         );
         Self { sessions, database }
     }

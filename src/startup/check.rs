@@ -9,9 +9,9 @@ use crate::config::{Config, Database};
 use crate::files::{absolute, check_writable_folder};
 use crate::signing_keys::{self, Missing};
 use crate::store::{DatabaseState, OpenError, Store};
-use crate::tokens::configured;
-use crate::tokens::inventory;
 use crate::tokens::key_files::KeyFiles;
+use crate::tokens::key_list;
+use crate::tokens::key_selection;
 
 /// What a start would be refused for, as far as files and keys go. Nothing is made by asking, and a database that nodes
 /// share may be away.
@@ -23,7 +23,7 @@ pub fn check(config: &Config) -> Vec<String> {
             found.push(problem);
         }
     };
-    if let Err(error) = configured::check(config, &files) {
+    if let Err(error) = key_selection::check(config, &files) {
         told(error.to_string());
     }
     if let Err(error) = files.issuers_used() {
@@ -58,7 +58,7 @@ fn check_place(config: &Config, path: &Path) -> Result<(), StartError> {
     if Store::is_absent(&config.database)? {
         return Ok(check_writable_folder(path.parent().unwrap_or(Path::new(".")))?);
     }
-    Store::look(&config.database)?;
+    Store::find(&config.database)?;
     Ok(())
 }
 
@@ -68,8 +68,8 @@ fn check_place(config: &Config, path: &Path) -> Result<(), StartError> {
 ///
 /// If it cannot.
 pub fn missing(config: &Config) -> Result<Vec<Missing>, StartError> {
-    let keys = inventory::list(config, &KeyFiles::below(&config.data_dir))?;
-    if Store::look(&config.database)? != DatabaseState::Ready {
+    let keys = key_list::list(config, &KeyFiles::below(&config.data_dir))?;
+    if Store::find(&config.database)? != DatabaseState::Ready {
         return Ok(Vec::new());
     }
     let failed = |error| OpenError::new(&config.database, error);

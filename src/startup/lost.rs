@@ -8,8 +8,8 @@ use crate::files::absolute;
 use crate::signing_keys::Missing;
 use crate::store::{self, DatabaseState, OpenError, Store};
 use crate::tokens::Kind;
-use crate::tokens::configured;
 use crate::tokens::key_files::{KeyFileError, KeyFiles};
+use crate::tokens::key_selection;
 
 /// Another database than the one that is to be used has been in use with the folder of keys, which remembers its name even
 /// where the keys themselves are configured.
@@ -64,8 +64,8 @@ impl std::fmt::Display for MissingKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (index, key) in self.keys.iter().enumerate() {
             let (kind, variable) = match key.kind {
-                Kind::Access => ("access tokens", configured::ACCESS),
-                Kind::Refresh => ("refresh tokens", configured::REFRESH),
+                Kind::Access => ("access tokens", key_selection::ACCESS),
+                Kind::Refresh => ("refresh tokens", key_selection::REFRESH),
             };
             let Missing { kid, until, .. } = key;
             let before = if index == 0 { "" } else { "; " };
@@ -159,7 +159,7 @@ pub fn gone(config: &Config) -> Result<Option<DatabaseGone>, StartError> {
     let known = files.databases()?;
     let absent = Store::is_absent(&config.database)?;
     if !absent {
-        if Store::look(&config.database)? != DatabaseState::Ready {
+        if Store::find(&config.database)? != DatabaseState::Ready {
             return Ok(None);
         }
         let failed = |error| OpenError::new(&config.database, error);

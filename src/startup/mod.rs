@@ -17,9 +17,9 @@ use crate::files::{FileError, absolute, create_private_folder};
 use crate::signing_keys::{self, Lives, Ours};
 use crate::store::{self, OpenError, SchemaState, Store, StoreError};
 use crate::tokens::access::AccessTokens;
-use crate::tokens::configured::{self, NoKeys};
-use crate::tokens::inventory;
 use crate::tokens::key_files::{KeyFileError, KeyFiles};
+use crate::tokens::key_list;
+use crate::tokens::key_selection::{self, NoKeys};
 use crate::tokens::refresh::RefreshTokens;
 
 /// Why there is no start. Each says what to do about it.
@@ -95,15 +95,15 @@ pub fn begin(config: &Config, clock: &Clock) -> Result<Started, StartError> {
     let store = Store::open(&config.database, condition).map_err(failed)?;
     let checked = check_list(config, &files, &store, &known, clock)?;
 
-    let issuers = configured::issuers(config, &files)?;
+    let issuers = key_selection::issuers(config, &files)?;
     if let (None, Database::Sqlite(_)) = (&config.tokens.issuer, &config.database) {
         files.keep_issuer(&issuers.current)?;
     }
     // Another process that starts now may have been faster.
-    let issuers = configured::issuers(config, &files)?;
+    let issuers = key_selection::issuers(config, &files)?;
     let mut keys_made = false;
-    let refresh = configured::refresh_tokens(config, &files, &issuers, &mut keys_made)?;
-    let access = configured::access_tokens(config, &files, &issuers, &mut keys_made)?;
+    let refresh = key_selection::refresh_tokens(config, &files, &issuers, &mut keys_made)?;
+    let access = key_selection::access_tokens(config, &files, &issuers, &mut keys_made)?;
     made.keys = keys_made.then(|| absolute(files.folder()));
 
     let tokens = &config.tokens;
@@ -113,7 +113,7 @@ pub fn begin(config: &Config, clock: &Clock) -> Result<Started, StartError> {
         session: tokens.refresh_absolute_ttl,
         recovery: config.rotation.recovery,
     };
-    let ours = Ours { keys: inventory::list(config, &files)?, issuers, lives };
+    let ours = Ours { keys: key_list::list(config, &files)?, issuers, lives };
     let checked = checked && is_recorded(&ours, &store, clock.now());
     if let Database::Sqlite(path) = &config.database {
         files.remember_issuer(&ours.issuers.current)?;
@@ -184,13 +184,13 @@ fn check_list(
     {
         return Err(StartError::DatabaseGone(gone));
     }
-    let (keys, recovery, now) = (inventory::list(config, files)?, config.rotation.recovery, clock.now());
+    let (keys, recovery, now) = (key_list::list(config, files)?, config.rotation.recovery, clock.now());
     match store.read_blocking(|conn| signing_keys::missing(conn, &keys, recovery, now)) {
         Ok(missing) if missing.is_empty() => {}
         Ok(keys) => return Err(StartError::MissingKeys(MissingKeys { keys, folder: absolute(files.folder()) })),
         Err(error) => return unless_shared(config, store, error),
     }
-    let issuers = configured::issuers(config, files)?;
+    let issuers = key_selection::issuers(config, files)?;
     if let Ok(strange) = store.read_blocking(|conn| signing_keys::strange_issuers(conn, &issuers, now)) {
         signing_keys::warn_of(&strange);
     }

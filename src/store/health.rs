@@ -24,7 +24,7 @@ use crate::clock::Timestamp;
 /// For so long the outcome of a probe is given to others who ask.
 const FRESH: Duration = Duration::from_secs(1);
 /// The longest that the reading half of a probe takes, and the writing half. Longer than a write waits for its turn
-/// (`SERVING`), and together less than a load balancer should wait.
+/// (`SERVER_TIMEOUTS`), and together less than a load balancer should wait.
 const LIMIT: Duration = Duration::from_millis(2_500);
 /// A writer that is busy is no reason to take a node away. One that has written nothing for so long is not busy, but stuck.
 const STUCK: Duration = Duration::from_secs(5);

@@ -65,19 +65,19 @@ const HOUSEKEEPERS: u32 = 2;
 /// The longest that anybody waits for a connection to the embedded database.
 const CONNECTING: Duration = Duration::from_secs(3);
 /// A client waits for its answer, and had better be told soon that there is none; but a disk may stand still for seconds.
-const SERVING: Timeouts = Timeouts { turn: Duration::from_secs(2), answer: Duration::from_secs(6) };
+const SERVER_TIMEOUTS: Timeouts = Timeouts { lock_timeout: Duration::from_secs(2), answer: Duration::from_secs(6) };
 /// An operator waits beside a server that may be very busy, and had better get through; though not for ever.
-const OPERATING: Timeouts = Timeouts { turn: Duration::from_secs(30), answer: Duration::from_secs(40) };
+const OPERATOR_TIMEOUTS: Timeouts = Timeouts { lock_timeout: Duration::from_secs(30), answer: Duration::from_secs(40) };
 /// How long a batch of refreshes waits for a row that somebody holds, while all the others wait for it.
-const HELD: Duration = Duration::from_millis(100);
+const BATCH_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// How often a query is tried where the server behind its connection is gone.
-const TRIES: u32 = 2;
+const MAX_ATTEMPTS: u32 = 2;
 
 /// How long a write waits.
 #[derive(Clone, Copy)]
 struct Timeouts {
     /// For another process to finish writing.
-    turn: Duration,
+    lock_timeout: Duration,
     /// For its answer, all in all.
     answer: Duration,
 }
@@ -94,7 +94,7 @@ pub struct Store {
     reader_wait: Duration,
     writes: WriteQueue,
     rotations: RotationQueue,
-    patience: Timeouts,
+    timeouts: Timeouts,
     shared: bool,
     condition: Arc<Condition>,
     health: Arc<Health>,
@@ -116,7 +116,7 @@ impl Store {
         match database {
             #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => {
-                let store = Self::embedded(path, READERS, SERVING, &condition)?;
+                let store = Self::embedded(path, READERS, SERVER_TIMEOUTS, &condition)?;
                 if !condition.is_damaged(true) {
                     watch::check_closed(path, &condition)?;
                 }
@@ -127,8 +127,8 @@ impl Store {
             #[cfg(feature = "postgres")]
             Database::Postgres(postgres) => {
                 let answer = postgres.pool_wait.saturating_add(postgres.statement_timeout);
-                let patience = Timeouts { turn: postgres.statement_timeout, answer };
-                Self::remote(postgres, postgres.pool_size, patience, &condition)
+                let timeouts = Timeouts { lock_timeout: postgres.statement_timeout, answer };
+                Self::remote(postgres, postgres.pool_size, timeouts, &condition)
             }
             #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
             _ => Err(not_built()),
@@ -145,29 +145,29 @@ impl Store {
             #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => {
                 let condition = Self::inspect_for_operator(database)?;
-                let store = Self::embedded(path, 1, OPERATING, &condition)?;
+                let store = Self::embedded(path, 1, OPERATOR_TIMEOUTS, &condition)?;
                 Ok(Self { _at_end: Some(Arc::new(LogEmptied::of(path, &condition))), ..store })
             }
             #[cfg(feature = "postgres")]
-            Database::Postgres(postgres) => Self::remote(postgres, 5, OPERATING, &Arc::default()),
+            Database::Postgres(postgres) => Self::remote(postgres, 5, OPERATOR_TIMEOUTS, &Arc::default()),
             #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
             _ => Err(not_built()),
         }
     }
 
     #[cfg(feature = "sqlite")]
-    fn embedded(path: &Path, readers: u32, patience: Timeouts, condition: &Arc<Condition>) -> Result<Self, StoreError> {
-        let pool = |access, turn, size| {
-            let pool = pool::build(Manager::sqlite(path, access, turn, condition), size, CONNECTING);
+    fn embedded(path: &Path, readers: u32, timeouts: Timeouts, condition: &Arc<Condition>) -> Result<Self, StoreError> {
+        let pool = |access, lock_timeout, size| {
+            let pool = pool::build(Manager::sqlite(path, access, lock_timeout, condition), size, CONNECTING);
             // Whether it can be opened at all is told at once, and not by the first query.
             pool.get().map(|_| pool.clone()).map_err(|error| StoreError::Unavailable(error.into()))
         };
-        let writes = WriteQueue::group_commit(&pool(Access::Write, patience.turn, 1)?)
+        let writes = WriteQueue::group_commit(&pool(Access::Write, timeouts.lock_timeout, 1)?)
             .map_err(|error| StoreError::Unavailable(error.into()))?;
         let rotations = RotationQueue::Shared(writes.clone());
         let at_once = pool(Access::Read, Duration::ZERO, threads())?;
-        let readers = (pool(Access::Read, patience.turn, readers + HOUSEKEEPERS)?, readers);
-        let store = Self::of(readers, CONNECTING, (writes, rotations), patience, condition);
+        let readers = (pool(Access::Read, timeouts.lock_timeout, readers + HOUSEKEEPERS)?, readers);
+        let store = Self::of(readers, CONNECTING, (writes, rotations), timeouts, condition);
         Ok(Self { at_once: Some(at_once), shared: false, path: Some(path.into()), ..store })
     }
 
@@ -177,25 +177,26 @@ impl Store {
     fn remote(
         postgres: &Postgres,
         connections: u32,
-        patience: Timeouts,
+        timeouts: Timeouts,
         condition: &Arc<Condition>,
     ) -> Result<Self, StoreError> {
-        let remote = Remote::new(postgres::Server::new(postgres, patience.turn)?, condition);
+        let remote = Remote::new(postgres::Server::new(postgres, timeouts.lock_timeout)?, condition);
         let pool = |remote: &Remote, size| pool::build(Manager::Postgresql(remote.clone()), size, postgres.pool_wait);
         let writers = (connections / 4).max(1);
         let readers = connections.saturating_sub(1 + writers + HOUSEKEEPERS).max(1);
         let no_thread = |error: std::io::Error| StoreError::Unavailable(error.into());
         let writes = WriteQueue::parallel(&pool(&remote, writers), writers).map_err(no_thread)?;
-        let rotations = RotationQueue::own(&pool(&remote.hurried(HELD), 1)).map_err(no_thread)?;
+        let rotations =
+            RotationQueue::own(&pool(&remote.with_lock_timeout(BATCH_LOCK_TIMEOUT), 1)).map_err(no_thread)?;
         let readers = (pool(&remote, readers + HOUSEKEEPERS), readers);
-        Ok(Self::of(readers, postgres.pool_wait, (writes, rotations), patience, condition))
+        Ok(Self::of(readers, postgres.pool_wait, (writes, rotations), timeouts, condition))
     }
 
     fn of(
         (readers, permits): (Pool, u32),
         reader_wait: Duration,
         (writes, rotations): (WriteQueue, RotationQueue),
-        patience: Timeouts,
+        timeouts: Timeouts,
         condition: &Arc<Condition>,
     ) -> Self {
         let permits = usize::try_from(permits).unwrap_or(1);
@@ -206,7 +207,7 @@ impl Store {
             reader_wait,
             writes,
             rotations,
-            patience,
+            timeouts,
             shared: true,
             condition: Arc::clone(condition),
             health: Arc::default(),
@@ -242,7 +243,7 @@ impl Store {
             let _permit = permit;
             span.in_scope(|| read_from(&readers, query))
         });
-        match timeout(self.reader_wait.saturating_add(self.patience.answer), task).await {
+        match timeout(self.reader_wait.saturating_add(self.timeouts.answer), task).await {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => Err(StoreError::Broken(panic.into())),
             Err(_) => Err(StoreError::Unavailable("a query was not answered in time".into())),
@@ -297,9 +298,9 @@ impl Store {
         F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
         A: FnOnce(&T) + Send + 'static,
     {
-        let Timeouts { answer, turn } = self.patience;
+        let Timeouts { answer, lock_timeout } = self.timeouts;
         // What is begun should have time to be done, or a queue that is too long would be carried out in vain.
-        self.queue(write, Some(answer.saturating_sub(turn)))?.within(answer, turn).await
+        self.queue(write, Some(answer.saturating_sub(lock_timeout)))?.within(answer, lock_timeout).await
     }
 
     /// As [`Store::write`], on this thread. For threads that may wait, and do not hurry.
@@ -349,12 +350,12 @@ fn not_built() -> StoreError {
 }
 
 /// A failure of our own inside a transaction, which is undone by it.
-pub fn fault(error: impl std::error::Error + Send + Sync + 'static) -> diesel::result::Error {
+pub fn internal_error(error: impl std::error::Error + Send + Sync + 'static) -> diesel::result::Error {
     diesel::result::Error::QueryBuilderError(Box::new(error))
 }
 
 /// Other writers were faster too often: the caller is asked to come again.
-pub fn outrun() -> diesel::result::Error {
+pub fn too_many_conflicts() -> diesel::result::Error {
     let lost = Box::new("lost too many races".to_owned());
     diesel::result::Error::DatabaseError(diesel::result::DatabaseErrorKind::SerializationFailure, lost)
 }
@@ -381,7 +382,7 @@ fn read_and_then<T>(
     loop {
         let mut lease = readers.get().map_err(|error| StoreError::Unavailable(error.into()))?;
         match lease.run(&query) {
-            Err(error) if is_loss(&error) && tries < TRIES => tries += 1,
+            Err(error) if is_loss(&error) && tries < MAX_ATTEMPTS => tries += 1,
             Ok(answer) => {
                 note(&mut lease, &answer);
                 return Ok(answer);

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 #[cfg(feature = "sqlite")]
-use super::SERVING;
+use super::SERVER_TIMEOUTS;
 #[cfg(feature = "sqlite")]
 use super::engine::connection::Access;
 use super::engine::connection::AnyConnection;
@@ -17,7 +17,7 @@ use super::migrations::{self, SchemaState};
 #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
 use super::not_built;
 #[cfg(feature = "postgres")]
-use super::{OPERATING, engine::postgres};
+use super::{OPERATOR_TIMEOUTS, engine::postgres};
 use super::{Store, StoreError};
 use crate::config::Database;
 #[cfg(feature = "sqlite")]
@@ -116,7 +116,7 @@ impl Store {
     /// # Errors
     ///
     /// If what is there cannot be read, is no database of ours, or is newer than this program.
-    pub fn look(database: &Database) -> Result<DatabaseState, OpenError> {
+    pub fn find(database: &Database) -> Result<DatabaseState, OpenError> {
         let failed = |error| OpenError::new(database, error);
         let mut connection = match database {
             #[cfg(feature = "sqlite")]
@@ -125,7 +125,7 @@ impl Store {
                 Ok(Found::Empty) => return Ok(DatabaseState::Outdated),
                 Ok(Found::Ours { .. }) => {
                     database_file::check_usable(path)?;
-                    AnyConnection::Sqlite(sqlite::look(path, SERVING.turn).map_err(failed)?)
+                    AnyConnection::Sqlite(sqlite::open_to_inspect(path, SERVER_TIMEOUTS.lock_timeout).map_err(failed)?)
                 }
                 Err(error) => return Err(error.into()),
             },
@@ -170,13 +170,14 @@ impl Store {
             #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => {
                 let (made, lock) = embedded(database, path)?;
-                let sqlite = sqlite::connect(path, Access::Write, SERVING.turn).map_err(failed)?;
+                let sqlite = sqlite::connect(path, Access::Write, SERVER_TIMEOUTS.lock_timeout).map_err(failed)?;
                 (AnyConnection::Sqlite(sqlite), made, lock)
             }
             #[cfg(feature = "postgres")]
             Database::Postgres(postgres) => {
-                let server = postgres::Server::new(postgres, OPERATING.turn);
-                let (connection, _) = server.and_then(|server| server.connect(OPERATING.turn, 0)).map_err(failed)?;
+                let server = postgres::Server::new(postgres, OPERATOR_TIMEOUTS.lock_timeout);
+                let (connection, _) =
+                    server.and_then(|server| server.connect(OPERATOR_TIMEOUTS.lock_timeout, 0)).map_err(failed)?;
                 (AnyConnection::Postgresql(connection), false, None)
             }
             #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
@@ -197,7 +198,7 @@ impl Store {
 #[cfg(feature = "sqlite")]
 fn embedded(database: &Database, path: &Path) -> Result<(bool, Option<FolderLock>), OpenError> {
     if database_file::inspect(path)? == (Found::Ours { marked: true })
-        && let Ok(DatabaseState::Ready) = Store::look(database)
+        && let Ok(DatabaseState::Ready) = Store::find(database)
     {
         database_file::make_usable(path)?;
         return Ok((false, None));
@@ -214,7 +215,8 @@ fn embedded(database: &Database, path: &Path) -> Result<(bool, Option<FolderLock
     database_file::make_usable(path)?;
     if found != (Found::Ours { marked: true }) {
         // Before anything else, and before there is a write-ahead log: whatever becomes of this start, the file is known.
-        sqlite::mark(path, APPLICATION_ID, SERVING.turn).map_err(|error| OpenError::new(database, error))?;
+        sqlite::mark(path, APPLICATION_ID, SERVER_TIMEOUTS.lock_timeout)
+            .map_err(|error| OpenError::new(database, error))?;
     }
     Ok((made, Some(lock)))
 }

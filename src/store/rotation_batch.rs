@@ -72,9 +72,9 @@ impl Store {
     ///
     /// As [`Store::write`].
     pub async fn rotate(&self, rotation: &Arc<Rotation>) -> Result<Option<RotatedRow>, StoreError> {
-        let Timeouts { answer, turn } = self.patience;
-        let (rotation, rotated) = PendingRotation::new(Arc::clone(rotation), answer.saturating_sub(turn));
-        if self.rotations.push(rotation) { rotated.within(answer, turn).await } else { Err(StoreError::Busy) }
+        let Timeouts { answer, lock_timeout } = self.timeouts;
+        let (rotation, rotated) = PendingRotation::new(Arc::clone(rotation), answer.saturating_sub(lock_timeout));
+        if self.rotations.push(rotation) { rotated.within(answer, lock_timeout).await } else { Err(StoreError::Busy) }
     }
 }
 

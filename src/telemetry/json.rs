@@ -28,7 +28,7 @@ where
         line.extend_from_slice(Timestamp::of_the_machine().to_rfc3339_micros().as_bytes());
         line.extend_from_slice(b"\",\"level\":");
         string(&mut line, metadata.level().as_str());
-        event.record(&mut Members { line: &mut line, scratch: String::new() });
+        event.record(&mut Fields { line: &mut line, scratch: String::new() });
         line.extend_from_slice(b",\"target\":");
         string(&mut line, metadata.target());
         if let Some(span) = context.lookup_current() {
@@ -47,12 +47,12 @@ where
 }
 
 /// Each field becomes a member.
-struct Members<'a> {
+struct Fields<'a> {
     line: &'a mut Vec<u8>,
     scratch: String,
 }
 
-impl Members<'_> {
+impl Fields<'_> {
     fn name(&mut self, field: &Field) {
         self.line.push(b',');
         string(self.line, field.name());
@@ -60,7 +60,7 @@ impl Members<'_> {
     }
 }
 
-impl Visit for Members<'_> {
+impl Visit for Fields<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         use fmt::Write as _;
         self.name(field);

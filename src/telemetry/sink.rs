@@ -10,7 +10,7 @@ use std::time::Duration;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// So many bytes may wait; lines beyond are dropped.
-const MOST: usize = 1024 * 1024;
+const MAX_WAITING: usize = 1024 * 1024;
 /// Between two writes, so that they are few when lines are many.
 const REST: Duration = Duration::from_millis(2);
 /// Before another attempt where a write would have had to wait.
@@ -156,7 +156,7 @@ impl<'a> MakeWriter<'a> for Sink {
 impl Write for Sink {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut state = self.0.lock();
-        if state.waiting.len().saturating_add(line.len()) > MOST && !state.telling {
+        if state.waiting.len().saturating_add(line.len()) > MAX_WAITING && !state.telling {
             state.dropped += 1;
             return Ok(line.len());
         }
@@ -254,12 +254,12 @@ mod tests {
         sink.write_all(b"first\n").unwrap();
         reached.recv_timeout(PATIENCE).unwrap();
         // The writer stands still: this would wait for ever if anybody waited for it. What is kept leaves no room.
-        let mut line = vec![b'x'; MOST / 8];
+        let mut line = vec![b'x'; MAX_WAITING / 8];
         *line.last_mut().unwrap() = b'\n';
         for _ in 0..28 {
             sink.write_all(&line).unwrap();
         }
-        assert_eq!(sink.0.lock().waiting.len(), MOST, "no more than a mebibyte is kept");
+        assert_eq!(sink.0.lock().waiting.len(), MAX_WAITING, "no more than a mebibyte is kept");
         open.send(()).unwrap();
         reached.recv_timeout(PATIENCE).unwrap();
         assert_eq!(told.try_recv(), Ok(20), "told with the first write that succeeds");
@@ -270,7 +270,7 @@ mod tests {
             thread::yield_now();
         }
         let written = written.lock().unwrap().concat();
-        assert_eq!(written.len(), "first\n".len() + MOST + "dropped\n".len() + "last\n".len());
+        assert_eq!(written.len(), "first\n".len() + MAX_WAITING + "dropped\n".len() + "last\n".len());
         assert!(written.ends_with(b"x\ndropped\nlast\n"), "where they are missing");
         assert!(told.try_recv().is_err(), "told once");
     }

@@ -11,10 +11,10 @@
 //! | [`inventory`] | the keys that are in use, without what is in them |
 
 pub mod access;
-pub mod configured;
-pub mod inventory;
 pub mod jws;
 pub mod key_files;
+pub mod key_list;
+pub mod key_selection;
 pub mod keys;
 pub mod refresh;
 

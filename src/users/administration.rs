@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::budget::Lock;
+use super::login_limiter::Lock;
 use super::{ACCOUNT_DISABLED, PASSWORD_CHANGED, Registration, UserError, Users, clear_away};
 use crate::audit::{Event, Kind, emit};
 use crate::email::{self, EmailKey};
@@ -16,10 +16,10 @@ use crate::store::columns::Roles;
 use crate::store::events::{self, EventRow, InTransaction};
 use crate::store::sessions::{self, EndOrder};
 use crate::store::users::{self, AccountRow, Moved, NewUser};
-use crate::store::{AnyConnection, QueryResult, StoreError, attempts, outrun};
+use crate::store::{AnyConnection, QueryResult, StoreError, attempts, too_many_conflicts};
 
 /// How often a change of roles that lost a race against another looks again.
-const TRIES: usize = 8;
+const MAX_CAS_RETRIES: usize = 8;
 
 /// Rest between two transactions that copy roles into sessions.
 const BETWEEN_COPIES: Duration = Duration::from_millis(2);
@@ -70,12 +70,12 @@ impl Users {
     ///
     /// If the database gave no answer.
     pub async fn portray(&self, name: &str, events: i64) -> Result<Option<Portrait>, StoreError> {
-        let (name, now, budget) = (Name::of(name), self.clock.now(), self.budget.clone());
+        let (name, now, login_limiter) = (Name::of(name), self.clock.now(), self.login_limiter.clone());
         let portray = move |conn: &mut AnyConnection| {
             let Some(account) = name.find(conn)? else { return Ok(None) };
             let id = account.user.id;
             let live_sessions = sessions::count_live(conn, id, now)?;
-            let locks = budget.locks(attempts::of_user(conn, id, now, budget.window())?);
+            let locks = login_limiter.locks(attempts::of_user(conn, id, now, login_limiter.window())?);
             Ok(Some(Portrait { account, live_sessions, locks, events: events::of_user(conn, id, None, events)? }))
         };
         self.store.read(portray).await
@@ -278,7 +278,7 @@ impl Users {
         let now = self.clock.now();
         let event = Event::new(Kind::RolesChanged).user(id).detail(detail);
         let attempt = move |conn: &mut AnyConnection| {
-            for _ in 0..TRIES {
+            for _ in 0..MAX_CAS_RETRIES {
                 let Some(read) = users::roles(conn, id)? else { return Ok(Err(UserError::Gone)) };
                 let mut names = read.clone().into_names();
                 if !change(&mut names) {
@@ -294,7 +294,7 @@ impl Users {
                     return Ok(Ok((true, sessions::copy_roles(conn, id, &roles, None)?)));
                 }
             }
-            Err(outrun())
+            Err(too_many_conflicts())
         };
         let (changed, mut after) = self.store.write(attempt).await??;
         // An account may have very many sessions: others write in between.

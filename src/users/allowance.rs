@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
-use crate::network::counted_as;
+use crate::network::rate_limit_key;
 
 /// So many in a window: five times what a school of two thousand needs to log in all at once, and a third of what two
 /// cores can hash.
@@ -39,10 +39,10 @@ impl Allowance {
     /// # Errors
     ///
     /// If not: in how many seconds it may.
-    pub(super) fn look(&self, address: Option<IpAddr>) -> Result<(), u64> {
+    pub(super) fn check(&self, address: Option<IpAddr>) -> Result<(), u64> {
         let (Some(spent), Some(address), now) = (&self.spent, address, self.clock.now()) else { return Ok(()) };
         let spent = spent.lock().unwrap_or_else(PoisonError::into_inner);
-        match spent.get(&counted_as(address)) {
+        match spent.get(&rate_limit_key(address)) {
             // Rounded up: a client that waits as long as told is let in.
             Some((PASSWORDS.., until)) if !is_over(*until, now) => Err(now.seconds_until(*until).saturating_add(1)),
             _ => Ok(()),
@@ -53,7 +53,7 @@ impl Allowance {
     pub(super) fn count(&self, address: Option<IpAddr>) {
         let (Some(spent), Some(address), now) = (&self.spent, address, self.clock.now()) else { return };
         let mut spent = spent.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = counted_as(address);
+        let address = rate_limit_key(address);
         if spent.len() >= REMEMBERED && !spent.contains_key(&address) {
             spent.retain(|_, (_, until)| !is_over(*until, now));
             if spent.len() >= REMEMBERED {
@@ -89,20 +89,20 @@ mod tests {
     fn an_address_that_has_had_its_share_waits_for_the_window_to_end_and_no_other_does() {
         let allowance = allowance(true);
         for _ in 0..PASSWORDS {
-            assert_eq!(allowance.look(address("2001:db8::1")), Ok(()));
+            assert_eq!(allowance.check(address("2001:db8::1")), Ok(()));
             allowance.count(address("2001:db8::2"));
         }
-        let wait = allowance.look(address("2001:db8::3")).unwrap_err();
+        let wait = allowance.check(address("2001:db8::3")).unwrap_err();
         assert!((3_600..=3_601).contains(&wait), "{wait}");
         for other in [address("2001:db8:0:1::1"), address("192.0.2.1"), None] {
-            assert_eq!(allowance.look(other), Ok(()), "{other:?}");
+            assert_eq!(allowance.check(other), Ok(()), "{other:?}");
         }
         allowance.clock.advance(Duration::from_secs(wait - 2));
-        assert_eq!(allowance.look(address("2001:db8::1")), Err(2));
+        assert_eq!(allowance.check(address("2001:db8::1")), Err(2));
         allowance.clock.advance(Duration::from_secs(2));
-        assert_eq!(allowance.look(address("2001:db8::1")), Ok(()));
+        assert_eq!(allowance.check(address("2001:db8::1")), Ok(()));
         allowance.count(address("2001:db8::1"));
-        assert_eq!(allowance.look(address("2001:db8::1")), Ok(()), "a new window begins with one");
+        assert_eq!(allowance.check(address("2001:db8::1")), Ok(()), "a new window begins with one");
     }
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
         }
         let remembered = || allowance.spent.as_ref().unwrap().lock().unwrap().len();
         assert_eq!(remembered(), REMEMBERED);
-        assert!(allowance.look(address("192.0.2.1")).is_err());
+        assert!(allowance.check(address("192.0.2.1")).is_err());
         allowance.clock.advance(WINDOW);
         allowance.count(address("192.0.2.2"));
         assert_eq!(remembered(), 1, "windows that ended make room");
@@ -126,6 +126,6 @@ mod tests {
     fn without_limits_nothing_is_counted() {
         let allowance = allowance(false);
         (0..=PASSWORDS).for_each(|_| allowance.count(address("192.0.2.1")));
-        assert_eq!(allowance.look(address("192.0.2.1")), Ok(()));
+        assert_eq!(allowance.check(address("192.0.2.1")), Ok(()));
     }
 }

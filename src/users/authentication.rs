@@ -5,7 +5,7 @@ use std::thread;
 
 use tracing::Instrument as _;
 
-use super::budget::Target;
+use super::login_limiter::Target;
 use super::{UserError, Users};
 use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::email::EmailKey;
@@ -44,8 +44,10 @@ impl Users {
         let found = self.store.read(move |conn| users::credentials_by_email(conn, &key)).await?;
         let target = found.as_ref().map_or(unknown, |found| Target::Account(found.user.id));
         let allowed = match (&target, signed_in) {
-            (Target::Account(id), Some(caller)) if *id == caller => self.budget.look_signed_in(caller, address).await?,
-            _ => self.budget.look(&target, address).await?,
+            (Target::Account(id), Some(caller)) if *id == caller => {
+                self.login_limiter.look_signed_in(caller, address).await?
+            }
+            _ => self.login_limiter.check(&target, address).await?,
         };
         let guess = allowed.count().await?;
         let stored = found.as_ref().map(|found| found.password_hash.clone());
@@ -135,7 +137,7 @@ impl Users {
         self.look_for_room(address).await?;
         let found = self.store.read(move |conn| users::credentials_by_id(conn, id)).await?;
         let found = found.ok_or(UserError::Gone)?;
-        let allowed = self.budget.look_signed_in(id, address).await?;
+        let allowed = self.login_limiter.look_signed_in(id, address).await?;
         let guess = allowed.count().await?;
         match self
             .hasher

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::ids::UserId;
-use crate::network::{counted_as, shown};
+use crate::network::{rate_limit_key, shown};
 use crate::store::attempts::{AttemptKey, Limit, Totals};
 
 /// One account, and one address, have this many times the guesses that one account has from one address.
@@ -52,7 +52,7 @@ pub fn limits_of(keys: &[Limited]) -> Vec<Limit> {
 
 /// The narrowest first: in one order everywhere, so that two guesses never wait for each other.
 pub fn keys_of(target: &Target, address: Option<IpAddr>, limits: Limits) -> Vec<Limited> {
-    let (narrow, network) = (i64::from(limits.failures), address.map(counted_as));
+    let (narrow, network) = (i64::from(limits.failures), address.map(rate_limit_key));
     let from = network.map_or(NO_ADDRESS.to_owned(), |network| network.to_string());
     let wide = narrow.saturating_mul(WIDER);
     let totals = totals_of(target, address);
@@ -70,7 +70,7 @@ pub fn keys_of(target: &Target, address: Option<IpAddr>, limits: Limits) -> Vec<
 /// Where the totals of a guess are.
 pub fn totals_of(target: &Target, address: Option<IpAddr>) -> Totals {
     let (kind, name) = named(target);
-    let address = address.map(|address| key(&[ADDRESS, &counted_as(address).to_string()]));
+    let address = address.map(|address| key(&[ADDRESS, &rate_limit_key(address).to_string()]));
     Totals { account: key(&[ACCOUNT, kind, &name]), address }
 }
 

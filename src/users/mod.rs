@@ -4,8 +4,8 @@
 pub mod administration;
 mod allowance;
 mod authentication;
-pub mod budget;
 mod guess_keys;
+pub mod login_limiter;
 pub mod search;
 mod undecided;
 
@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 
 use self::allowance::Allowance;
 pub use self::authentication::Authenticated;
-use self::budget::{Budget, Denied};
+use self::login_limiter::{Denied, LoginLimiter};
 use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::clock::{Clock, Timestamp};
 use crate::email::{self, EmailKey};
@@ -35,7 +35,7 @@ use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts};
 /// The longest name, in characters.
 pub const MAX_NAME: usize = 200;
 /// How often an account may change under a log-in before it is told to come back.
-const ROUNDS: usize = 3;
+const MAX_RETRIES: usize = 3;
 /// Events that are removed in one transaction.
 const AT_ONCE: i64 = 500;
 /// How often the rest of a deleted account's past may fail to go, and the rest between.
@@ -55,7 +55,7 @@ pub struct Users {
     clock: Clock,
     revocations: Revocations,
     hasher: Hasher,
-    budget: Budget,
+    login_limiter: LoginLimiter,
     allowance: Allowance,
     rules: Rules,
 }
@@ -136,18 +136,18 @@ impl Users {
         clock: Clock,
         revocations: Revocations,
         hasher: Hasher,
-        budget: Budget,
+        login_limiter: LoginLimiter,
         rules: Rules,
     ) -> Self {
-        let allowance = Allowance::new(clock.clone(), budget.is_limited());
-        Self { store, clock, revocations, hasher, budget, allowance, rules }
+        let allowance = Allowance::new(clock.clone(), login_limiter.is_limited());
+        Self { store, clock, revocations, hasher, login_limiter, allowance, rules }
     }
 
     /// Looks whether a password from `address` may be hashed, and would find a place in the queue: a flood of those that
     /// may not or would not troubles no database, nor, as it is told so only after a moment, the cores that hash.
     async fn look_for_room(&self, address: Option<IpAddr>) -> Result<(), UserError> {
-        self.allowance.look(address).map_err(UserError::TooMany)?;
-        if let Err(full) = self.hasher.look(address) {
+        self.allowance.check(address).map_err(UserError::TooMany)?;
+        if let Err(full) = self.hasher.check(address) {
             tokio::time::sleep(REFUSAL_DELAY).await;
             return Err(full.into());
         }
@@ -157,7 +157,7 @@ impl Users {
     /// A place in the queue for a password from `address`, to be asked for when everything else that the hash needs is
     /// there: nobody keeps a place while the database is waited for.
     fn room(&self, address: Option<IpAddr>) -> Result<Room, UserError> {
-        self.allowance.look(address).map_err(UserError::TooMany)?;
+        self.allowance.check(address).map_err(UserError::TooMany)?;
         let room = self.hasher.room(address)?;
         self.allowance.count(address);
         Ok(room)
@@ -180,7 +180,7 @@ impl Users {
             return Err(UserError::Invalid(errors));
         }
         self.look_for_room(address).await?;
-        self.budget.registration(address).await?;
+        self.login_limiter.registration(address).await?;
         self.hash(self.room(address)?, registration).await
     }
 
@@ -236,7 +236,7 @@ impl Users {
         address: Option<IpAddr>,
     ) -> Result<(), UserError> {
         let from = address.map(|address| address.to_string());
-        for _ in 0..ROUNDS {
+        for _ in 0..MAX_RETRIES {
             let Authenticated { user, password_hash } = self.verify(id, current.clone(), address).await?;
             if let Err(message) = new.check(self.rules.min_password, &user.email, user.name.as_deref()) {
                 return Err(UserError::Invalid(vec![FieldError { field: "new_password", message }]));
@@ -289,7 +289,7 @@ impl Users {
     /// [`UserError::Wrong`], [`UserError::TooMany`], [`UserError::Gone`], or no answer.
     pub async fn delete(&self, id: UserId, password: Password, address: Option<IpAddr>) -> Result<(), UserError> {
         let from = address.map(|address| address.to_string());
-        for _ in 0..ROUNDS {
+        for _ in 0..MAX_RETRIES {
             let Authenticated { password_hash, .. } = self.verify(id, password.clone(), address).await?;
             let deleted = Event::new(Kind::AccountDeleted).user(id).ip_address(from.as_deref());
             let (clock, address) = (self.clock.clone(), from.clone());

@@ -28,7 +28,7 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 /// How often a log-in whose account changes under it starts over.
-const ROUNDS: usize = 3;
+const MAX_RETRIES: usize = 3;
 
 /// Somebody new.
 #[derive(Deserialize, JsonSchema)]
@@ -115,7 +115,7 @@ async fn login(
 ) -> Result<HttpResponse, Problem> {
     let LoginRequest { email, password, device_name, transport, remember } = body;
     let sign_in = sign_in(&state, &req, (device_name, transport, remember));
-    for _ in 0..ROUNDS {
+    for _ in 0..MAX_RETRIES {
         let address = state.proxies.client_address(&req);
         let who = state.users.authenticate(&email, password.clone(), address, guard::signed_in(&req)).await?;
         let admission = Admission::Verified { user_id: who.user.id, password_hash: who.password_hash };

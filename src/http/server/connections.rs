@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
 
-use crate::network::counted_as;
+use crate::network::rate_limit_key;
 
 /// One part in so many of the room is for new connections while those that are to make way are being closed.
 const SPARE: usize = 16;
@@ -80,7 +80,7 @@ impl Connections {
 
     /// Enters a new connection, and closes others if it takes that.
     pub(super) fn enter(&self, peer: Option<IpAddr>) -> Open {
-        let address = peer.filter(|peer| !(self.0.is_proxy)(peer.to_canonical())).map(counted_as);
+        let address = peer.filter(|peer| !(self.0.is_proxy)(peer.to_canonical())).map(rate_limit_key);
         let standing = Arc::new(Standing {
             address,
             idle_since: AtomicU64::new(self.now()),

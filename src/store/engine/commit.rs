@@ -13,12 +13,12 @@ use super::pool::Pool;
 use super::write::PendingWrite;
 
 /// How often a write is tried anew where the server was lost before anything was committed.
-const TRIES: u32 = 2;
+const MAX_ATTEMPTS: u32 = 2;
 /// A batch that has taken so long is committed before more is done.
 const LONG_BATCH: Duration = Duration::from_millis(250);
 /// The longest transaction that is committed. What it has done is dated while it runs, and the frequent look of other nodes
 /// reaches no further back than a minute (`revocation::poll`).
-const LONGEST: Duration = Duration::from_secs(15);
+const MAX_TRANSACTION: Duration = Duration::from_secs(15);
 
 /// Those that a client waits for and that there is time for.
 pub fn in_time<W: PendingWrite + ?Sized>(writes: impl IntoIterator<Item = Box<W>>) -> Vec<Box<W>> {
@@ -72,7 +72,7 @@ pub fn in_one_transaction(pool: &Pool, batch: Vec<Box<dyn PendingWrite>>) {
 
 /// Fails if a transaction that began then has taken too long.
 fn in_bounds(began: Instant) -> QueryResult<()> {
-    if began.elapsed() > LONGEST {
+    if began.elapsed() > MAX_TRANSACTION {
         return Err(DieselError::QueryBuilderError("a transaction took too long, and was undone".into()));
     }
     Ok(())
@@ -111,7 +111,7 @@ pub fn one_by_one(pool: &Pool, batch: Vec<Box<dyn PendingWrite>>) {
 
 fn alone(pool: &Pool, mut write: Box<dyn PendingWrite>) {
     let mut last = None;
-    for _ in 0..TRIES {
+    for _ in 0..MAX_ATTEMPTS {
         let mut lease = match pool.get() {
             Ok(lease) => lease,
             Err(error) => return write.fail(StoreError::Unavailable(error.into())),

@@ -40,7 +40,7 @@ pub enum Manager {
         /// What its connections may do.
         access: Access,
         /// How long they wait while another process writes.
-        turn: Duration,
+        lock_timeout: Duration,
         /// What is known of it.
         condition: Arc<Condition>,
     },
@@ -57,28 +57,28 @@ pub struct Remote {
     losses: Arc<AtomicU64>,
     condition: Arc<Condition>,
     /// How long a statement waits for a row that somebody holds.
-    turn: Duration,
+    lock_timeout: Duration,
 }
 
 #[cfg(feature = "postgres")]
 impl Remote {
     /// What is shared by every pool of one process.
     pub fn new(server: postgres::Server, condition: &Arc<Condition>) -> Self {
-        let turn = server.patience();
-        Self { server: Arc::new(server), losses: Arc::default(), condition: Arc::clone(condition), turn }
+        let lock_timeout = server.statement_timeout();
+        Self { server: Arc::new(server), losses: Arc::default(), condition: Arc::clone(condition), lock_timeout }
     }
 
     /// The same, less patient.
-    pub fn hurried(&self, turn: Duration) -> Self {
-        Self { turn, ..self.clone() }
+    pub fn with_lock_timeout(&self, lock_timeout: Duration) -> Self {
+        Self { lock_timeout, ..self.clone() }
     }
 }
 
 #[cfg(feature = "sqlite")]
 impl Manager {
     /// For the database file at `path`, which must exist.
-    pub fn sqlite(path: &Path, access: Access, turn: Duration, condition: &Arc<Condition>) -> Self {
-        Self::Sqlite { path: path.to_owned(), access, turn, condition: Arc::clone(condition) }
+    pub fn sqlite(path: &Path, access: Access, lock_timeout: Duration, condition: &Arc<Condition>) -> Self {
+        Self::Sqlite { path: path.to_owned(), access, lock_timeout, condition: Arc::clone(condition) }
     }
 }
 
@@ -100,11 +100,11 @@ impl r2d2::ManageConnection for Manager {
     fn connect(&self) -> Result<TrackedConnection, Unconnected> {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite { path, access, turn, condition } => {
+            Self::Sqlite { path, access, lock_timeout, condition } => {
                 let connected = match condition.is_damaged(true) {
                     // What is left to be saved is not worked off into the file.
-                    true => sqlite::connect_for_salvage(path, *access, *turn),
-                    false => sqlite::connect(path, *access, *turn),
+                    true => sqlite::connect_for_salvage(path, *access, *lock_timeout),
+                    false => sqlite::connect(path, *access, *lock_timeout),
                 };
                 let connection = connected.inspect_err(|error| {
                     let told = error.chain();
@@ -119,8 +119,8 @@ impl r2d2::ManageConnection for Manager {
             #[cfg(feature = "postgres")]
             Self::Postgresql(remote) => {
                 let losses = remote.losses.load(Ordering::SeqCst);
-                let (connection, process) = remote.server.connect(remote.turn, losses)?;
-                let begin = remote.server.begin(remote.turn, process.is_some());
+                let (connection, process) = remote.server.connect(remote.lock_timeout, losses)?;
+                let begin = remote.server.begin(remote.lock_timeout, process.is_some());
                 let made = Made::now(process, losses, Arc::clone(&remote.losses));
                 let connection = AnyConnection::Postgresql(connection);
                 Ok(TrackedConnection::of_a_server(connection, begin, Arc::clone(&remote.condition), made))

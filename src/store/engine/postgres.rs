@@ -36,7 +36,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 pub struct Server {
     url: String,
     /// For one statement, and for one lock.
-    patience: Duration,
+    statement_timeout: Duration,
     /// Whether sessions outlive transactions. None: nobody has connected yet.
     sessions_last: Mutex<Option<Finding>>,
 }
@@ -52,30 +52,30 @@ struct Finding {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("patience", &self.patience).finish_non_exhaustive()
+        f.debug_struct("Server").field("statement_timeout", &self.statement_timeout).finish_non_exhaustive()
     }
 }
 
 impl Server {
-    /// The server that the configuration names; one statement may take as long as `patience`.
+    /// The server that the configuration names; one statement may take as long as `statement_timeout`.
     ///
     /// # Errors
     ///
     /// If the URL is no text.
-    pub fn new(configured: &Postgres, patience: Duration) -> Result<Self, StoreError> {
+    pub fn new(configured: &Postgres, statement_timeout: Duration) -> Result<Self, StoreError> {
         let url = std::str::from_utf8(configured.url.expose());
         let url = url.map_err(|_not_text| StoreError::Unavailable("the URL is not UTF-8".into()))?;
-        Ok(Self { url: completed(url, configured.connect_timeout), patience, sessions_last: Mutex::new(None) })
+        Ok(Self { url: completed(url, configured.connect_timeout), statement_timeout, sessions_last: Mutex::new(None) })
     }
 
-    /// A new connection, whose statements wait as long as `turn` for a row that somebody holds, and the process of the server
+    /// A new connection, whose statements wait as long as `lock_timeout` for a row that somebody holds, and the process of the server
     /// that answers it. None: a pooler gives it another one for each transaction. `losses`: how often the server has been
     /// lost.
     ///
     /// # Errors
     ///
     /// If there is none to be had.
-    pub fn connect(&self, turn: Duration, losses: u64) -> Result<(PgConnection, Option<i32>), StoreError> {
+    pub fn connect(&self, lock_timeout: Duration, losses: u64) -> Result<(PgConnection, Option<i32>), StoreError> {
         let mut connection = self.establish()?;
         if !self.sessions_last(&mut connection, losses)? {
             connection.set_prepared_statement_cache_size(CacheSize::Disabled);
@@ -85,25 +85,25 @@ impl Server {
         // table is still empty must be right for the same table with a million rows.
         connection.batch_execute(&format!(
             "{}; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off",
-            self.bounds("SET", turn),
+            self.bounds("SET", lock_timeout),
         ))?;
         let process = process(&mut connection)?;
         Ok((connection, Some(process)))
     }
 
     /// What begins a transaction.
-    pub fn begin(&self, turn: Duration, sessions_last: bool) -> String {
-        if sessions_last { BEGIN.to_owned() } else { format!("{BEGIN}; {}", self.bounds("SET LOCAL", turn)) }
+    pub fn begin(&self, lock_timeout: Duration, sessions_last: bool) -> String {
+        if sessions_last { BEGIN.to_owned() } else { format!("{BEGIN}; {}", self.bounds("SET LOCAL", lock_timeout)) }
     }
 
     /// For one statement.
-    pub fn patience(&self) -> Duration {
-        self.patience
+    pub fn statement_timeout(&self) -> Duration {
+        self.statement_timeout
     }
 
     /// How long anything may take, as settings.
-    fn bounds(&self, set: &str, turn: Duration) -> String {
-        let (statement, lock) = (self.patience.as_millis(), turn.as_millis());
+    fn bounds(&self, set: &str, lock_timeout: Duration) -> String {
+        let (statement, lock) = (self.statement_timeout.as_millis(), lock_timeout.as_millis());
         let idle = statement.saturating_mul(4);
         format!(
             "{set} statement_timeout = {statement}; {set} lock_timeout = {lock}; \

@@ -12,12 +12,12 @@ use super::database_file::beside;
 use super::error::StoreError;
 
 /// Opens the file at `path`, which must exist. While another process writes, the connection waits for its turn for as
-/// long as `turn`.
+/// long as `lock_timeout`.
 ///
 /// # Errors
 ///
 /// If there is no such file, or it is no database.
-pub fn connect(path: &Path, access: Access, turn: Duration) -> Result<SqliteConnection, StoreError> {
+pub fn connect(path: &Path, access: Access, lock_timeout: Duration) -> Result<SqliteConnection, StoreError> {
     // SQLite would make a new, empty database where the file is gone: an outage must not look like a fresh start.
     if !path.exists() {
         return Err(StoreError::Unavailable("the database file is gone".into()));
@@ -27,7 +27,7 @@ pub fn connect(path: &Path, access: Access, turn: Duration) -> Result<SqliteConn
     let mut setup = format!(
         "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; \
          PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
-        turn.as_millis()
+        lock_timeout.as_millis()
     );
     if access == Access::Read {
         setup.push_str(" PRAGMA query_only = ON;");
@@ -42,8 +42,12 @@ pub fn connect(path: &Path, access: Access, turn: Duration) -> Result<SqliteConn
 /// # Errors
 ///
 /// As [`connect`].
-pub fn connect_for_salvage(path: &Path, access: Access, turn: Duration) -> Result<SqliteConnection, StoreError> {
-    let mut connection = connect(path, access, turn)?;
+pub fn connect_for_salvage(
+    path: &Path,
+    access: Access,
+    lock_timeout: Duration,
+) -> Result<SqliteConnection, StoreError> {
+    let mut connection = connect(path, access, lock_timeout)?;
     connection.batch_execute("PRAGMA wal_autocheckpoint = 0")?;
     Ok(connection)
 }
@@ -53,11 +57,11 @@ pub fn connect_for_salvage(path: &Path, access: Access, turn: Duration) -> Resul
 /// # Errors
 ///
 /// If it cannot be written.
-pub fn mark(path: &Path, application_id: i32, turn: Duration) -> Result<(), StoreError> {
+pub fn mark(path: &Path, application_id: i32, lock_timeout: Duration) -> Result<(), StoreError> {
     let mut sqlite = open(path)?;
     sqlite.batch_execute(&format!(
         "PRAGMA busy_timeout = {}; PRAGMA application_id = {application_id}; PRAGMA wal_checkpoint(PASSIVE);",
-        turn.as_millis()
+        lock_timeout.as_millis()
     ))?;
     Ok(())
 }
@@ -83,10 +87,10 @@ fn read_only(path: &Path) -> Result<String, StoreError> {
 /// # Errors
 ///
 /// If it cannot be opened.
-pub fn open_read_only(path: &Path, turn: Duration) -> Result<SqliteConnection, StoreError> {
+pub fn open_read_only(path: &Path, lock_timeout: Duration) -> Result<SqliteConnection, StoreError> {
     let url = read_only(path)?;
     let mut sqlite = SqliteConnection::establish(&url).map_err(|error| StoreError::Unavailable(error.into()))?;
-    sqlite.batch_execute(&format!("PRAGMA busy_timeout = {}", turn.as_millis()))?;
+    sqlite.batch_execute(&format!("PRAGMA busy_timeout = {}", lock_timeout.as_millis()))?;
     Ok(sqlite)
 }
 
@@ -95,11 +99,11 @@ pub fn open_read_only(path: &Path, turn: Duration) -> Result<SqliteConnection, S
 /// # Errors
 ///
 /// If what is there cannot be read.
-pub fn look(path: &Path, turn: Duration) -> Result<SqliteConnection, StoreError> {
+pub fn open_to_inspect(path: &Path, lock_timeout: Duration) -> Result<SqliteConnection, StoreError> {
     // Closing the last connection works a log that was left beside the file off into it, unless that can only read.
     let left_over = fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
-    let mut sqlite = if left_over { open_read_only(path, turn)? } else { open(path)? };
-    sqlite.batch_execute(&format!("PRAGMA busy_timeout = {}; PRAGMA query_only = ON;", turn.as_millis()))?;
+    let mut sqlite = if left_over { open_read_only(path, lock_timeout)? } else { open(path)? };
+    sqlite.batch_execute(&format!("PRAGMA busy_timeout = {}; PRAGMA query_only = ON;", lock_timeout.as_millis()))?;
     Ok(sqlite)
 }
 

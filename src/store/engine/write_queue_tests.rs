@@ -11,7 +11,7 @@ use futures_util::future::{join, join_all, join4};
 use tokio::time::timeout;
 
 use crate::store::testing::{Gate, TestDatabase};
-use crate::store::{AnyConnection, QueryResult, Store, StoreError, Write, fault};
+use crate::store::{AnyConnection, QueryResult, Store, StoreError, Write, internal_error};
 
 /// The store stands behind its database, so that it goes first.
 fn store() -> (TestDatabase, Store) {
@@ -65,7 +65,7 @@ fn a_write_that_fails_or_panics_in_a_batch_undoes_only_itself() {
             store.write(move |conn| {
                 insert(conn, key)?;
                 match key % 10 {
-                    3 => Err(fault(No)),
+                    3 => Err(internal_error(No)),
                     7 => panic!("on purpose"),
                     8 => insert(conn, key),
                     _ => Ok(()),
@@ -186,7 +186,7 @@ fn a_write_that_has_waited_too_long_is_not_begun() {
         });
         // Longer than it may wait, and not as long as somebody waits for it.
         let let_go = async {
-            tokio::time::sleep(store.patience.answer - store.patience.turn + Duration::from_millis(500)).await;
+            tokio::time::sleep(store.timeouts.answer - store.timeouts.lock_timeout + Duration::from_millis(500)).await;
             drop(gate);
         };
         let (late, ()) = join(late, let_go).await;
@@ -226,7 +226,7 @@ fn what_follows_a_commit_follows_it_once_even_if_nobody_waits_and_never_a_rollba
                     let _ = begun.send(());
                     let _ = wait.recv();
                 }
-                if key == 1 { Err(fault(No)) } else { Ok(key) }
+                if key == 1 { Err(internal_error(No)) } else { Ok(key) }
             };
             store.write_and_then(attempt, move |key| told.send(*key).unwrap())
         });

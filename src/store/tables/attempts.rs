@@ -13,10 +13,10 @@ use crate::clock::Timestamp;
 use crate::ids::UserId;
 use crate::store::AnyConnection;
 use crate::store::engine::connection::in_savepoint;
-use crate::store::outrun;
+use crate::store::too_many_conflicts;
 
 /// How often a count that lost a race looks again.
-const ROUNDS: usize = 8;
+const MAX_CAS_RETRIES: usize = 8;
 
 /// How much later than now a window may have begun, for nodes whose clocks differ.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
@@ -134,7 +134,7 @@ fn count_one(
     window: Duration,
 ) -> QueryResult<Option<Counted>> {
     let (ends_at, latest) = (now.plus(window), latest_end(now, window));
-    for _ in 0..ROUNDS {
+    for _ in 0..MAX_CAS_RETRIES {
         let here = attempts::table.filter(attempts::key.eq(key.as_slice()));
         let open = here.filter(attempts::window_ends_at.gt(now)).filter(attempts::window_ends_at.le(latest));
         let more = diesel::update(open.filter(attempts::count.lt(limit)))
@@ -167,7 +167,7 @@ fn count_one(
             Err(error) => return Err(error),
         }
     }
-    Err(outrun())
+    Err(too_many_conflicts())
 }
 
 /// Notes in the pair's row what a guess has just added to the totals. In the transaction that counted it.

@@ -1,9 +1,9 @@
 //! Queries on sessions. [`rotation`] holds the statements that move a session on, [`rows`] what goes in
 //! and comes out.
 
+mod admin;
 mod advance;
 mod ends;
-mod everybody;
 mod expiry;
 mod not_ended;
 mod rotation;
@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 
+pub use self::admin::{addresses_of_live, count_live, live_page, opened_since};
 pub use self::advance::{advance, advance_all};
 pub use self::ends::{
     AT_ONCE, EndOrder, EndProgress, EndRest, begin_end, copy_roles, count_unmarked, displace, end, end_one,
     go_on_ending, unfinished_ends, would_have_ended,
 };
-pub use self::everybody::{addresses_of_live, count_live, live_page, opened_since};
 pub use self::expiry::{idle_among, newest, purge_expired, purge_idle};
 pub use self::not_ended::NotEnded;
 pub use self::rotation::{adopt, confirm, count_streak, find, recover, revoke_at};

@@ -20,7 +20,7 @@ use super::undecided::{Undecided, Waiting};
 use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::clock::{Clock, Timestamp};
 use crate::ids::UserId;
-use crate::network::counted_as;
+use crate::network::rate_limit_key;
 use crate::passwords::Begun;
 use crate::store::attempts::{self, AccountCount, Counted, GuessCounts, Limit, Totals};
 use crate::store::{AnyConnection, Store, StoreError, sessions};
@@ -32,12 +32,12 @@ const REGISTRATION_WINDOW: Duration = Duration::from_secs(60 * 60);
 /// What is counted of those.
 const REGISTRATION: &str = "registration";
 /// The seconds that whoever is refused waits where only guesses that nobody has looked at yet are in the way.
-const SOON: u64 = 2;
+const RETRY_AFTER: u64 = 2;
 /// After how many seconds what could not be taken back is tried again.
-const AGAIN: [u64; 5] = [1, 2, 4, 8, 16];
+const RETRY_PAUSES: [u64; 5] = [1, 2, 4, 8, 16];
 /// Counts guesses. Clones share the counts.
 #[derive(Clone)]
-pub struct Budget {
+pub struct LoginLimiter {
     store: Store,
     clock: Clock,
     limits: Option<Limits>,
@@ -62,7 +62,7 @@ struct Home {
 
 /// A guess that may be made, and has not been counted.
 pub struct Allowed {
-    budget: Budget,
+    login_limiter: LoginLimiter,
     keys: Vec<Limited>,
     totals: Option<Totals>,
     home: Option<Home>,
@@ -72,7 +72,7 @@ pub struct Allowed {
 /// A guess that has been counted. Dropped before anybody has looked at it, as when its client hangs up in the queue or
 /// the database gives no answer, it is taken back.
 pub struct Guess {
-    budget: Budget,
+    login_limiter: LoginLimiter,
     /// The narrowest first.
     counts: Vec<Count>,
     totals: Option<Totals>,
@@ -99,7 +99,7 @@ pub enum Denied {
     Store(#[from] StoreError),
 }
 
-impl Budget {
+impl LoginLimiter {
     /// Without limits, nothing is counted.
     pub fn new(store: Store, clock: Clock, limits: Option<Limits>) -> Self {
         Self { store, clock, limits, undecided: Undecided::default() }
@@ -115,7 +115,7 @@ impl Budget {
     /// # Errors
     ///
     /// [`Denied`].
-    pub async fn look(&self, target: &Target, address: Option<IpAddr>) -> Result<Allowed, Denied> {
+    pub async fn check(&self, target: &Target, address: Option<IpAddr>) -> Result<Allowed, Denied> {
         let Some(limits) = self.limits else { return Ok(self.unlimited()) };
         let mut keys = keys_of(target, address, limits);
         if address.is_none() {
@@ -123,12 +123,12 @@ impl Budget {
         }
         // Of an account that does not exist no session is anywhere, which is looked for all the same: it takes as long.
         let user = if let Target::Account(id) = target { *id } else { UserId::generate() };
-        let home = address.map(|address| Home { user, network: counted_as(address) });
+        let home = address.map(|address| Home { user, network: rate_limit_key(address) });
         if self.refuse_if_full(&keys, home, limits.window).await? {
             keys.retain(|key| key.name != ACCOUNT);
         }
         let totals = Some(totals_of(target, address));
-        Ok(Allowed { budget: self.clone(), keys, totals, home, window: limits.window })
+        Ok(Allowed { login_limiter: self.clone(), keys, totals, home, window: limits.window })
     }
 
     /// The same for who has an access token of the account: only what was got wrong from the same address counts, so that
@@ -144,11 +144,11 @@ impl Budget {
         keys.retain(|key| key.name == PAIR);
         self.refuse_if_full(&keys, None, limits.window).await?;
         let totals = Some(totals_of(&target, address));
-        Ok(Allowed { budget: self.clone(), keys, totals, home: None, window: limits.window })
+        Ok(Allowed { login_limiter: self.clone(), keys, totals, home: None, window: limits.window })
     }
 
     fn unlimited(&self) -> Allowed {
-        Allowed { budget: self.clone(), keys: Vec::new(), totals: None, home: None, window: Duration::ZERO }
+        Allowed { login_limiter: self.clone(), keys: Vec::new(), totals: None, home: None, window: Duration::ZERO }
     }
 
     /// Counts a registration.
@@ -158,13 +158,13 @@ impl Budget {
     /// [`Denied`]; then nothing was counted.
     pub async fn registration(&self, address: Option<IpAddr>) -> Result<(), Denied> {
         let (Some(_), Some(address)) = (self.limits, address) else { return Ok(()) };
-        let key = key(&[REGISTRATION, &counted_as(address).to_string()]);
+        let key = key(&[REGISTRATION, &rate_limit_key(address).to_string()]);
         let limit = Limit { key, limit: REGISTRATIONS, user_id: None, ip_address: None };
         let keys = [Limited { name: REGISTRATION, limit }];
         self.refuse_if_full(&keys, None, REGISTRATION_WINDOW).await?;
         let Some(counts) = self.count(&keys, REGISTRATION_WINDOW).await? else {
             let full = self.refuse_if_full(&keys, None, REGISTRATION_WINDOW).await;
-            return Err(full.err().unwrap_or(Denied::Spent(SOON)));
+            return Err(full.err().unwrap_or(Denied::Spent(RETRY_AFTER)));
         };
         emit_limit_reached(&counts, &Event::new(Kind::LimitReached).ip_address(Some(&address.to_string())));
         Ok(())
@@ -208,7 +208,7 @@ impl Budget {
             Ok((full, known))
         };
         let (mut full, known) = self.store.read(read).await?;
-        let known = known.iter().filter_map(|text| text.parse().ok()).map(counted_as);
+        let known = known.iter().filter_map(|text| text.parse().ok()).map(rate_limit_key);
         let at_home = home.is_some_and(|home| known.into_iter().any(|network| network == home.network));
         if at_home {
             full.retain(|(key, ..)| Some(*key) != total);
@@ -219,7 +219,7 @@ impl Budget {
             let undecided = self.undecided.of(&full).max(before.get(&full).copied().unwrap_or(0));
             let decided = count.saturating_sub(undecided);
             // Rounded up: who waits as long as told is let in.
-            if decided < limit { SOON } else { now.seconds_until(until).saturating_add(1) }
+            if decided < limit { RETRY_AFTER } else { now.seconds_until(until).saturating_add(1) }
         });
         waits.max().map_or(Ok(at_home), |wait| Err(Denied::Spent(wait)))
     }
@@ -261,7 +261,7 @@ impl Budget {
         if first.is_err() {
             let again = async move {
                 let _undecided = undecided;
-                for pause in AGAIN {
+                for pause in RETRY_PAUSES {
                     tokio::time::sleep(Duration::from_secs(pause)).await;
                     if write().await.is_ok() {
                         return;
@@ -288,19 +288,25 @@ impl Allowed {
     }
 
     async fn count_now(self) -> Result<Guess, Denied> {
-        let Self { budget, mut keys, totals, home, window } = self;
+        let Self { login_limiter, mut keys, totals, home, window } = self;
         loop {
-            let undecided = budget.undecided.add(&keys);
-            if let Some(counts) = budget.count(&keys, window).await? {
-                return Ok(Guess { budget, counts, totals, begun: Begun::default(), undecided: Some(undecided) });
+            let undecided = login_limiter.undecided.add(&keys);
+            if let Some(counts) = login_limiter.count(&keys, window).await? {
+                return Ok(Guess {
+                    login_limiter,
+                    counts,
+                    totals,
+                    begun: Begun::default(),
+                    undecided: Some(undecided),
+                });
             }
             drop(undecided);
             let with_total = keys.len();
-            if budget.refuse_if_full(&keys, home, window).await? {
+            if login_limiter.refuse_if_full(&keys, home, window).await? {
                 keys.retain(|key| key.name != ACCOUNT);
             }
             if keys.len() == with_total {
-                return Err(Denied::Spent(SOON));
+                return Err(Denied::Spent(RETRY_AFTER));
             }
         }
     }
@@ -330,7 +336,7 @@ impl Guess {
         }
         // A task of its own: it is done even if whoever guessed hangs up now.
         let totals = self.totals.take();
-        let taken = tokio::spawn(self.budget.clone().take_back(counts, undecided, totals).in_current_span());
+        let taken = tokio::spawn(self.login_limiter.clone().take_back(counts, undecided, totals).in_current_span());
         taken.await.map_err(|panic| StoreError::Broken(panic.into()))?
     }
 
@@ -346,7 +352,7 @@ impl Drop for Guess {
         let counts = mem::take(&mut self.counts);
         if !counts.is_empty() && !self.begun.is_set() {
             let undecided = self.undecided.take();
-            tokio::spawn(self.budget.clone().take_back(counts, undecided, None).in_current_span());
+            tokio::spawn(self.login_limiter.clone().take_back(counts, undecided, None).in_current_span());
         }
     }
 }

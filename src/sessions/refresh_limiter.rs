@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::ids::SessionId;
-use crate::network::counted_as;
+use crate::network::rate_limit_key;
 
 /// So many in a window; then no more. Fifty tabs that wake up at once are far from it.
 const LIMIT: u32 = 1_000;
@@ -24,23 +24,23 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Offender {
+pub enum RefreshSource {
     /// The source of forged and unreadable tokens.
     Address(IpAddr),
     /// The session whose tokens keep coming back.
     Session(SessionId),
 }
 
-impl Offender {
+impl RefreshSource {
     /// The client at an address.
     pub fn at(address: IpAddr) -> Self {
-        Self::Address(counted_as(address))
+        Self::Address(rate_limit_key(address))
     }
 }
 
 /// Everybody counted lately.
 #[derive(Debug)]
-pub struct Offenders {
+pub struct RefreshLimiter {
     enabled: bool,
     /// Until when somebody may be at the limit, in microseconds: nobody looks further once that is past.
     until: AtomicI64,
@@ -49,7 +49,7 @@ pub struct Offenders {
 
 #[derive(Debug)]
 struct Known {
-    counts: HashMap<Offender, (u32, Timestamp)>,
+    counts: HashMap<RefreshSource, (u32, Timestamp)>,
     /// When ended windows were looked for last.
     swept_at: Timestamp,
 }
@@ -60,14 +60,14 @@ impl Default for Known {
     }
 }
 
-impl Offenders {
+impl RefreshLimiter {
     /// If not enabled, nobody ever offends.
     pub fn new(enabled: bool) -> Self {
         Self { enabled, until: AtomicI64::new(i64::MIN), counts: Mutex::default() }
     }
 
     /// Counts an offence. `true`: it was the last that was let pass.
-    pub fn count(&self, offender: Offender, now: Timestamp) -> bool {
+    pub fn count(&self, source: RefreshSource, now: Timestamp) -> bool {
         if !self.enabled {
             return false;
         }
@@ -77,10 +77,10 @@ impl Offenders {
             counts.retain(|_, (_, window_ends_at)| !is_over(*window_ends_at, now));
             *swept_at = now;
         }
-        if counts.len() >= REMEMBERED && !counts.contains_key(&offender) {
+        if counts.len() >= REMEMBERED && !counts.contains_key(&source) {
             return false;
         }
-        let (count, window_ends_at) = counts.entry(offender).or_insert((0, now.plus(WINDOW)));
+        let (count, window_ends_at) = counts.entry(source).or_insert((0, now.plus(WINDOW)));
         if is_over(*window_ends_at, now) {
             (*count, *window_ends_at) = (0, now.plus(WINDOW));
         }
@@ -92,12 +92,12 @@ impl Offenders {
     }
 
     /// How many seconds an offender has to wait. `None`: there is no need to.
-    pub fn wait(&self, offender: Offender, now: Timestamp) -> Option<u64> {
+    pub fn wait(&self, source: RefreshSource, now: Timestamp) -> Option<u64> {
         if self.until.load(Ordering::Relaxed) <= now.as_micros() {
             return None;
         }
         let known = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let (count, window_ends_at) = known.counts.get(&offender)?;
+        let (count, window_ends_at) = known.counts.get(&source)?;
         (*count >= LIMIT && !is_over(*window_ends_at, now))
             .then(|| now.seconds_until(*window_ends_at).saturating_add(1))
     }
@@ -114,45 +114,45 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_seconds(1_000_000);
 
-    fn address(last: u8) -> Offender {
-        Offender::at(IpAddr::from([192, 0, 2, last]))
+    fn address(last: u8) -> RefreshSource {
+        RefreshSource::at(IpAddr::from([192, 0, 2, last]))
     }
 
     #[test]
     fn who_reaches_the_limit_waits_for_the_window_to_end_and_nobody_else_does() {
-        let offenders = Offenders::new(true);
+        let refresh_limiter = RefreshLimiter::new(true);
         for number in 1..=LIMIT {
-            assert_eq!(offenders.wait(address(1), NOW), None);
-            assert_eq!(offenders.count(address(1), NOW), number == LIMIT);
+            assert_eq!(refresh_limiter.wait(address(1), NOW), None);
+            assert_eq!(refresh_limiter.count(address(1), NOW), number == LIMIT);
         }
-        let wait = Duration::from_secs(offenders.wait(address(1), NOW.plus(Duration::from_millis(1))).unwrap());
-        assert!(offenders.wait(address(1), NOW.plus(WINDOW).minus(Duration::from_micros(1))).is_some());
-        assert_eq!(offenders.wait(address(2), NOW), None);
-        assert_eq!(offenders.wait(Offender::Session(SessionId::generate()), NOW), None);
+        let wait = Duration::from_secs(refresh_limiter.wait(address(1), NOW.plus(Duration::from_millis(1))).unwrap());
+        assert!(refresh_limiter.wait(address(1), NOW.plus(WINDOW).minus(Duration::from_micros(1))).is_some());
+        assert_eq!(refresh_limiter.wait(address(2), NOW), None);
+        assert_eq!(refresh_limiter.wait(RefreshSource::Session(SessionId::generate()), NOW), None);
         assert!(wait >= WINDOW && wait <= WINDOW + Duration::from_secs(1), "{wait:?}");
-        assert_eq!(offenders.wait(address(1), NOW.plus(wait)), None);
-        assert!(offenders.until.load(Ordering::Relaxed) <= NOW.plus(wait).as_micros(), "nobody looks any more");
+        assert_eq!(refresh_limiter.wait(address(1), NOW.plus(wait)), None);
+        assert!(refresh_limiter.until.load(Ordering::Relaxed) <= NOW.plus(wait).as_micros(), "nobody looks any more");
     }
 
     #[test]
     fn what_is_remembered_is_bounded_and_a_flood_of_others_frees_nobody() {
-        let offenders = Offenders::new(true);
+        let refresh_limiter = RefreshLimiter::new(true);
         for _ in 0..LIMIT {
-            offenders.count(address(1), NOW);
+            refresh_limiter.count(address(1), NOW);
         }
         for _ in 0..2 * REMEMBERED {
-            offenders.count(Offender::Session(SessionId::generate()), NOW);
+            refresh_limiter.count(RefreshSource::Session(SessionId::generate()), NOW);
         }
-        assert_eq!(offenders.counts.lock().unwrap().counts.len(), REMEMBERED);
-        assert!(offenders.wait(address(1), NOW).is_some());
-        offenders.count(address(2), NOW.plus(WINDOW));
-        assert_eq!(offenders.counts.lock().unwrap().counts.len(), 1, "windows that ended make room");
+        assert_eq!(refresh_limiter.counts.lock().unwrap().counts.len(), REMEMBERED);
+        assert!(refresh_limiter.wait(address(1), NOW).is_some());
+        refresh_limiter.count(address(2), NOW.plus(WINDOW));
+        assert_eq!(refresh_limiter.counts.lock().unwrap().counts.len(), 1, "windows that ended make room");
     }
 
     #[test]
     fn without_limits_nobody_offends() {
-        let offenders = Offenders::new(false);
-        assert!((0..2 * LIMIT).all(|_| !offenders.count(address(1), NOW)));
-        assert_eq!(offenders.wait(address(1), NOW), None);
+        let refresh_limiter = RefreshLimiter::new(false);
+        assert!((0..2 * LIMIT).all(|_| !refresh_limiter.count(address(1), NOW)));
+        assert_eq!(refresh_limiter.wait(address(1), NOW), None);
     }
 }

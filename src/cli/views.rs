@@ -6,7 +6,7 @@ use super::listing::{Row, or_dash};
 use crate::store::events::EventRow;
 use crate::store::users::AccountRow;
 use crate::users::administration::Portrait;
-use crate::users::budget::Lock;
+use crate::users::login_limiter::Lock;
 use crate::views::{EventView, UserView};
 
 /// An account, as its operator sees it.

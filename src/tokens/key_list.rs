@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::Kind;
-use super::configured::{self, NoKeys};
 use super::key_files::KeyFiles;
+use super::key_selection::{self, NoKeys};
 use super::keys::Key;
 use crate::clock::Timestamp;
 use crate::config::Config;
@@ -34,15 +34,15 @@ pub struct Entry {
 /// If a key cannot be read or used.
 pub fn list(config: &Config, files: &KeyFiles) -> Result<Vec<Entry>, NoKeys> {
     let mut entries = Vec::new();
-    if let Some(chosen) = configured::access_keys(config, files)? {
+    if let Some(chosen) = key_selection::access_keys(config, files)? {
         entries.push(entry(Kind::Access, true, chosen.active));
         entries.extend(chosen.retired.into_iter().map(|key| entry(Kind::Access, false, key)));
     } else {
         // The one that will sign is still to be made; those of other algorithms verify.
-        let others = configured::generated_access_keys(files)?.into_iter();
+        let others = key_selection::generated_access_keys(files)?.into_iter();
         entries.extend(others.map(|(file, _, key)| entry(Kind::Access, false, (Some(file), key))));
     }
-    if let Some(chosen) = configured::refresh_secrets(config, files)? {
+    if let Some(chosen) = key_selection::refresh_secrets(config, files)? {
         let (file, secret) = chosen.active;
         entries.push(entry(Kind::Refresh, true, (file, Key::from_secret(&secret)?)));
         for (file, secret) in chosen.retired {
