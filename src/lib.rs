@@ -1,7 +1,7 @@
 //! Countersign: a self-hosted token server, and its parts for other actix-web applications.
 //!
 //! The server is [`App`]; the routes and guards for an application of your own are [`Countersign`] and
-//! [`guard`]; both are built from a [`Config`]. What it promises to clients is in the README, how refresh
+//! [`guard`]; both are built from a [`Config`]. What it promises to clients is in `docs/api.md`, how refresh
 //! tokens rotate in `docs/rotation.md`, how to write a client in `docs/clients.md`.
 //!
 //! # In an application of your own
@@ -156,7 +156,7 @@ pub use config::Config;
 pub use http::server::Bounds;
 pub use ids::{InvalidId, SessionId, UserId};
 
-/// The README's example must compile.
+/// The page's example must compile.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/embedding.md")]
+struct Embedding;

@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         || never_logged_out(&Crowd { alone: 20, sharing: 0, refreshes: 100, client: typescript_client_command });
     let trials = vec![
         Trial::test("an_application_of_ones_own_has_our_routes_and_its_own_are_guarded", own_app_is_guarded),
-        Trial::test("the_readme_shows_the_application_as_it_is", the_readme_shows_it),
+        Trial::test("the_page_on_embedding_shows_the_application_as_it_is", the_page_shows_it),
         Trial::test("the_table_in_docs_clients_md_has_every_error_that_a_client_may_get", the_table_is_whole),
         Trial::test("the_rust_client_is_never_logged_out", rust),
         Trial::ignorable_test("the_typescript_client_is_never_logged_out", move || match build_typescript() {
@@ -127,9 +127,9 @@ impl Drop for Killed {
     }
 }
 
-fn the_readme_shows_it() -> Result<(), Failed> {
-    let (readme, example) = (include_str!("../README.md"), include_str!("../examples/own_app.rs"));
-    assert!(readme.contains(example), "the example in README.md is not examples/own_app.rs");
+fn the_page_shows_it() -> Result<(), Failed> {
+    let (page, example) = (include_str!("../docs/embedding.md"), include_str!("../examples/own_app.rs"));
+    assert!(page.contains(example), "the example in docs/embedding.md is not examples/own_app.rs");
     assert!(example.lines().count() < 40, "it is short");
     Ok(())
 }
