@@ -22,7 +22,7 @@ use crate::ids::{SessionId, UserId};
 use crate::rotation::{Claim, Policy, Verdict, judge};
 use crate::secret::Secret;
 use crate::store::columns::Roles;
-use crate::store::sessions::{SessionRow, Transport};
+use crate::store::sessions::{Expiry, SessionClient, SessionRow, TokenChain, Transport};
 use crate::tokens::access::{AccessTokens, Bearer};
 use crate::tokens::key_files::KeyFiles;
 use crate::tokens::keys::{Asymmetric, Key, KeyRing};
@@ -56,6 +56,7 @@ ours! {
 mod store {
     pub(crate) use super::columns;
     pub mod sessions {
+        pub(crate) use crate::rows;
         pub use crate::rows::*;
     }
 }
@@ -83,24 +84,25 @@ fn refresh(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>> 
 
     let row = SessionRow {
         user_id: presented.user_id(),
-        position: presented.position(),
-        token_hash: presented.digest(),
-        previous_hash: None,
-        salt: [3; 16],
-        key_id: tokens.active_kid().to_owned(),
-        rotated_at: NOW,
-        branched_at: NOW,
-        confirmed_at: None,
-        access_expires_at: end,
-        idle_expires_at: end,
-        expires_at: end,
-        revoked_at: None,
         roles: Roles::default(),
-        transport: Transport::Body,
-        repeat_streak: 0,
-        streak_generation: 0,
-        ip_address: None,
-        remember: true,
+        chain: TokenChain {
+            position: presented.position(),
+            token_hash: presented.digest(),
+            previous_hash: None,
+            salt: [3; 16],
+            key_id: tokens.active_kid().to_owned(),
+            rotated_at: NOW,
+            branched_at: NOW,
+            confirmed_at: None,
+        },
+        expiry: Expiry {
+            access_expires_at: end,
+            idle_expires_at: end,
+            expires_at: end,
+            revoked_at: None,
+            remember: true,
+        },
+        client: SessionClient { transport: Transport::Body, ip_address: None, repeat_streak: 0, streak_generation: 0 },
     };
     let claim = Claim {
         position: presented.position(),

@@ -79,7 +79,7 @@ impl Tasks {
         let (mut running, began) = (self.running.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
         while running.iter().any(|task| !task.is_finished()) {
             if began.elapsed() > limit {
-                tracing::warn!("a background task is still at work; the process ends without it");
+                tracing::debug!("a background task is still at work; the process ends without it");
                 return;
             }
             thread::sleep(LOOK);

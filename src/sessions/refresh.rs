@@ -227,28 +227,29 @@ impl RefreshRequest {
     /// What it was granted, if this very refresh has been carried out before: its commit had seemed to fail.
     fn carried_out(&self, row: &SessionRow) -> QueryResult<Option<Grant>> {
         let next = &self.rotation.next;
-        if row.revoked_at.is_some() || row.salt != next.salt {
+        if row.expiry.revoked_at.is_some() || row.chain.salt != next.salt {
             return Ok(None);
         }
-        let issued = self.mint(row.position, self.now, row.idle_expires_at)?;
-        if issued.digest != row.token_hash {
+        let issued = self.mint(row.chain.position, self.now, row.expiry.idle_expires_at)?;
+        if issued.digest != row.chain.token_hash {
             return Ok(None);
         }
-        let kind = if row.position == next.position { Kind::Rotated } else { Kind::Recovered };
-        let (idle_expires_at, access_expires_at) = (row.idle_expires_at, row.access_expires_at);
-        let next = NextToken { position: row.position, idle_expires_at, access_expires_at, ..next.clone() };
+        let kind = if row.chain.position == next.position { Kind::Rotated } else { Kind::Recovered };
+        let (idle_expires_at, access_expires_at) = (row.expiry.idle_expires_at, row.expiry.access_expires_at);
+        let next = NextToken { position: row.chain.position, idle_expires_at, access_expires_at, ..next.clone() };
         Ok(Some(self.grant(kind, &next, issued, row.into())))
     }
 
     /// The rotation that suits the row, if what the token showed of it was wrong.
     fn rotation_of(&self, row: &SessionRow) -> QueryResult<(Arc<Rotation>, IssuedToken)> {
-        if row.remember == self.rotation.remember {
+        if row.expiry.remember == self.rotation.remember {
             return Ok((Arc::clone(&self.rotation), self.rotated.clone()));
         }
         let Self { tokens, lifetimes, access_lifetime, presented, now, .. } = self;
         let plan = Plan { tokens, lifetimes: *lifetimes, access_lifetime: *access_lifetime, presented, now: *now };
         let next = &self.rotation.next;
-        let (rotation, issued) = plan.rotation(row.remember, next.salt, next.device.clone()).map_err(internal_error)?;
+        let (rotation, issued) =
+            plan.rotation(row.expiry.remember, next.salt, next.device.clone()).map_err(internal_error)?;
         Ok((Arc::new(rotation), issued))
     }
 
@@ -266,9 +267,9 @@ impl RefreshRequest {
             Verdict::Conflict => Some(Outcome::Conflict),
             Verdict::Refuse(refusal) => Some(Outcome::Refused(refusal)),
             Verdict::Recover => {
-                let position = row.position.next_branch();
-                let issued = self.mint(position, self.now, row.idle_expires_at)?;
-                let idle_expires_at = row.idle_expires_at;
+                let position = row.chain.position.next_branch();
+                let issued = self.mint(position, self.now, row.expiry.idle_expires_at)?;
+                let idle_expires_at = row.expiry.idle_expires_at;
                 let access_expires_at = self.now.floor_second().plus(self.access_lifetime).min(idle_expires_at);
                 let token_hash = issued.digest;
                 let next = NextToken {
@@ -278,17 +279,17 @@ impl RefreshRequest {
                     access_expires_at,
                     ..self.rotation.next.clone()
                 };
-                sessions::recover(conn, id, row.position, &next)?
+                sessions::recover(conn, id, row.chain.position, &next)?
                     .then(|| Outcome::Granted(self.grant(Kind::Recovered, &next, issued, row.into())))
             }
             Verdict::Adopt => {
                 let (rotation, issued) = self.rotation_of(row)?;
                 let presented = (self.presented.digest(), self.presented.kid());
-                sessions::adopt(conn, id, row.position, presented, &rotation.next)?
+                sessions::adopt(conn, id, row.chain.position, presented, &rotation.next)?
                     .then(|| Outcome::Granted(self.grant(Kind::Behind, &rotation.next, issued, row.into())))
             }
-            Verdict::Reused(reuse) => sessions::revoke_at(conn, id, row.position, self.clock.now(), "reused")?
-                .then_some(Outcome::Reused(reuse, Ended { id, access_expires_at: row.access_expires_at })),
+            Verdict::Reused(reuse) => sessions::revoke_at(conn, id, row.chain.position, self.clock.now(), "reused")?
+                .then_some(Outcome::Reused(reuse, Ended { id, access_expires_at: row.expiry.access_expires_at })),
         })
     }
 
@@ -296,19 +297,26 @@ impl RefreshRequest {
     fn repeat(&self, conn: &mut AnyConnection, row: &SessionRow, streak: Option<u32>) -> QueryResult<Option<Grant>> {
         let derived = self
             .tokens
-            .successor(&self.presented, &row.key_id, row.position, &row.salt, row.branched_at, row.idle_expires_at)
+            .successor(
+                &self.presented,
+                &row.chain.key_id,
+                row.chain.position,
+                &row.chain.salt,
+                row.chain.branched_at,
+                row.expiry.idle_expires_at,
+            )
             .map_err(internal_error)?;
-        let Some(issued) = derived.filter(|issued| issued.digest == row.token_hash) else { return Ok(None) };
+        let Some(issued) = derived.filter(|issued| issued.digest == row.chain.token_hash) else { return Ok(None) };
         if let Some(streak) = streak {
-            sessions::count_streak(conn, self.rotation.id, row.position.generation, streak)?;
+            sessions::count_streak(conn, self.rotation.id, row.chain.position.generation, streak)?;
         }
         Ok(Some(Grant {
             kind: Kind::Repeated,
             issued,
-            position: row.position,
-            issued_at: row.branched_at.min(self.now),
-            access_expires_at: row.access_expires_at.min(row.idle_expires_at),
-            idle_expires_at: row.idle_expires_at,
+            position: row.chain.position,
+            issued_at: row.chain.branched_at.min(self.now),
+            access_expires_at: row.expiry.access_expires_at.min(row.expiry.idle_expires_at),
+            idle_expires_at: row.expiry.idle_expires_at,
             rotated_row: row.into(),
             streak,
         }))

@@ -145,7 +145,7 @@ impl World {
     }
 
     fn generation(&self, held: &Held) -> u32 {
-        sessions::find(&mut self.database.connect(), held.0).unwrap().unwrap().position.generation
+        sessions::find(&mut self.database.connect(), held.0).unwrap().unwrap().chain.position.generation
     }
 }
 
@@ -364,7 +364,7 @@ fn a_recovery_that_is_carried_out_again_is_granted_what_it_was_granted() {
     let spent = spent.decide(&mut connection).unwrap();
     assert!(matches!(spent, Outcome::Reused(..)), "another refresh is one too many");
     let row = sessions::find(&mut connection, held.0).unwrap().unwrap();
-    assert_eq!(row.revoked_at, Some(inner.clock.now()), "the end is of the moment at which it is written");
+    assert_eq!(row.expiry.revoked_at, Some(inner.clock.now()), "the end is of the moment at which it is written");
 }
 
 /// The row decides, and the token is only a hint, which a changed configuration or a lost answer makes wrong.
@@ -411,5 +411,5 @@ fn the_end_of_a_session_is_of_the_moment_at_which_it_is_written() {
         assert_eq!(*ended[0].as_ref().unwrap(), usize::from(matches!(scope, Scope::All)));
     }
     let row = sessions::find(&mut world.database.connect(), held.0).unwrap().unwrap();
-    assert_eq!(row.revoked_at, Some(clock.now()));
+    assert_eq!(row.expiry.revoked_at, Some(clock.now()));
 }

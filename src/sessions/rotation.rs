@@ -138,16 +138,16 @@ pub fn judge(row: Option<&SessionRow>, claim: &Claim<'_>, now: Timestamp, policy
 
 fn judge_in_time(row: Option<&SessionRow>, claim: &Claim<'_>, now: Timestamp, policy: &Policy) -> Verdict {
     let Some(row) = row else { return Verdict::Refuse(Refusal::Revoked) };
-    if row.revoked_at.is_some() {
+    if row.expiry.revoked_at.is_some() {
         return Verdict::Refuse(Refusal::Revoked);
     }
-    if row.idle_expires_at <= now || row.expires_at <= now {
+    if row.expiry.idle_expires_at <= now || row.expiry.expires_at <= now {
         return Verdict::Refuse(Refusal::Expired);
     }
 
-    let age = age_of(row.branched_at, now, policy);
-    if row.previous_hash == Some(claim.digest) {
-        return match (row.confirmed_at.is_some(), age) {
+    let age = age_of(row.chain.branched_at, now, policy);
+    if row.chain.previous_hash == Some(claim.digest) {
+        return match (row.chain.confirmed_at.is_some(), age) {
             (true, Age::Overlapping | Age::Unknown) => Verdict::Conflict,
             (false, Age::Overlapping) => repeat(row, claim, policy),
             (false, Age::Unknown) => unrepeatable(row, now, policy),
@@ -156,21 +156,21 @@ fn judge_in_time(row: Option<&SessionRow>, claim: &Claim<'_>, now: Timestamp, po
         };
     }
 
-    if claim.position > row.position {
+    if claim.position > row.chain.position {
         return ahead(row, claim, policy);
     }
-    if claim.position == row.position {
-        return match (claim.digest == row.token_hash, age) {
+    if claim.position == row.chain.position {
+        return match (claim.digest == row.chain.token_hash, age) {
             (true, _) => Verdict::Current,
             (false, Age::Overlapping | Age::Unknown) => Verdict::Conflict,
             (false, Age::Past) => Verdict::Reused(Reuse::Forked),
         };
     }
-    if claim.position.generation == row.position.generation {
+    if claim.position.generation == row.chain.position.generation {
         return Verdict::Reused(Reuse::Displaced);
     }
-    let two_back = claim.position.generation.checked_add(2) == Some(row.position.generation);
-    if two_back && age_of(row.rotated_at, now, policy) != Age::Past {
+    let two_back = claim.position.generation.checked_add(2) == Some(row.chain.position.generation);
+    if two_back && age_of(row.chain.rotated_at, now, policy) != Age::Past {
         return Verdict::Conflict;
     }
     // Whatever has happened since, a token that was handed out just now was not stolen long ago.
@@ -210,20 +210,20 @@ pub fn unrepeatable(row: &SessionRow, now: Timestamp, policy: &Policy) -> Verdic
 
 fn recoverable(row: &SessionRow, now: Timestamp, policy: &Policy) -> bool {
     !policy.recovery.is_zero()
-        && now.since(row.rotated_at) <= policy.recovery
-        && row.position.branch < policy.max_recoveries
+        && now.since(row.chain.rotated_at) <= policy.recovery
+        && row.chain.position.branch < policy.max_recoveries
 }
 
 /// An overlap answered to a second address is usually a phone changing networks; generation after
 /// generation it is somebody who shadows every refresh.
 fn repeat(row: &SessionRow, claim: &Claim<'_>, policy: &Policy) -> Verdict {
-    let same_address = row.ip_address.as_deref() == claim.ip_address;
-    let counted = row.streak_generation == row.position.generation;
+    let same_address = row.client.ip_address.as_deref() == claim.ip_address;
+    let counted = row.client.streak_generation == row.chain.position.generation;
     if same_address || counted {
         return Verdict::Repeat { streak: None };
     }
-    let running = row.streak_generation.checked_add(1) == Some(row.position.generation);
-    let before = if running { row.repeat_streak } else { 0 };
+    let running = row.client.streak_generation.checked_add(1) == Some(row.chain.position.generation);
+    let before = if running { row.client.repeat_streak } else { 0 };
     if policy.max_repeat_streak > 0 && before >= policy.max_repeat_streak {
         return Verdict::Conflict;
     }
@@ -233,7 +233,7 @@ fn repeat(row: &SessionRow, claim: &Claim<'_>, policy: &Policy) -> Verdict {
 /// A token we signed for a place the row has not reached: the row was restored from an older copy. A
 /// retired key may be the very reason why somebody can sign such a token, so it is not enough.
 fn ahead(row: &SessionRow, claim: &Claim<'_>, policy: &Policy) -> Verdict {
-    if policy.adopt_ahead && (claim.active_key || claim.kid == row.key_id) {
+    if policy.adopt_ahead && (claim.active_key || claim.kid == row.chain.key_id) {
         Verdict::Adopt
     } else {
         Verdict::Refuse(Refusal::Ahead)

@@ -4,6 +4,7 @@ use super::*;
 use crate::ids::UserId;
 use crate::store::columns::Roles;
 use crate::store::sessions::Transport;
+use crate::store::sessions::rows::{Expiry, SessionClient, TokenChain};
 
 const OVERLAP: Duration = Duration::from_secs(30);
 const RECOVERY: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -23,25 +24,38 @@ fn at(generation: u32, branch: u32) -> ChainPosition {
 fn row() -> SessionRow {
     SessionRow {
         user_id: UserId::generate(),
-        position: at(5, 0),
-        token_hash: CURRENT,
-        previous_hash: Some(PREVIOUS),
-        salt: [0; 16],
-        key_id: "row".into(),
-        rotated_at: START,
-        branched_at: START,
-        confirmed_at: None,
-        access_expires_at: START.plus(Duration::from_secs(900)),
-        idle_expires_at: START.plus(Duration::from_secs(30 * 24 * 3600)),
-        expires_at: START.plus(Duration::from_secs(90 * 24 * 3600)),
-        revoked_at: None,
         roles: Roles::default(),
-        transport: Transport::Body,
-        repeat_streak: 0,
-        streak_generation: 0,
-        ip_address: Some("192.0.2.1".into()),
-        remember: true,
+        chain: TokenChain {
+            position: at(5, 0),
+            token_hash: CURRENT,
+            previous_hash: Some(PREVIOUS),
+            salt: [0; 16],
+            key_id: "row".into(),
+            rotated_at: START,
+            branched_at: START,
+            confirmed_at: None,
+        },
+        expiry: Expiry {
+            access_expires_at: START.plus(Duration::from_secs(900)),
+            idle_expires_at: START.plus(Duration::from_secs(30 * 24 * 3600)),
+            expires_at: START.plus(Duration::from_secs(90 * 24 * 3600)),
+            revoked_at: None,
+            remember: true,
+        },
+        client: SessionClient {
+            transport: Transport::Body,
+            ip_address: Some("192.0.2.1".into()),
+            repeat_streak: 0,
+            streak_generation: 0,
+        },
     }
+}
+
+/// The same, but for something.
+fn row_with(change: impl FnOnce(&mut SessionRow)) -> SessionRow {
+    let mut row = row();
+    change(&mut row);
+    row
 }
 
 fn claim(position: ChainPosition, digest: TokenDigest) -> Claim<'static> {
@@ -69,9 +83,9 @@ const MICROSECOND: Duration = Duration::from_micros(1);
 
 #[test]
 fn no_row_an_ended_row_and_an_expired_row_refuse_whatever_is_presented() {
-    let ended = SessionRow { revoked_at: Some(START), ..row() };
-    let idle = SessionRow { idle_expires_at: after(10), ..row() };
-    let over = SessionRow { expires_at: after(10), ..row() };
+    let ended = row_with(|row| row.expiry.revoked_at = Some(START));
+    let idle = row_with(|row| row.expiry.idle_expires_at = after(10));
+    let over = row_with(|row| row.expiry.expires_at = after(10));
     for claim in [previous(), claim(at(5, 0), CURRENT), claim(at(2, 0), OTHER), claim(at(9, 0), OTHER)] {
         assert_eq!(judge(None, &claim, START, &POLICY), Verdict::Refuse(Refusal::Revoked));
         assert_eq!(judge(Some(&ended), &claim, after(10), &POLICY), Verdict::Refuse(Refusal::Revoked));
@@ -101,7 +115,10 @@ fn a_clock_that_stepped_back_repeats() {
 
 #[test]
 fn a_recovered_branch_repeats_from_its_own_start_and_counts_recovery_from_the_rotation() {
-    let branched = SessionRow { position: at(5, 1), branched_at: after(600), ..row() };
+    let branched = row_with(|row| {
+        row.chain.position = at(5, 1);
+        row.chain.branched_at = after(600);
+    });
     assert_eq!(judge(Some(&branched), &previous(), after(629), &POLICY), Verdict::Repeat { streak: None });
     assert_eq!(judge(Some(&branched), &previous(), after(630), &POLICY), Verdict::Recover);
     let too_late = START.plus(RECOVERY).plus(MICROSECOND);
@@ -111,21 +128,24 @@ fn a_recovered_branch_repeats_from_its_own_start_and_counts_recovery_from_the_ro
 #[test]
 fn one_generation_recovers_sixteen_times() {
     for (branch, verdict) in [(15, Verdict::Recover), (16, Verdict::Reused(Reuse::Previous))] {
-        let branched = SessionRow { position: at(5, branch), ..row() };
+        let branched = row_with(|row| row.chain.position = at(5, branch));
         assert_eq!(judge(Some(&branched), &previous(), after(60), &POLICY), verdict);
     }
 }
 
 #[test]
 fn after_a_confirmation_the_previous_token_conflicts_and_then_gives_a_thief_away() {
-    let confirmed = SessionRow { confirmed_at: Some(after(1)), ..row() };
+    let confirmed = row_with(|row| row.chain.confirmed_at = Some(after(1)));
     assert_eq!(judge(Some(&confirmed), &previous(), after(29), &POLICY), Verdict::Conflict);
     assert_eq!(judge(Some(&confirmed), &previous(), after(30), &POLICY), Verdict::Reused(Reuse::Previous));
 }
 
 #[test]
 fn a_displaced_branch_is_reuse_at_any_time() {
-    let branched = SessionRow { position: at(5, 2), branched_at: after(60), ..row() };
+    let branched = row_with(|row| {
+        row.chain.position = at(5, 2);
+        row.chain.branched_at = after(60);
+    });
     for branch in [0, 1] {
         let displaced = claim(at(5, branch), OTHER);
         assert_eq!(judge(Some(&branched), &displaced, after(61), &POLICY), Verdict::Reused(Reuse::Displaced));
@@ -162,21 +182,21 @@ fn an_older_token_that_was_issued_within_the_overlap_conflicts_however_many_gene
         assert_eq!(judge(Some(&row()), &Claim { issued_at: now, ..claim(position, OTHER) }, now, &off), reused);
     }
     // What a recovery has displaced is evidence at any time, and so is a second token for a place.
-    let branched = SessionRow { position: at(5, 2), ..row() };
+    let branched = row_with(|row| row.chain.position = at(5, 2));
     for (position, reuse) in [(at(5, 0), Reuse::Displaced), (at(5, 1), Reuse::Displaced), (at(5, 2), Reuse::Forked)] {
         let young = Claim { issued_at: now, ..claim(position, OTHER) };
         assert_eq!(judge(Some(&branched), &young, now, &POLICY), Verdict::Reused(reuse), "{position}");
     }
     let young = Claim { issued_at: now, ..previous() };
-    let confirmed = SessionRow { confirmed_at: Some(START), ..row() };
+    let confirmed = row_with(|row| row.chain.confirmed_at = Some(START));
     assert_eq!(judge(Some(&confirmed), &young, now, &POLICY), Verdict::Reused(Reuse::Previous));
 }
 
 /// A moment that is still to come does not tell how long ago something was.
 #[test]
 fn after_a_clock_that_was_ahead_there_is_no_overlap_and_no_theft() {
-    let confirmed = || SessionRow { confirmed_at: Some(START), ..row() };
-    let branch = |branch| SessionRow { position: at(5, branch), ..row() };
+    let confirmed = || row_with(|row| row.chain.confirmed_at = Some(START));
+    let branch = |branch| row_with(|row| row.chain.position = at(5, branch));
     let no_recovery = Policy { recovery: Duration::ZERO, ..POLICY };
     let (repeat, reused) = (Verdict::Repeat { streak: None }, |reuse| Verdict::Reused(reuse));
     // The row, the token, the policy; and the verdict while the clock of then was at most a minute ahead, while it was
@@ -241,7 +261,12 @@ fn overlap_and_recovery_can_be_switched_off() {
 #[test]
 fn a_streak_counts_generations_running_that_were_answered_to_a_second_address() {
     let elsewhere = Claim { ip_address: Some("198.51.100.7"), ..previous() };
-    let streak = |repeat_streak, streak_generation| SessionRow { repeat_streak, streak_generation, ..row() };
+    let streak = |repeat_streak, streak_generation| {
+        row_with(|row| {
+            row.client.repeat_streak = repeat_streak;
+            row.client.streak_generation = streak_generation;
+        })
+    };
     let judged = |row: SessionRow| judge(Some(&row), &elsewhere, after(1), &POLICY);
     assert_eq!(judged(streak(2, 4)), Verdict::Repeat { streak: Some(3) });
     assert_eq!(judged(streak(2, 3)), Verdict::Repeat { streak: Some(1) }, "a generation without one ends the streak");
@@ -253,7 +278,12 @@ fn a_streak_counts_generations_running_that_were_answered_to_a_second_address() 
 fn a_bounded_streak_ends_in_a_conflict() {
     let bounded = Policy { max_repeat_streak: 3, ..POLICY };
     let elsewhere = Claim { ip_address: Some("198.51.100.7"), ..previous() };
-    let streak = |repeat_streak| SessionRow { repeat_streak, streak_generation: 4, ..row() };
+    let streak = |repeat_streak| {
+        row_with(|row| {
+            row.client.repeat_streak = repeat_streak;
+            row.client.streak_generation = 4;
+        })
+    };
     assert_eq!(judge(Some(&streak(2)), &elsewhere, after(1), &bounded), Verdict::Repeat { streak: Some(3) });
     assert_eq!(judge(Some(&streak(3)), &elsewhere, after(1), &bounded), Verdict::Conflict);
     assert_eq!(judge(Some(&streak(3)), &previous(), after(1), &bounded), Verdict::Repeat { streak: None });
@@ -262,7 +292,7 @@ fn a_bounded_streak_ends_in_a_conflict() {
 #[test]
 fn an_answer_that_cannot_be_derived_any_more_recovers_or_conflicts_but_never_revokes() {
     assert_eq!(unrepeatable(&row(), after(1), &POLICY), Verdict::Recover);
-    let spent = SessionRow { position: at(5, 16), ..row() };
+    let spent = row_with(|row| row.chain.position = at(5, 16));
     assert_eq!(unrepeatable(&spent, after(1), &POLICY), Verdict::Conflict);
     let off = Policy { recovery: Duration::ZERO, ..POLICY };
     assert_eq!(unrepeatable(&row(), after(1), &off), Verdict::Conflict);

@@ -7,7 +7,7 @@ mod ends;
 mod expiry;
 mod not_ended;
 mod rotation;
-mod rows;
+pub mod rows;
 
 use std::time::Duration;
 

@@ -115,7 +115,7 @@ fn marked_uncounted(edit: &str, statement: impl FnOnce(&mut Table) -> bool) {
     table.edit(edit);
     assert!(!statement(&mut table), "counts it");
     let [ended, other] = [table.id, table.bystander].map(|id| find(&mut table.connection, id).unwrap().unwrap());
-    assert_eq!((ended.revoked_at, other.revoked_at), (Some(NOW), None));
+    assert_eq!((ended.expiry.revoked_at, other.expiry.revoked_at), (Some(NOW), None));
 }
 
 const REVOKED: &str = "revoked_at = 1, revoked_reason = 'test'";
@@ -188,10 +188,16 @@ fn a_rotation_keeps_what_it_replaces_and_forgets_the_confirmation() {
         table.edit(CONFIRMED);
         assert!(advance_from(together, HERE, CURRENT)(&mut table));
         let row = find(&mut table.connection, table.id).unwrap().unwrap();
-        assert_eq!((row.position, row.token_hash, row.previous_hash), (position(6, 0), NEXT, Some(CURRENT)));
-        assert_eq!((row.salt, row.key_id.as_str(), row.confirmed_at), ([9; 16], "next", None));
-        assert_eq!((row.rotated_at, row.branched_at), (NOW, NOW));
-        assert_eq!((row.access_expires_at, row.idle_expires_at), (next().access_expires_at, next().idle_expires_at));
+        assert_eq!(
+            (row.chain.position, row.chain.token_hash, row.chain.previous_hash),
+            (position(6, 0), NEXT, Some(CURRENT))
+        );
+        assert_eq!((row.chain.salt, row.chain.key_id.as_str(), row.chain.confirmed_at), ([9; 16], "next", None));
+        assert_eq!((row.chain.rotated_at, row.chain.branched_at), (NOW, NOW));
+        assert_eq!(
+            (row.expiry.access_expires_at, row.expiry.idle_expires_at),
+            (next().access_expires_at, next().idle_expires_at)
+        );
     }
 }
 
@@ -218,10 +224,13 @@ fn a_recovery_leaves_the_rotation_and_the_end_as_they_were() {
     table.edit("rotated_at = 7, previous_hash = zeroblob(32), idle_expires_at = 5000000000000");
     assert!(recover_from(HERE)(&mut table));
     let row = find(&mut table.connection, table.id).unwrap().unwrap();
-    assert_eq!((row.position, row.token_hash, row.previous_hash), (position(5, 2), NEXT, Some(TokenDigest([0; 32]))));
-    assert_eq!((row.salt, row.key_id.as_str()), ([9; 16], "next"));
-    assert_eq!((row.rotated_at, row.branched_at), (Timestamp::from_micros(7), NOW));
-    assert_eq!(row.idle_expires_at, Timestamp::from_micros(5_000_000_000_000));
+    assert_eq!(
+        (row.chain.position, row.chain.token_hash, row.chain.previous_hash),
+        (position(5, 2), NEXT, Some(TokenDigest([0; 32])))
+    );
+    assert_eq!((row.chain.salt, row.chain.key_id.as_str()), ([9; 16], "next"));
+    assert_eq!((row.chain.rotated_at, row.chain.branched_at), (Timestamp::from_micros(7), NOW));
+    assert_eq!(row.expiry.idle_expires_at, Timestamp::from_micros(5_000_000_000_000));
 }
 
 fn adopt_from(from: ChainPosition) -> impl FnOnce(&mut Table) -> bool {
@@ -243,10 +252,16 @@ fn an_adoption_is_a_rotation_from_what_was_presented() {
     table.edit("confirmed_at = 1, rotated_at = 7, branched_at = 7, idle_expires_at = 5000000000000");
     assert!(adopt(&mut table.connection, table.id, HERE, (TokenDigest([8; 32]), "first"), &next()).unwrap());
     let row = find(&mut table.connection, table.id).unwrap().unwrap();
-    assert_eq!((row.position, row.token_hash, row.previous_hash), (position(6, 0), NEXT, Some(TokenDigest([8; 32]))));
-    assert_eq!((row.salt, row.key_id.as_str(), row.confirmed_at), ([9; 16], "next", None));
-    assert_eq!((row.rotated_at, row.branched_at), (NOW, NOW));
-    assert_eq!((row.access_expires_at, row.idle_expires_at), (next().access_expires_at, next().idle_expires_at));
+    assert_eq!(
+        (row.chain.position, row.chain.token_hash, row.chain.previous_hash),
+        (position(6, 0), NEXT, Some(TokenDigest([8; 32])))
+    );
+    assert_eq!((row.chain.salt, row.chain.key_id.as_str(), row.chain.confirmed_at), ([9; 16], "next", None));
+    assert_eq!((row.chain.rotated_at, row.chain.branched_at), (NOW, NOW));
+    assert_eq!(
+        (row.expiry.access_expires_at, row.expiry.idle_expires_at),
+        (next().access_expires_at, next().idle_expires_at)
+    );
 }
 
 fn revoke_from(from: ChainPosition) -> impl FnOnce(&mut Table) -> bool {
@@ -381,7 +396,7 @@ fn a_session_that_has_ended_with_many_others_is_over_for_every_statement_before_
     over(|table| !live_page(&mut table.connection, Some(table.user), None, NOW, 10).unwrap().is_empty());
     over(|table| {
         let row = find(&mut table.connection, table.id).unwrap().unwrap();
-        row.revoked_at.is_none()
+        row.expiry.revoked_at.is_none()
     });
 }
 

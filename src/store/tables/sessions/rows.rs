@@ -14,6 +14,19 @@ use crate::tokens::refresh::{Salt, TokenDigest};
 pub struct SessionRow {
     /// Whose.
     pub user_id: UserId,
+    /// Names of the user's roles.
+    pub roles: Roles,
+    /// The tokens.
+    pub chain: TokenChain,
+    /// When what ends.
+    pub expiry: Expiry,
+    /// Who refreshes.
+    pub client: SessionClient,
+}
+
+/// The current refresh token of a session, and the one before it.
+#[derive(Clone, Debug)]
+pub struct TokenChain {
     /// Where the current token stands.
     pub position: ChainPosition,
     /// The current token.
@@ -30,6 +43,11 @@ pub struct SessionRow {
     pub branched_at: Timestamp,
     /// When the client said it had stored the current token.
     pub confirmed_at: Option<Timestamp>,
+}
+
+/// When a session and its tokens end.
+#[derive(Clone, Debug)]
+pub struct Expiry {
     /// When the newest access token ends.
     pub access_expires_at: Timestamp,
     /// When the current refresh token ends.
@@ -38,18 +56,21 @@ pub struct SessionRow {
     pub expires_at: Timestamp,
     /// When it was ended.
     pub revoked_at: Option<Timestamp>,
-    /// Names of the user's roles.
-    pub roles: Roles,
+    /// Whether its idle time is the long one.
+    pub remember: bool,
+}
+
+/// Who refreshes a session, and how.
+#[derive(Clone, Debug)]
+pub struct SessionClient {
     /// How tokens are handed out.
     pub transport: Transport,
+    /// Where the last refresh came from.
+    pub ip_address: Option<String>,
     /// Generations running in which an overlap was answered to a second address.
     pub repeat_streak: u32,
     /// The generation that counted last.
     pub streak_generation: u32,
-    /// Where the last refresh came from.
-    pub ip_address: Option<String>,
-    /// Whether its idle time is the long one.
-    pub remember: bool,
 }
 
 /// How a session's tokens are handed out.
@@ -187,7 +208,11 @@ impl RotatedRow {
 
 impl From<&SessionRow> for RotatedRow {
     fn from(row: &SessionRow) -> Self {
-        Self { roles: row.roles.clone(), transport: row.transport.as_str().to_owned(), remember: row.remember }
+        Self {
+            roles: row.roles.clone(),
+            transport: row.client.transport.as_str().to_owned(),
+            remember: row.expiry.remember,
+        }
     }
 }
 
@@ -276,8 +301,7 @@ impl TryFrom<RawRow> for SessionRow {
         ) = rotation;
         let (access_expires_at, idle_expires_at, expires_at, revoked_at, roles, transport, streak, counted, ip_address) =
             rest;
-        Ok(Self {
-            user_id,
+        let chain = TokenChain {
             position: ChainPosition { generation: small(generation)?, branch: small(branch)? },
             token_hash,
             previous_hash,
@@ -286,18 +310,17 @@ impl TryFrom<RawRow> for SessionRow {
             rotated_at,
             branched_at,
             confirmed_at,
-            access_expires_at,
-            idle_expires_at,
-            expires_at,
-            // Ended with many others, of which it is to be told itself shortly.
-            revoked_at: revoked_at.or(ended_at),
-            roles,
+        };
+        // Ended with many others, of which it is to be told itself shortly.
+        let revoked_at = revoked_at.or(ended_at);
+        let expiry = Expiry { access_expires_at, idle_expires_at, expires_at, revoked_at, remember };
+        let client = SessionClient {
             transport: Transport::from_column(&transport),
+            ip_address,
             repeat_streak: small(streak)?,
             streak_generation: small(counted)?,
-            ip_address,
-            remember,
-        })
+        };
+        Ok(Self { user_id, roles, chain, expiry, client })
     }
 }
 
