@@ -14,7 +14,9 @@ use std::time::Duration;
 use diesel::prelude::*;
 
 pub use self::admin::{addresses_of_live, count_live, live_page, opened_since};
-pub use self::advance::{advance, advance_all};
+pub use self::advance::advance;
+#[cfg(any(feature = "postgres", test))]
+pub use self::advance::advance_all;
 pub use self::ends::{
     AT_ONCE, EndOrder, EndProgress, EndRest, begin_end, copy_roles, count_unmarked, displace, end, end_one,
     go_on_ending, unfinished_ends, would_have_ended,
