@@ -153,7 +153,7 @@ impl Countersign {
     /// Stops what is done beside requests, and moves everything into the file of an embedded database, which alone is the database then and can be copied: to be
     /// called when the server has stopped, as [`App::run`] does. May take seconds.
     pub fn close(&self) {
-        // A server that is away holds nobody up: only a file is to be left alone before it is closed.
+        // Only a file must be left alone before it is closed; a server that is away must not delay the end.
         self.state.tasks.stop(if self.accounts.store.is_shared() { Duration::ZERO } else { CLOSING });
         self.accounts.store.empty_log_blocking(CLOSING);
     }

@@ -1,4 +1,4 @@
-//! The janitor: removes what is over for good, and is never in anybody's way.
+//! The janitor: removes what is over for good, without delaying requests.
 //!
 //! It deletes in batches, each a write like any other, small enough to hold the writer for a few
 //! milliseconds at most, and rests between two of them for longer than the first one took.
@@ -151,7 +151,7 @@ impl Task for Janitor {
 }
 
 impl Janitor {
-    /// Sessions are kept for `keep` after their end: as long as any token of theirs may be asked about, or anybody's memory
+    /// Sessions are kept for `keep` after their end: as long as any token of theirs may be asked about, or the memory
     /// of their end must be renewed. Nothing is removed until the time of all nodes is known from `revocations`: a machine's
     /// clock that is ahead would have it take live sessions from all of them.
     pub fn new(store: Store, clock: Clock, revocations: Revocations, keep: Duration, stop: Stop) -> Self {

@@ -112,7 +112,7 @@ fn serve() -> (SocketAddr, ServerHandle) {
                     );
                 App::new()
                     .service(scope.wrap(from_fn(stack)))
-                    // Not in our stack: a handler of somebody else's.
+                    // Not in our stack: a handler of another application.
                     .route("/theirs", web::get().to(|_: Explosive| async { "never" }))
             });
             let server = server.workers(1).disable_signals().listen(listener).unwrap().run();

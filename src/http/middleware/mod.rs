@@ -96,7 +96,7 @@ impl Exchange {
         exchange
     }
 
-    /// Refuses what is refused before anybody has looked at what it asks for.
+    /// Refuses a request by its head, before its route is known.
     fn admit(&self, req: &ServiceRequest) -> Result<(), Problem> {
         if !self.informed && req.path().starts_with("/v1/") {
             return Err(Code::Unavailable.into());

@@ -1,4 +1,4 @@
-//! Every error has the body of RFC 9457, whoever raised it; `OPTIONS` is answered with the methods of the path.
+//! Every error has the body of RFC 9457, whether we or the framework raised it; `OPTIONS` is answered with the methods of the path.
 
 use actix_web::HttpResponse;
 use actix_web::body::{BoxBody, MessageBody};

@@ -26,7 +26,7 @@ pub(super) fn add(headers: &mut HeaderMap, tls: bool) {
     if tls {
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
-    // What may be cached says so itself; everything else here is about somebody.
+    // What may be cached says so itself; everything else is personal.
     if !headers.contains_key(CACHE_CONTROL) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));

@@ -65,7 +65,7 @@ async fn ready(request: HttpRequest, state: web::Data<AppState>) -> HttpResponse
     } else {
         return HttpResponse::Ok().json(READY);
     };
-    // What is wrong is in the log when it begins and when it ends, and not each time that somebody asks.
+    // What is wrong is in the log when it begins and when it ends, and not for each probe.
     let log = guard::request_log(&request);
     Problem::new(Code::Unavailable).detail(told).respond(log.as_ref().map(|log| log.request_id()))
 }

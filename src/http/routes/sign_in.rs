@@ -30,7 +30,8 @@ pub(super) const ROUTES: &[Route] = &[
 /// How often a log-in whose account changes under it starts over.
 const MAX_RETRIES: usize = 3;
 
-/// Somebody new.
+/// A new account, and its first session.
+// The last three fields stand in both requests: one flattened struct would lose the names of fields in errors.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct RegisterRequest {
     #[schemars(schema_with = "requests::new_email")]
@@ -52,7 +53,7 @@ pub(crate) struct RegisterRequest {
     remember: Option<bool>,
 }
 
-/// Somebody known.
+/// An account, and a session of it.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct LoginRequest {
     email: String,
