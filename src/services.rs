@@ -78,7 +78,7 @@ impl Accounts {
         allowed_domains: &[String],
     ) -> Result<Self, ServicesError> {
         let (passwords, limits) = (&config.passwords, &config.limits);
-        let hasher = Hasher::start(passwords.bcrypt_cost, passwords.pepper.as_ref(), &passwords.peppers_previous)?;
+        let hasher = Hasher::start(passwords.bcrypt_cost, passwords.pepper.as_ref(), &passwords.pepper_previous)?;
         let limits = limits.enabled.then_some(Limits { failures: limits.login_failures, window: limits.login_window });
         let login_limiter = LoginLimiter::new(store.clone(), clock.clone(), limits);
         let rules = Rules { min_password: passwords.min_length, allowed_domains: allowed_domains.into() };

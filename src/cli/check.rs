@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Failure, say, warn};
 use crate::app::way_out;
-use crate::config::{Config, KEYS, Mistake, Mistakes, RawConfig, Shown, Source};
+use crate::config::{Config, DatabaseKeys, Mistake, Mistakes, RawConfig, Server, Shown, Source, keys};
 use crate::startup;
 
 /// Prints the configuration, or every mistake in it.
@@ -55,14 +55,15 @@ fn at_start(config: &Config, shown: &[Shown]) -> (Mistakes, Vec<String>) {
     match listening(config) {
         Listening::Possible => {}
         Listening::InUse(address) => warnings.push(format!(
-            "server.port: {address} is in use: by the server, if it runs; if it does not, set PORT to another"
+            "{}: {address} is in use: by the server, if it runs; if it does not, set PORT to another",
+            Server::port
         )),
         Listening::Impossible(key, problem) => refuse(key, problem),
     }
     // What is said of a secret begins with its name; everything else is about the folder that the database is in.
     for problem in startup::check(config) {
-        let about = KEYS.iter().find(|key| key.short.iter().any(|short| problem.starts_with(short)));
-        refuse(about.map_or("database.url", |key| key.name), problem);
+        let about = keys().find(|key| key.short.iter().any(|short| problem.starts_with(short)));
+        refuse(about.map_or(DatabaseKeys::url.name, |key| key.name), problem);
     }
     (Mistakes(mistakes), warnings)
 }
@@ -82,10 +83,10 @@ fn listening(config: &Config) -> Listening {
         Err(error) => {
             let problem =
                 format!("\"{host}\" is the name of no address: {error}; set HOST to an address of this machine");
-            return Listening::Impossible("server.host", problem);
+            return Listening::Impossible(Server::host.name, problem);
         }
     };
-    let none = Listening::Impossible("server.host", format!("\"{host}\" is the name of no address"));
+    let none = Listening::Impossible(Server::host.name, format!("\"{host}\" is the name of no address"));
     any_of(addresses, none, can_bind)
 }
 
@@ -115,8 +116,8 @@ fn can_bind(address: SocketAddr) -> Listening {
     let Err(error) = bound.map_err(std::io::Error::from) else { return Listening::Possible };
     let key = match error.kind() {
         ErrorKind::AddrInUse => return Listening::InUse(address),
-        ErrorKind::PermissionDenied => "server.port",
-        _ => "server.host",
+        ErrorKind::PermissionDenied => Server::port.name,
+        _ => Server::host.name,
     };
     Listening::Impossible(key, format!("cannot listen on {address}: {error}; {}", way_out(&error)))
 }
@@ -133,7 +134,7 @@ mod tests {
         let can_bind = |address: SocketAddr| match address {
             _ if address == free => Listening::Possible,
             _ if address == taken => Listening::InUse(taken),
-            _ => Listening::Impossible("server.host", address.to_string()),
+            _ => Listening::Impossible(Server::host.name, address.to_string()),
         };
         for (addresses, expected) in [
             (&[free][..], "Possible".to_owned()),
@@ -148,7 +149,7 @@ mod tests {
             (&[foreign, another], format!("Impossible(\"server.host\", \"{another}\")")),
             (&[], "Impossible(\"server.host\", \"none\")".to_owned()),
         ] {
-            let none = Listening::Impossible("server.host", "none".into());
+            let none = Listening::Impossible(Server::host.name, "none".into());
             let found = any_of(addresses.iter().copied(), none, can_bind);
             assert_eq!(format!("{found:?}"), expected, "{addresses:?}");
         }

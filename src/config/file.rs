@@ -5,6 +5,7 @@ use std::path::Path;
 use toml::{Table, Value as Toml};
 use zeroize::Zeroizing;
 
+use super::key::Shape;
 use super::layer::{Layer, Value, read, warn_if_others_can_read};
 use super::lookup;
 use super::mistake::{Mistake, Source};
@@ -55,7 +56,7 @@ fn setting(layer: &mut Layer, name: &str, value: Toml, source: &Source) {
         return layer.unknown(name, source.clone(), meant);
     };
     let read = match value {
-        Toml::Array(items) if key.list => {
+        Toml::Array(items) if key.shape == Shape::List => {
             let items: Option<Vec<_>> = items.into_iter().map(scalar).collect();
             items.map(Value::List)
         }
@@ -64,7 +65,8 @@ fn setting(layer: &mut Layer, name: &str, value: Toml, source: &Source) {
     match read {
         Some(value) => layer.found.push((key, value, source.clone())),
         None => {
-            let right = if key.list { "an array of text" } else { "text, a whole number, true or false" };
+            let right =
+                if key.shape == Shape::List { "an array of text" } else { "text, a whole number, true or false" };
             let problem = format!("has a value of the wrong kind: write {right}");
             layer.mistakes.push(Mistake::new(name, source.clone(), problem));
         }
@@ -101,7 +103,8 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{KEYS, RawConfig};
+    use super::super::key::Kind;
+    use super::super::{RawConfig, keys};
     use super::*;
 
     const SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
@@ -248,12 +251,12 @@ mod tests {
         let turned_on: String = text.lines().map(on).collect();
         let layer = layer(turned_on);
         assert!(layer.mistakes.is_empty());
-        assert_eq!(layer.found.len(), KEYS.len());
+        assert_eq!(layer.found.len(), keys().count());
         // An empty secret is refused on purpose; everything else means what it would anyway.
         let raw = layer
             .found
             .iter()
-            .filter(|(key, _, _)| !key.secret)
+            .filter(|(key, _, _)| key.kind != Kind::Secret)
             .fold(RawConfig::default(), |raw, (key, value, _)| raw.with(key.name, value.parts().join(",")));
         let mut turned_on = raw.resolve().unwrap();
         let defaults = RawConfig::default().resolve().unwrap();

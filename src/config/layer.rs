@@ -6,14 +6,15 @@ use std::path::Path;
 
 use zeroize::{Zeroize, Zeroizing};
 
-use super::database;
-use super::keys::{Key, SHARED_NAME};
+use super::database_url;
+use super::key::{KeyInfo, Kind};
 use super::mistake::{Mistake, Source};
 use super::names::{Stray, not_a_key};
+use super::sections::SHARED_NAME;
 
 /// A value as it was written, wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// Text, also of a number or a switch.
     Text(Zeroizing<String>),
     /// A TOML array.
@@ -36,15 +37,19 @@ impl Value {
     }
 }
 
-/// The only key that has a shared name.
-const DATABASE: &str = "database.url";
+/// What there is of one key.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(super) value: Value,
+    pub(super) source: Source,
+}
 
 /// What one layer says.
 #[derive(Default)]
 pub(super) struct Layer {
-    pub(super) found: Vec<(&'static Key, Value, Source)>,
+    pub(super) found: Vec<(&'static KeyInfo, Value, Source)>,
     /// By a name that other programs use too.
-    shared: Vec<(&'static Key, Value, Source)>,
+    shared: Vec<(&'static KeyInfo, Value, Source)>,
     /// Whether what was found by such a name counts, as far as this layer goes.
     by_shared_name: bool,
     /// Whether the database was found by a name of ours.
@@ -63,9 +68,9 @@ impl Layer {
     }
 
     /// What is called `name` and sets `key`.
-    pub(super) fn take(&mut self, key: &'static Key, name: &str, value: Value, source: Source) {
+    pub(super) fn take(&mut self, key: &'static KeyInfo, name: &str, value: Value, source: Source) {
         let is_shared = name.eq_ignore_ascii_case(SHARED_NAME);
-        self.names_database |= key.name == DATABASE && !is_shared;
+        self.names_database |= key.kind == Kind::DatabaseUrl && !is_shared;
         let to = if is_shared { &mut self.shared } else { &mut self.found };
         to.push((key, value, source));
     }
@@ -82,7 +87,7 @@ impl Layer {
     /// An earlier layer names the database by a name of ours: what this one says of it by a shared name does not count.
     pub(super) fn pass_over_shared(&mut self) {
         if self.by_shared_name {
-            self.found.retain(|(key, _, _)| key.name != DATABASE);
+            self.found.retain(|(key, _, _)| key.kind != Kind::DatabaseUrl);
         }
     }
 
@@ -116,10 +121,10 @@ pub(super) fn read(path: &Path, source: &Source) -> Result<Option<Zeroizing<Stri
 }
 
 /// Whether a value of `key` is something that others must not read.
-fn is_confidential(key: &Key, value: &Value) -> bool {
+fn is_confidential(key: &KeyInfo, value: &Value) -> bool {
     match value {
-        Value::Text(text) if key.name == DATABASE => database::may_hold_password(text),
-        _ => key.secret && !value.parts().is_empty(),
+        Value::Text(text) if key.kind == Kind::DatabaseUrl => database_url::may_hold_password(text),
+        _ => key.kind == Kind::Secret && !value.parts().is_empty(),
     }
 }
 

@@ -1,35 +1,38 @@
 //! From a name somebody wrote to a key, or to the key that was probably meant.
 
-use super::keys::{KEYS, Key};
+use strsim::levenshtein;
+
+use super::key::KeyInfo;
+use super::sections::{SECTIONS, keys};
 
 /// What long names begin with, and what everything that is meant for this program does, in lower case.
 const LONG: &str = "countersign__";
 const START: &str = "countersign_";
 
 /// The key called `name` in a TOML file.
-pub(super) fn by_name(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.name == name)
+pub(super) fn by_name(name: &str) -> Option<&'static KeyInfo> {
+    keys().find(|key| key.name == name)
 }
 
 /// Whether there are keys whose name begins with `section` and a dot.
 pub(super) fn is_section(section: &str) -> bool {
-    KEYS.iter().any(|key| key.name.split_once('.').is_some_and(|(name, _)| name == section))
+    SECTIONS.iter().any(|known| known.name == section)
 }
 
 /// The key called `name`, short or long, in the environment or in `.env`.
-pub(super) fn by_variable(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.short.contains(&name) || key.variable() == name)
+pub(super) fn by_variable(name: &str) -> Option<&'static KeyInfo> {
+    keys().find(|key| key.short.contains(&name) || key.variable() == name)
 }
 
 /// The key of a credential called `name`: a short name or the key's own, in either case.
-pub(super) fn by_credential(name: &str) -> Option<&'static Key> {
+pub(super) fn by_credential(name: &str) -> Option<&'static KeyInfo> {
     let is = |other: &&str| other.eq_ignore_ascii_case(name);
-    KEYS.iter().find(|key| key.short.iter().any(is) || is(&key.name))
+    keys().find(|key| key.short.iter().any(is) || is(&key.name))
 }
 
 /// The key that was probably meant by the unknown `name`: one with the same last part (a key in the
 /// wrong section), else the nearest in spelling.
-pub(super) fn nearest(name: &str) -> Option<&'static Key> {
+pub(super) fn nearest(name: &str) -> Option<&'static KeyInfo> {
     let lower = name.to_lowercase();
     // One underscore behind our name and between section and key is the usual mistake.
     let (wanted, single) = match (lower.strip_prefix(LONG), lower.strip_prefix(START)) {
@@ -37,37 +40,22 @@ pub(super) fn nearest(name: &str) -> Option<&'static Key> {
         (None, Some(rest)) => (rest.replace("__", "_"), true),
         (None, None) => (lower.replace("__", "."), false),
     };
-    if single && let Some(key) = KEYS.iter().find(|key| key.name.replace('.', "_") == wanted) {
+    if single && let Some(key) = keys().find(|key| key.name.replace('.', "_") == wanted) {
         return Some(key);
     }
     let last = |text: &str| text.rsplit('.').next().map(str::to_owned);
-    let mut same_last = KEYS.iter().filter(|key| last(key.name) == last(&wanted));
+    let mut same_last = keys().filter(|key| last(key.name) == last(&wanted));
     if let (Some(key), None) = (same_last.next(), same_last.next()) {
         return Some(key);
     }
-    KEYS.iter()
+    keys()
         .map(|key| {
-            let short = key.short.iter().map(|short| distance(&wanted, &short.to_lowercase()));
-            (short.min().unwrap_or(usize::MAX).min(distance(&wanted, key.name)), key)
+            let short = key.short.iter().map(|short| levenshtein(&wanted, &short.to_lowercase()));
+            (short.min().unwrap_or(usize::MAX).min(levenshtein(&wanted, key.name)), key)
         })
         .min_by_key(|(distance, _)| *distance)
         .filter(|(distance, _)| *distance <= (wanted.len() / 4).max(2))
         .map(|(_, key)| key)
-}
-
-/// How many letters must be put in, taken out or replaced to get from `a` to `b` (Levenshtein).
-pub(super) fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut left = i + 1;
-        let mut next = vec![left];
-        for ((y, diagonal), above) in b.chars().zip(&row).zip(row.iter().skip(1)) {
-            left = (diagonal + usize::from(x != y)).min(above + 1).min(left + 1);
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -123,12 +111,5 @@ mod tests {
     #[test]
     fn something_else_altogether_gets_no_suggestion() {
         assert_eq!(meant("smtp.relay_address"), None);
-    }
-
-    #[test]
-    fn distance_counts_edits() {
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("same", "same"), 0);
     }
 }

@@ -3,8 +3,11 @@
 //! Nothing is as hard to find as a setting that is passed over because of a slip in its name. So a name that nearly is one
 //! of ours is refused, unless another program may well have made it.
 
-use super::keys::{KEYS, Key, PREFIX, SHARED_NAME};
+use strsim::levenshtein;
+
+use super::key::{KeyInfo, PREFIX};
 use super::lookup;
+use super::sections::{SHARED_NAME, keys};
 
 /// What begins the name of everything that is meant for this program.
 const START: &str = "COUNTERSIGN_";
@@ -50,7 +53,7 @@ pub(super) fn variable(name: &str, value: &str) -> Stray {
     if name.starts_with(START) && is_of_kubernetes(rest, value) {
         return Stray::Foreign;
     }
-    Stray::Wrong(not_a_key(lookup::nearest(name).map(Key::variable)))
+    Stray::Wrong(not_a_key(lookup::nearest(name).map(KeyInfo::variable)))
 }
 
 /// What the credential `name`, which is no key, is.
@@ -96,9 +99,9 @@ fn near(upper: &str, is_credential: bool) -> Stray {
     let wanted = plain(upper);
     let is_near = |name: &&str| {
         let name = plain(name);
-        name.len().abs_diff(wanted.len()) <= SLIPS && lookup::distance(&wanted, &name) <= SLIPS
+        name.len().abs_diff(wanted.len()) <= SLIPS && levenshtein(&wanted, &name) <= SLIPS
     };
-    let ours = || KEYS.iter().flat_map(|key| key.short.iter().copied().chain(is_credential.then_some(key.name)));
+    let ours = || keys().flat_map(|key| key.short.iter().copied().chain(is_credential.then_some(key.name)));
     if let Some(name) = ours().filter(|name| name.len() >= LONG_ENOUGH).find(is_near) {
         return Stray::Wrong(format!("sets nothing: did you mean {name}? Rename it, or take it away"));
     }

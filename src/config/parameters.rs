@@ -1,7 +1,7 @@
 //! What may stand behind the `?` of a PostgreSQL URL: the connection parameters of libpq 18, which this program is built
 //! with. libpq itself would refuse an unknown one only when it connects, and then every request is a 503.
 
-use super::lookup;
+use strsim::levenshtein;
 
 /// What a parameter's value may be.
 enum Value {
@@ -78,7 +78,7 @@ fn unknown(name: &str, after_secret: bool) -> String {
             .to_owned();
     }
     let plain = name.to_ascii_lowercase().replace(['_', '-'], "");
-    let distance = |known: &str| lookup::distance(&plain, &known.replace('_', ""));
+    let distance = |known: &str| levenshtein(&plain, &known.replace('_', ""));
     let nearest = PARAMETERS.iter().map(|(known, _)| *known).min_by_key(|known| distance(known));
     let nearest = if plain == "ssl" { Some("sslmode") } else { nearest.filter(|known| distance(known) <= 2) };
     let hint = nearest.map_or_else(|| "take it away".to_owned(), |known| format!("did you mean {known}?"));

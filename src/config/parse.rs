@@ -1,9 +1,7 @@
 //! From text to durations, numbers and switches. Every error is the end of a sentence that begins
 //! with the value: what is wrong with it, and what would be right.
 
-use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::str::FromStr;
 use std::time::Duration;
 
 /// A duration past this would overflow somewhere sooner or later, and nobody means it: 100 years.
@@ -47,29 +45,24 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(total))
 }
 
-/// A duration that may not be 0.
-pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
+/// A duration of so many seconds at least and at most.
+pub(super) fn duration_within(text: &str, seconds: &RangeInclusive<u64>) -> Result<Duration, String> {
+    let (least, most) = (*seconds.start(), *seconds.end());
     match duration(text)? {
-        Duration::ZERO => Err("is too short: at least 1s is needed".to_owned()),
-        lifetime => Ok(lifetime),
+        time if seconds.contains(&time.as_secs()) => Ok(time),
+        _ if most == u64::MAX => Err(format!("is too short: at least {least}s is needed")),
+        _ => Err(format!("is not between {least} and {most} seconds")),
     }
 }
 
 /// A whole number in `range`.
-pub(super) fn number<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String>
-where
-    T: FromStr + PartialOrd + Display,
-{
-    move |text| {
-        Some(text)
-            .filter(|text| !text.starts_with('+'))
-            .and_then(|text| text.parse().ok())
-            .filter(|number| range.contains(number))
-            .ok_or_else(|| {
-                let (first, last) = (range.start(), range.end());
-                format!("is not a whole number from {first} to {last}")
-            })
-    }
+pub(super) fn number<T: TryFrom<u64>>(text: &str, range: &RangeInclusive<u64>) -> Result<T, String> {
+    Some(text)
+        .filter(|text| !text.starts_with('+'))
+        .and_then(|text| text.parse().ok())
+        .filter(|number| range.contains(number))
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| format!("is not a whole number from {} to {}", range.start(), range.end()))
 }
 
 /// `true` or `false`; `1` and `0` mean the same.
@@ -132,6 +125,7 @@ mod tests {
 
     #[test]
     fn a_lifetime_is_at_least_a_second() {
+        let lifetime = |text: &str| duration_within(text, &(1..=u64::MAX));
         assert!(lifetime("0").is_err());
         assert!(lifetime("0m").is_err());
         assert_eq!(lifetime("1"), Ok(Duration::from_secs(1)));
@@ -139,7 +133,7 @@ mod tests {
 
     #[test]
     fn numbers_are_whole_and_in_range() {
-        let cost = number(4_u32..=31);
+        let cost = |text: &str| number::<u32>(text, &(4..=31));
         assert_eq!(cost("4"), Ok(4));
         assert_eq!(cost("31"), Ok(31));
         for text in ["3", "32", "", "+5", "-5", "5.0", "five", "99999999999"] {

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::keys::{KEYS, Key};
-use super::layer::{Layer, Value};
+use super::key::{KeyInfo, Kind, Shape, may_hold_login};
+use super::layer::{Entry, Layer, Value};
 use super::mistake::{Mistake, Source};
-use super::{credentials, database, file, lookup, reader, variables, warnings};
+use super::sections::{DatabaseKeys, keys};
+use super::{credentials, database_url, file, lookup, variables, warnings};
 
 /// Where the configuration file is looked for, seen from the working directory.
 const FILE: &str = "config/countersign.toml";
@@ -37,21 +38,15 @@ const FILE: &str = "config/countersign.toml";
 /// );
 /// # Ok::<(), countersign::config::Mistakes>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct RawConfig {
+    /// What was set, by the name of the key; of all others the default counts.
     entries: BTreeMap<&'static str, Entry>,
     pub(super) mistakes: Vec<Mistake>,
     pub(super) warnings: Vec<String>,
     pub(super) state_directory: Option<PathBuf>,
     /// Whether a variable or credential that no other program reads names the database. `DATABASE_URL` counts nowhere then.
     names_database: bool,
-}
-
-/// The value that won for one key.
-#[derive(Clone)]
-pub(super) struct Entry {
-    pub(super) value: Value,
-    pub(super) source: Source,
 }
 
 /// One line of what `check-config` prints.
@@ -74,19 +69,6 @@ impl fmt::Display for Shown {
         let value = self.value.as_deref().unwrap_or("(not set)");
         write!(f, "{} = {value} ({})", self.key, self.source)?;
         self.note.map_or(Ok(()), |note| write!(f, "; {note}"))
-    }
-}
-
-impl Default for RawConfig {
-    fn default() -> Self {
-        let entry = |key: &'static Key| Entry { value: Value::text(key.default), source: Source::Default };
-        Self {
-            entries: KEYS.iter().map(|key| (key.name, entry(key))).collect(),
-            mistakes: Vec::new(),
-            warnings: Vec::new(),
-            state_directory: None,
-            names_database: false,
-        }
     }
 }
 
@@ -154,26 +136,33 @@ impl RawConfig {
         self
     }
 
-    /// Every key in the order of [`KEYS`], with the value that counts and where it came from. Secrets
-    /// are masked. A default that gives way to another key is shown as what it becomes.
+    /// Every key, section by section, with the value that counts and where it came from. Secrets are masked. A default that
+    /// gives way to another key is shown as what it becomes.
     pub fn describe(&self) -> Vec<Shown> {
         let mut fitted = self.clone();
         fitted.fit_defaults();
-        let shown = |key: &'static Key| {
-            let entry = fitted.entry(key.name)?;
-            let value = shown(key, &entry.value);
-            let note = value.as_ref().and_then(|_| warnings::without_effect(key.name));
-            Some(Shown { key: key.name, value, source: entry.source.clone(), note })
+        let shown = |key: &'static KeyInfo| {
+            let Entry { value, source } = fitted.entry(key);
+            let value = shown(key, &value);
+            let note = value.as_ref().and_then(|_| warnings::without_effect(key));
+            Shown { key: key.name, value, source, note }
         };
-        KEYS.iter().filter_map(shown).collect()
+        keys().map(shown).collect()
     }
 
-    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
-        self.entries.get(key)
+    /// The value that counts for `key`.
+    pub(super) fn entry(&self, key: &KeyInfo) -> Entry {
+        let default = || Entry { value: Value::text(key.default), source: Source::Default };
+        self.entries.get(key.name).cloned().unwrap_or_else(default)
     }
 
-    pub(super) fn set(&mut self, key: &'static str, value: Value, source: Source) {
-        self.entries.insert(key, Entry { value, source });
+    pub(super) fn set(&mut self, key: &KeyInfo, value: Value, source: Source) {
+        self.entries.insert(key.name, Entry { value, source });
+    }
+
+    /// Leaves of everything that was set only what is about `keys`; of all others the default counts.
+    pub(super) fn keep(&mut self, keys: &[&KeyInfo]) {
+        self.entries.retain(|name, _| keys.iter().any(|key| key.name == *name));
     }
 
     /// systemd's folder for the service's data moves the default database. It may name several.
@@ -183,7 +172,7 @@ impl RawConfig {
             Some("") => {}
             Some(path) => {
                 let url = format!("sqlite:{}/countersign.db", path.trim_end_matches('/'));
-                self.set("database.url", Value::text(url), source);
+                self.set(&DatabaseKeys::url, Value::text(url), source);
                 self.state_directory = Some(PathBuf::from(path));
             }
             None => self.mistakes.push(Mistake::whole(source, "is not UTF-8")),
@@ -211,7 +200,7 @@ impl RawConfig {
                 self.mistakes.push(Mistake::new(key.name, source.clone(), problem));
             }
             placed.insert(key.name, (value.clone(), source.clone()));
-            self.set(key.name, value, source);
+            self.set(key, value, source);
         }
         self.mistakes.extend(layer.mistakes);
         self.warnings.extend(layer.warnings);
@@ -219,8 +208,8 @@ impl RawConfig {
 }
 
 /// A value as it may be shown; none if it is empty.
-fn shown(key: &Key, value: &Value) -> Option<String> {
-    let parts = if key.list {
+fn shown(key: &KeyInfo, value: &Value) -> Option<String> {
+    let parts = if key.shape == Shape::List {
         value.parts()
     } else {
         match value {
@@ -232,10 +221,10 @@ fn shown(key: &Key, value: &Value) -> Option<String> {
     if parts.is_empty() {
         return None;
     }
-    let part = |part: &str| match key.name {
-        _ if key.secret => format!("(secret, {} bytes)", part.len()),
-        "database.url" => database::masked(part),
-        _ if reader::may_hold_login(part) => format!("(hidden, {} bytes)", part.len()),
+    let part = |part: &str| match key.kind {
+        Kind::Secret => format!("(secret, {} bytes)", part.len()),
+        Kind::DatabaseUrl => database_url::masked(part),
+        _ if may_hold_login(part) => format!("(hidden, {} bytes)", part.len()),
         _ => part.to_owned(),
     };
     Some(parts.into_iter().map(part).collect::<Vec<_>>().join(", "))
@@ -453,7 +442,7 @@ mod tests {
     #[test]
     fn of_other_short_and_long_names_the_later_place_wins() {
         for (short, key) in [("PORT", "server.port"), ("REFRESH_TOKEN_EXPIRY", "tokens.refresh_idle_ttl")] {
-            let long = KEYS.iter().find(|entry| entry.name == key).unwrap().variable();
+            let long = keys().find(|entry| entry.name == key).unwrap().variable();
             for (earlier, later) in [(short, long.as_str()), (long.as_str(), short)] {
                 let raw = Place::new().file(".env", &format!("{earlier}=1000\n")).variable(later, "2000").load(None);
                 assert_eq!(line(&raw, key), format!("{key} = 2000 (environment variable {later})"));
@@ -502,7 +491,7 @@ mod tests {
             "rotation.overlap = 5s (built-in default, fitted to tokens.access_ttl)"
         );
         let names: Vec<&str> = raw.describe().iter().map(|shown| shown.key).collect();
-        assert_eq!(names, KEYS.iter().map(|key| key.name).collect::<Vec<_>>());
+        assert_eq!(names, keys().map(|key| key.name).collect::<Vec<_>>());
     }
 
     #[test]

@@ -1,21 +1,16 @@
-//! From text to [`Config`]: section by section, and the rules about more than one value.
+//! From text to [`Config`]: every section, and the rules about more than one key.
 
 use std::path::Path;
 use std::time::Duration;
 
-use super::keys::KEYS;
+use super::key::{Key, KeyInfo};
 use super::layer::Value;
 use super::mistake::{Mistakes, Source};
-use super::parse::{duration, lifetime, number, switch};
+use super::parse::duration;
 use super::raw::RawConfig;
 use super::reader::Reader;
-use super::secrets::{Pair, Secrets, secrets};
-use super::{
-    Config, Cors, Database, Docs, Limits, Log, LogFormat, Metrics, Passwords, Postgres, Registration, Rotation, Server,
-    Sessions, address, cookies, log, tokens, warnings,
-};
-
-const METRICS: &str = "metrics.bind";
+use super::sections::{All, DatabaseKeys, Metrics, Rotation, Tokens};
+use super::{Config, secrets, sections, warnings};
 
 impl RawConfig {
     /// Checks everything and gives what it means.
@@ -27,8 +22,11 @@ impl RawConfig {
     pub fn resolve(mut self) -> Result<Config, Mistakes> {
         self.fit_defaults();
         let mut reader = Reader::new(&self);
-        match config(&mut reader, &self) {
-            Some(config) if reader.mistakes.is_empty() => Ok(config),
+        let all = All::read(&mut reader);
+        secrets::check(&mut reader);
+        sections::check(&mut reader);
+        match all {
+            Some(all) if reader.mistakes.is_empty() => Ok(config(all, reader, self.state_directory.as_deref())),
             _ => Err(Mistakes(reader.mistakes)),
         }
     }
@@ -40,41 +38,38 @@ impl RawConfig {
     ///
     /// Every mistake in that, in names that are no keys, and in files that could not be read.
     pub(crate) fn resolve_database(mut self) -> Result<Config, Mistakes> {
-        let defaults = Self::default();
-        for key in KEYS.iter().filter(|key| !key.name.starts_with("database.")) {
-            if let Some(entry) = defaults.entry(key.name) {
-                self.set(key.name, entry.value.clone(), Source::Default);
-            }
-        }
+        self.keep(DatabaseKeys::SECTION.keys);
         // Never used, and demanded with PostgreSQL.
-        self.set("tokens.issuer", Value::text("http://localhost"), Source::Default);
+        self.set(&Tokens::issuer, Value::text("http://localhost"), Source::Default);
         self.resolve()
     }
 
-    /// A default gives way where it contradicts a key that somebody set: they set one thing, and
-    /// would be refused for another that they never wrote.
+    /// A default gives way where it contradicts a key that was set: only one of the two was written, and it would be refused
+    /// for the other.
     pub(super) fn fit_defaults(&mut self) {
-        let (access, overlap) = ("tokens.access_ttl", "rotation.overlap");
+        let (access, overlap) = (&Tokens::access_ttl, &Rotation::overlap);
         if let Some(limit) = self.pressed(overlap, access, |overlap, access| overlap >= access) {
             let half = Value::text(format!("{}s", limit.as_secs() / 2));
-            self.set(overlap, half, Source::Follows(access));
+            self.set(overlap, half, Source::Follows(access.name));
         }
-        let (idle, absolute) = ("tokens.refresh_idle_ttl", "tokens.refresh_absolute_ttl");
-        let short = "tokens.refresh_short_ttl";
+        let (idle, absolute) = (&Tokens::refresh_idle_ttl, &Tokens::refresh_absolute_ttl);
+        let short = &Tokens::refresh_short_ttl;
         for limit in [idle, absolute] {
-            let pressed = self.pressed(short, limit, |short, limit| short > limit);
-            self.follow(pressed, short, limit);
+            self.follow(short, limit, |short, limit| short > limit);
         }
-        let pressed = self.pressed(absolute, idle, |absolute, idle| absolute < idle);
-        self.follow(pressed, absolute, idle);
-        let pressed = self.pressed(idle, absolute, |idle, absolute| idle > absolute);
-        self.follow(pressed, idle, absolute);
+        self.follow(absolute, idle, |absolute, idle| absolute < idle);
+        self.follow(idle, absolute, |idle, absolute| idle > absolute);
     }
 
     /// The duration of `master`, if it was set, `key` was not, and the two contradict each other.
-    fn pressed(&self, key: &str, master: &str, contradict: impl Fn(Duration, Duration) -> bool) -> Option<Duration> {
-        let read = |key: &str, default: bool| {
-            let entry = self.entry(key)?;
+    fn pressed(
+        &self,
+        key: &Key<Duration>,
+        master: &Key<Duration>,
+        contradict: impl Fn(Duration, Duration) -> bool,
+    ) -> Option<Duration> {
+        let read = |key: &KeyInfo, default: bool| {
+            let entry = self.entry(key);
             match &entry.value {
                 Value::Text(text) if (entry.source == Source::Default) == default => duration(text.trim()).ok(),
                 _ => None,
@@ -84,176 +79,58 @@ impl RawConfig {
         contradict(read(key, true)?, limit).then_some(limit)
     }
 
-    fn follow(&mut self, limit: Option<Duration>, key: &'static str, master: &'static str) {
-        if let Some(limit) = limit {
-            let same = Value::text(format!("{}s", limit.as_secs()));
-            let text = self.entry(master).map_or(same, |entry| entry.value.clone());
-            self.set(key, text, Source::Follows(master));
+    /// Gives `key` the value of `master` where the default of `key` contradicts it.
+    fn follow(&mut self, key: &Key<Duration>, master: &Key<Duration>, contradict: impl Fn(Duration, Duration) -> bool) {
+        if self.pressed(key, master, contradict).is_some() {
+            self.set(key, self.entry(master).value, Source::Follows(master.name));
         }
     }
 }
 
-fn config(reader: &mut Reader, raw: &RawConfig) -> Option<Config> {
-    let server = server(reader);
-    let database = database(reader);
-    let secrets = secrets(reader);
-    let (access, refresh, pepper) = match secrets {
-        Some(Secrets { access, refresh, pepper }) => (Some(access), Some(refresh), Some(pepper)),
-        None => (None, None, None),
-    };
-    let tokens = tokens::tokens(reader, access, refresh, database.as_ref());
-    let rotation = rotation(reader);
-    let passwords = passwords(reader, pepper);
-    let cookies = cookies::cookies(reader);
-    let cors = reader.list("cors.allowed_origins", address::origin);
-    let limits = limits(reader);
-    let registration = registration(reader);
-    let sessions = reader.read("sessions.max_per_user", number(0..=u32::MAX));
-    let docs = reader.read("docs.enabled", switch);
-    let metrics = reader.optional(METRICS, address::socket);
-    let log = log_section(reader);
-    let database = database?;
-    let data_dir = database.data_dir(raw.state_directory.as_deref());
+/// What the values mean together.
+fn config(all: All, reader: Reader<'_>, state_directory: Option<&Path>) -> Config {
+    let All { server, database, mut tokens, rotation, mut passwords, cookies, cors, limits, registration, .. } = all;
+    let All { sessions, docs, metrics, log, .. } = all;
+    secrets::drop_current(tokens.access_secret.as_ref(), &mut tokens.access_secret_previous);
+    secrets::drop_current(tokens.refresh_secret.as_ref(), &mut tokens.refresh_secret_previous);
+    secrets::drop_current(passwords.pepper.as_ref(), &mut passwords.pepper_previous);
+    let database = database.database();
+    let data_dir = database.data_dir(state_directory);
     let mut config = Config {
-        server: server?,
-        makes_data_dir: data_dir == Path::new("data") || raw.state_directory.as_deref() == Some(data_dir.as_path()),
+        makes_data_dir: data_dir == Path::new("data") || state_directory == Some(data_dir.as_path()),
         data_dir,
+        server,
         database,
-        tokens: tokens?,
-        rotation: rotation?,
-        passwords: passwords?,
-        cookies: cookies?,
-        cors: Cors { allowed_origins: without_repeats(cors?) },
-        limits: limits?,
-        registration: registration?,
-        sessions: Sessions { max_per_user: sessions? },
-        docs: Docs { enabled: docs? },
-        metrics: Metrics { bind: metrics? },
-        log: log?,
-        warnings: std::mem::take(&mut reader.warnings),
+        tokens,
+        rotation,
+        passwords,
+        cookies,
+        cors,
+        limits,
+        registration,
+        sessions,
+        docs,
+        metrics,
+        log,
+        warnings: Vec::new(),
         notes: Vec::new(),
     };
-    let more = warnings::about(&config);
-    config.warnings.extend(more);
-    if config.metrics.bind.is_some() {
-        let (source, told) = (reader.source(METRICS), warnings::without_effect(METRICS).unwrap_or_default());
+    let bind = &Metrics::bind;
+    if let (Some(_), Some(told)) = (config.metrics.bind, warnings::without_effect(bind)) {
+        let source = reader.source(bind);
         let list = if source == Source::Default { &mut config.notes } else { &mut config.warnings };
-        list.push(format!("{METRICS} ({source}) {told}"));
+        list.push(format!("{bind} ({source}) {told}"));
     }
-    Some(config)
-}
-
-pub(super) fn without_repeats(mut values: Vec<String>) -> Vec<String> {
-    let mut seen = std::collections::BTreeSet::new();
-    values.retain(|value| seen.insert(value.clone()));
-    values
-}
-
-fn database(reader: &mut Reader) -> Option<Database> {
-    let database = reader.read("database.url", Database::parse);
-    let pool_size = reader.read("database.pool_size", number(5..=1_000));
-    let pool_wait = reader.read("database.pool_wait", within(1, 10));
-    // libpq takes anything below two seconds for two.
-    let connect_timeout = reader.read("database.connect_timeout", within(2, 30));
-    let statement_timeout = reader.read("database.statement_timeout", within(1, 10));
-    Some(match database? {
-        Database::Postgres(postgres) => Database::Postgres(Postgres {
-            pool_size: pool_size?,
-            pool_wait: pool_wait?,
-            connect_timeout: connect_timeout?,
-            statement_timeout: statement_timeout?,
-            ..postgres
-        }),
-        sqlite => sqlite,
-    })
-}
-
-/// A duration of so many seconds at least and at most.
-fn within(least: u64, most: u64) -> impl Fn(&str) -> Result<Duration, String> {
-    move |text| match duration(text)? {
-        time if (least..=most).contains(&time.as_secs()) => Ok(time),
-        _ => Err(format!("is not between {least} and {most} seconds")),
-    }
-}
-
-fn server(reader: &mut Reader) -> Option<Server> {
-    let host = reader.read("server.host", address::host);
-    let port = reader.read("server.port", number(0..=u16::MAX));
-    let trusted_proxies = reader.list("server.trusted_proxies", address::network);
-    let public_urls = reader.list("server.public_urls", address::issuer);
-    let keep_alive = reader.read("server.keep_alive", within(1, 3_600));
-    Some(Server {
-        host: host?,
-        port: port?,
-        trusted_proxies: trusted_proxies?,
-        public_urls: without_repeats(public_urls?),
-        keep_alive: keep_alive?,
-    })
-}
-
-fn registration(reader: &mut Reader) -> Option<Registration> {
-    let enabled = reader.read("registration.enabled", switch);
-    let allowed_domains = reader.list("registration.allowed_domains", address::mail_domain);
-    Some(Registration { enabled: enabled?, allowed_domains: without_repeats(allowed_domains?) })
-}
-
-fn rotation(reader: &mut Reader) -> Option<Rotation> {
-    let overlap = reader.read("rotation.overlap", duration);
-    let recovery = reader.read("rotation.recovery", duration);
-    let max_recoveries = reader.read("rotation.max_recoveries", number(0..=u32::MAX));
-    let adopt_ahead = reader.read("rotation.adopt_ahead", switch);
-    let max_repeat_streak = reader.read("rotation.max_repeat_streak", number(0..=u32::MAX));
-    let access = reader.text("tokens.access_ttl").map(str::trim);
-    if let (Some(overlap), Some(Ok(access))) = (overlap, access.map(lifetime))
-        && overlap >= access
-    {
-        let seconds = access.as_secs();
-        reader.refuse("rotation.overlap", format!("is not shorter than tokens.access_ttl, which is {seconds} seconds"));
-    }
-    Some(Rotation {
-        overlap: overlap?,
-        recovery: recovery?,
-        max_recoveries: max_recoveries?,
-        adopt_ahead: adopt_ahead?,
-        max_repeat_streak: max_repeat_streak?,
-    })
-}
-
-fn passwords(reader: &mut Reader, pepper: Option<Pair>) -> Option<Passwords> {
-    let bcrypt_cost = reader.read("passwords.bcrypt_cost", number(4..=31));
-    let min_length = reader.read("passwords.min_length", number(8..=64));
-    let pepper = pepper?;
-    Some(Passwords {
-        bcrypt_cost: bcrypt_cost?,
-        min_length: min_length?,
-        pepper: pepper.current,
-        peppers_previous: pepper.previous,
-    })
-}
-
-fn limits(reader: &mut Reader) -> Option<Limits> {
-    let enabled = reader.read("limits.enabled", switch);
-    // Ten times this must still be a number, and nobody means more.
-    let login_failures = reader.read("limits.login_failures", number(1..=1_000_000));
-    let login_window = reader.read("limits.login_window", lifetime);
-    Some(Limits { enabled: enabled?, login_failures: login_failures?, login_window: login_window? })
-}
-
-fn log_section(reader: &mut Reader) -> Option<Log> {
-    let format = reader.read("log.format", |text| match text {
-        "auto" => Ok(LogFormat::Auto),
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err("is none of auto, text and json".to_owned()),
-    });
-    let level = reader.read("log.level", log::level);
-    Some(Log { format: format?, level: level? })
+    let about = warnings::about(&config);
+    config.warnings.splice(0..0, reader.warnings.into_iter().chain(about));
+    config
 }
 
 #[cfg(test)]
 #[cfg(all(feature = "sqlite", feature = "postgres"))] // it speaks of both
 mod tests {
-    use super::super::{SameSite, resolved as resolve};
+    use super::super::key::{Kind, Shape};
+    use super::super::{Database, LogFormat, SameSite, resolved as resolve};
     use super::*;
 
     const SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
@@ -317,8 +194,8 @@ mod tests {
             (count(&config.warnings), count(&config.notes))
         };
         assert_eq!(told(&[]), (0, 1));
-        assert_eq!(told(&[(METRICS, "127.0.0.1:9464")]), (1, 0));
-        assert_eq!(told(&[(METRICS, "")]), (0, 0));
+        assert_eq!(told(&[("metrics.bind", "127.0.0.1:9464")]), (1, 0));
+        assert_eq!(told(&[("metrics.bind", "")]), (0, 0));
     }
 
     #[test]
@@ -412,8 +289,9 @@ mod tests {
 
     #[test]
     fn what_is_empty_is_either_none_or_refused() {
-        for key in super::super::KEYS.iter().filter(|key| !key.list) {
-            assert_eq!(resolve(&[(key.name, "")]).is_ok(), key.may_be_empty(), "{}", key.name);
+        for key in sections::keys().filter(|key| key.shape != Shape::List) {
+            let may_be_empty = key.shape == Shape::Optional && key.kind != Kind::Secret;
+            assert_eq!(resolve(&[(key.name, "")]).is_ok(), may_be_empty, "{key}");
         }
         assert_eq!(resolve(&[("metrics.bind", "")]).unwrap().metrics.bind, None);
         assert_eq!(resolve(&[("tokens.issuer", "")]).unwrap().tokens.issuer, None);

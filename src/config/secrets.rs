@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::key::{Key, KeyInfo, Same as _};
 use super::mistake::Source;
 use super::reader::Reader;
+use super::sections::{Passwords, Tokens};
 use crate::secret::Secret;
 
 /// A shorter HMAC key than its hash is weaker than the hash (RFC 7518 section 3.2).
@@ -12,85 +14,61 @@ const SHORTEST: usize = 32;
 /// Fewer different bytes than this is a placeholder: 32 random hexadecimal digits hold more.
 const FEWEST_DIFFERENT: usize = 8;
 
-/// What signs now, and what still verifies.
-pub(super) struct Pair {
-    pub(super) current: Option<Secret>,
-    pub(super) previous: Vec<Secret>,
+/// Keys of one use: what signs now, and what still verifies.
+struct Use {
+    current: Key<Option<Secret>>,
+    previous: Key<Vec<Secret>>,
 }
 
-/// All secrets, by use.
-pub(super) struct Secrets {
-    pub(super) access: Pair,
-    pub(super) refresh: Pair,
-    pub(super) pepper: Pair,
-}
-
-/// The two keys of each use.
-const USES: [(&str, &str); 3] = [
-    ("tokens.access_secret", "tokens.access_secret_previous"),
-    ("tokens.refresh_secret", "tokens.refresh_secret_previous"),
-    ("passwords.pepper", "passwords.pepper_previous"),
+const USES: [Use; 3] = [
+    Use { current: Tokens::access_secret, previous: Tokens::access_secret_previous },
+    Use { current: Tokens::refresh_secret, previous: Tokens::refresh_secret_previous },
+    Use { current: Passwords::pepper, previous: Passwords::pepper_previous },
 ];
 
-/// Reads all secrets.
-pub(super) fn secrets(reader: &mut Reader) -> Option<Secrets> {
-    let [access, refresh, pepper] = USES.map(|(current, previous)| pair(reader, current, previous));
-    refuse_shared(reader);
-    Some(Secrets { access: access?, refresh: refresh?, pepper: pepper? })
-}
-
-/// Whether anything was configured for `key`, good or not.
-pub(super) fn is_set(reader: &Reader, key: &str) -> bool {
-    reader.source(key) != Source::Default
-}
-
-fn pair(reader: &mut Reader, current_key: &str, previous_key: &str) -> Option<Pair> {
-    let text = reader.text(current_key)?;
-    let current = is_set(reader, current_key).then_some(text);
-    let parts = reader.parts(previous_key);
-    let mut fits = true;
-    for (key, text) in
-        current.iter().map(|text| (current_key, text)).chain(parts.iter().map(|text| (previous_key, text)))
-    {
-        fits &= is_long_enough(reader, key, text);
-        warn_if_odd(reader, key, text);
-    }
-    if current.is_none() && !parts.is_empty() {
-        reader.refuse(previous_key, format!("is set without {current_key}: nothing can be \"previous\" to no secret"));
-        fits = false;
-    }
-    let mut previous: Vec<&str> = Vec::new();
-    for part in parts {
-        if current == Some(part) {
-            reader
-                .warnings
-                .push(format!("{previous_key} holds the secret that {current_key} still has: it was not replaced"));
-        } else if !previous.contains(&part) {
-            previous.push(part);
-        }
-    }
-    fits.then(|| Pair { current: current.map(Secret::new), previous: previous.into_iter().map(Secret::new).collect() })
-}
-
-fn is_long_enough(reader: &mut Reader, key: &str, text: &str) -> bool {
+/// One secret, with all the white space that it has.
+pub(super) fn secret(text: &str) -> Result<Secret, String> {
     if text.len() >= SHORTEST {
-        return true;
+        return Ok(Secret::new(text));
     }
     let found = match text.len() {
         0 => "is empty".to_owned(),
         length => format!("has {length} bytes"),
     };
-    reader.refuse(key, format!("{found}: a secret needs at least {SHORTEST}, as `openssl rand -base64 48` gives"));
-    false
+    Err(format!("{found}: a secret needs at least {SHORTEST}, as `openssl rand -base64 48` gives"))
+}
+
+/// The rules about all of them.
+pub(super) fn check(reader: &mut Reader<'_>) {
+    for Use { current, previous } in &USES {
+        let signing = reader.get(current).flatten();
+        let verifying = reader.get(previous).unwrap_or_default();
+        signing.iter().for_each(|secret| warn_if_odd(reader, current, secret));
+        verifying.iter().for_each(|secret| warn_if_odd(reader, previous, secret));
+        if reader.source(current) == Source::Default && !verifying.is_empty() {
+            reader.refuse(previous, format!("is set without {current}: nothing can be \"previous\" to no secret"));
+        }
+        if signing.is_some_and(|signing| verifying.iter().any(|secret| secret.same(&signing))) {
+            let warning = format!("{previous} holds the secret that {current} still has: it was not replaced");
+            reader.warnings.push(warning);
+        }
+    }
+    refuse_shared(reader);
+}
+
+/// Takes the secret that is still in use out of the previous ones.
+pub(super) fn drop_current(current: Option<&Secret>, previous: &mut Vec<Secret>) {
+    previous.retain(|secret| current.is_none_or(|current| !secret.same(current)));
 }
 
 /// Warns of what is allowed, since only the owner knows, and still likely to be an accident.
-fn warn_if_odd(reader: &mut Reader, key: &str, text: &str) {
-    if !text.is_empty() && text.trim() != text {
+fn warn_if_odd(reader: &mut Reader<'_>, key: &KeyInfo, secret: &Secret) {
+    let bytes = secret.expose();
+    if bytes.trim_ascii() != bytes {
         reader.warnings.push(format!("{key} begins or ends with white space, which counts as part of the secret"));
     }
-    let different: BTreeSet<u8> = text.bytes().collect();
-    if text.len() >= SHORTEST && different.len() < FEWEST_DIFFERENT {
+    let different: BTreeSet<u8> = bytes.iter().copied().collect();
+    if different.len() < FEWEST_DIFFERENT {
         reader.warnings.push(format!(
             "{key} repeats a few characters only, as a placeholder does: make one with `openssl \
              rand -base64 48`"
@@ -98,23 +76,21 @@ fn warn_if_odd(reader: &mut Reader, key: &str, text: &str) {
     }
 }
 
-/// Every secret of one use, with its key.
-fn held<'a>(reader: &mut Reader<'a>, keys: (&'static str, &'static str)) -> Vec<(&'static str, &'a str)> {
-    let (current, previous) = keys;
-    let mut held = vec![(current, reader.text(current).unwrap_or_default())];
-    held.extend(reader.parts(previous).into_iter().map(|part| (previous, part)));
-    held.retain(|(_, text)| !text.is_empty());
-    held
-}
-
 /// A secret with two uses would let a token or hash of one kind stand in for another.
-fn refuse_shared(reader: &mut Reader) {
-    let uses = USES.map(|keys| held(reader, keys));
+fn refuse_shared(reader: &mut Reader<'_>) {
+    let uses = USES.map(|Use { current, previous }| {
+        let mut held: Vec<(KeyInfo, Secret)> = Vec::new();
+        held.extend(reader.get(&current).flatten().map(|secret| (current.info, secret)));
+        held.extend(
+            reader.get(&previous).unwrap_or_default().into_iter().map(|secret| (previous.info.clone(), secret)),
+        );
+        held
+    });
     let mut told = BTreeSet::new();
     for (index, one) in uses.iter().enumerate() {
-        for (key, text) in uses.iter().skip(index + 1).flatten() {
-            for (other, _) in one.iter().filter(|(_, same)| same == text) {
-                if told.insert((*key, *other)) {
+        for (key, secret) in uses.iter().skip(index + 1).flatten() {
+            for (other, _) in one.iter().filter(|(_, same)| same.same(secret)) {
+                if told.insert((key.name, other.name)) {
                     let place = reader.source(other);
                     reader.refuse(key, format!("is the same secret as {other} ({place}): each needs one of its own"));
                 }
@@ -190,8 +166,10 @@ mod tests {
 
     #[test]
     fn no_previous_secret_has_another_use_either() {
-        for (current, previous) in super::USES {
-            for (other_current, other_previous) in super::USES {
+        for super::Use { current, previous } in super::USES {
+            let (current, previous) = (current.name, previous.name);
+            for other in super::USES {
+                let (other_current, other_previous) = (other.current.name, other.previous.name);
                 if current != other_current {
                     let shared = [(current, A), (previous, C), (other_current, C)];
                     let refusal_of_one = refusal(&shared);
@@ -208,7 +186,8 @@ mod tests {
 
     #[test]
     fn a_previous_secret_needs_a_current_one() {
-        for (current, previous) in super::USES {
+        for super::Use { current, previous } in super::USES {
+            let (current, previous) = (current.name, previous.name);
             let refusal = refusal(&[(previous, A)]);
             assert!(refusal.contains(&format!("without {current}")), "{refusal}");
         }
@@ -218,7 +197,7 @@ mod tests {
     fn previous_secrets_are_separated_by_commas_and_keep_their_order() {
         let list = format!("{B}, {C},");
         let config = resolve(&[("tokens.access_secret", A), ("tokens.access_secret_previous", &list)]).unwrap();
-        let previous = config.tokens.access_secrets_previous;
+        let previous = config.tokens.access_secret_previous;
         assert_eq!(previous.len(), 2);
         assert_eq!(previous[0].expose(), B.as_bytes());
         assert_eq!(previous[1].expose(), C.as_bytes());
@@ -228,7 +207,7 @@ mod tests {
     fn a_secret_that_was_not_replaced_is_dropped_from_the_previous_ones_with_a_warning() {
         let list = format!("{A},{B},{B}");
         let config = resolve(&[("passwords.pepper", A), ("passwords.pepper_previous", &list)]).unwrap();
-        assert_eq!(config.passwords.peppers_previous.len(), 1);
+        assert_eq!(config.passwords.pepper_previous.len(), 1);
         assert!(config.warnings[0].contains("not replaced"), "{:?}", config.warnings);
     }
 

@@ -71,7 +71,7 @@ pub(super) fn environment(variables: Vec<(OsString, OsString)>) -> Layer {
 /// One variable of the environment or of `.env`; what is not ours is passed over.
 fn variable(layer: &mut Layer, name: &str, value: String, source: Source) {
     match lookup::by_variable(name) {
-        Some(key) if !value.is_empty() || key.name == "metrics.bind" => {
+        Some(key) if !value.is_empty() || key.empty_is_off() => {
             layer.take(key, name, Value::text(value), source);
         }
         // Empty is unset.

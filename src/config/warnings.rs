@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Config, Database, address, database, log};
+use super::key::KeyInfo;
+use super::sections::{Cookies, DatabaseKeys, Log, Metrics, Passwords, Server, Tokens};
+use super::{Config, Database, address, database_url, log_level};
 
 /// Below this, bcrypt is faster than it should be for what is at stake.
 const LOWEST_COST: u32 = 10;
@@ -14,8 +16,8 @@ const HIGHEST_COST: u32 = 16;
 const LONG_ACCESS: Duration = Duration::from_secs(3_600);
 
 /// What is to be said beside the value of a key that does nothing in this version.
-pub(super) fn without_effect(key: &str) -> Option<&'static str> {
-    (key == "metrics.bind").then_some("has no effect: this version has no metrics yet")
+pub(super) fn without_effect(key: &KeyInfo) -> Option<&'static str> {
+    (key.name == Metrics::bind.name).then_some("has no effect: this version has no metrics yet")
 }
 
 /// Every warning about `config`, a sentence each.
@@ -24,64 +26,70 @@ pub(super) fn about(config: &Config) -> Vec<String> {
     let cost = config.passwords.bcrypt_cost;
     if cost < LOWEST_COST {
         warnings.push(format!(
-            "passwords.bcrypt_cost is {cost}: below {LOWEST_COST}, a stolen database is searched \
-             for passwords quickly"
+            "{} is {cost}: below {LOWEST_COST}, a stolen database is searched for passwords quickly",
+            Passwords::bcrypt_cost
         ));
     }
     if cost > HIGHEST_COST {
         warnings.push(format!(
-            "passwords.bcrypt_cost is {cost}: above {HIGHEST_COST}, a log-in takes many seconds of \
-             processor time"
+            "{} is {cost}: above {HIGHEST_COST}, a log-in takes many seconds of processor time",
+            Passwords::bcrypt_cost
         ));
     }
     if config.tokens.access_ttl > LONG_ACCESS {
         warnings.push(format!(
-            "tokens.access_ttl is {} seconds: above an hour, a stolen access token is worth a long time to services that \
+            "{} is {} seconds: above an hour, a stolen access token is worth a long time to services that \
              verify tokens by themselves (RFC 6750 section 5.3); clients refresh by themselves, so 15m is enough",
+            Tokens::access_ttl,
             config.tokens.access_ttl.as_secs()
         ));
     }
-    if log::is_silent(&config.log.level) {
+    if log_level::is_silent(&config.log.level) {
         warnings.push(format!(
-            "log.level is {}, which lets nothing of this server's through: add a level, as in info,{0}",
-            config.log.level
+            "{} is {level}, which lets nothing of this server's through: add a level, as in info,{level}",
+            Log::level,
+            level = config.log.level
         ));
     }
     let host = &config.server.host;
     if !address::is_loopback(host) {
         if !config.cookies.secure {
             warnings.push(format!(
-                "cookies.secure is false while server.host is {host}: the cookies can be read on \
-                 the network"
+                "{} is false while {} is {host}: the cookies can be read on the network",
+                Cookies::secure,
+                Server::host
             ));
         }
         let issuer = config.tokens.issuer.as_deref().unwrap_or_default();
         if !issuer.starts_with("https://") {
             let earlier = match config.database {
-                Database::Sqlite(_) => "tokens that were issued before go on working",
+                Database::Sqlite(_) => "tokens that were issued before go on working".to_owned(),
                 Database::Postgres(_) => {
-                    "and name the old one in tokens.previous_issuers, for one refresh_absolute_ttl"
+                    format!("and name the old one in {}, for one refresh_absolute_ttl", Tokens::previous_issuers)
                 }
             };
             warnings.push(format!(
-                "server.host is {host}, but tokens.issuer is not an https URL: put TLS before this \
-                 server and set tokens.issuer to the public URL ({earlier})"
+                "{} is {host}, but {key} is not an https URL: put TLS before this server and set {key} to the public URL \
+                 ({earlier})",
+                Server::host,
+                key = Tokens::issuer
             ));
         }
     }
     if let Database::Postgres(postgres) = &config.database
-        && let Some(host) = str::from_utf8(postgres.url.expose()).ok().and_then(database::unverified_host)
+        && let Some(host) = str::from_utf8(postgres.url.expose()).ok().and_then(database_url::unverified_host)
     {
         warnings.push(format!(
-            "database.url names {host} without sslmode=verify-full: whoever is on the way there can answer for it, and \
-             read the password"
+            "{} names {host} without sslmode=verify-full: a machine on the way there can answer for it, and read the \
+             password",
+            DatabaseKeys::url
         ));
     }
     for network in &config.server.trusted_proxies {
         if network.prefix_len() == 0 {
             warnings.push(format!(
-                "server.trusted_proxies holds {network}: any client can choose the address it is \
-                 counted under"
+                "{} holds {network}: any client can choose the address it is counted under",
+                Server::trusted_proxies
             ));
         }
     }

@@ -66,7 +66,7 @@ impl<K> Chosen<K> {
 pub fn refresh_secrets(config: &Config, files: &KeyFiles) -> Result<Option<Chosen<Secret>>, NoKeys> {
     let tokens = &config.tokens;
     if let Some(secret) = &tokens.refresh_secret {
-        return Ok(Some(Chosen::configured(secret.clone(), tokens.refresh_secrets_previous.clone())));
+        return Ok(Some(Chosen::configured(secret.clone(), tokens.refresh_secret_previous.clone())));
     }
     let secrets = files.refresh_secrets()?;
     let newest = secrets.len().checked_sub(1);
@@ -81,7 +81,7 @@ pub fn refresh_secrets(config: &Config, files: &KeyFiles) -> Result<Option<Chose
 pub fn access_keys(config: &Config, files: &KeyFiles) -> Result<Option<Chosen<Key>>, NoKeys> {
     let tokens = &config.tokens;
     if let Some(secret) = &tokens.access_secret {
-        let retired = tokens.access_secrets_previous.iter().map(Key::from_secret).collect::<Result<_, _>>()?;
+        let retired = tokens.access_secret_previous.iter().map(Key::from_secret).collect::<Result<_, _>>()?;
         return Ok(Some(Chosen::configured(Key::from_secret(secret)?, retired)));
     }
     // The newest of the algorithm signs; those of other algorithms still verify.

@@ -1,9 +1,9 @@
 //! `log.level`: a level, or a filter of the `tracing` crates. Every error is the end of a sentence that begins with the
 //! value.
 
+use strsim::levenshtein;
 use tracing_subscriber::filter::{Directive, LevelFilter};
 
-use super::lookup;
 use super::parse::words;
 
 /// The levels, as they are written.
@@ -71,7 +71,7 @@ fn nearest(text: &str) -> Option<&'static str> {
     if lower.starts_with("warn") {
         return Some("warn");
     }
-    let distance = |level: &str| lookup::distance(&lower, level);
+    let distance = |level: &str| levenshtein(&lower, level);
     let near = LEVELS.into_iter().min_by_key(|level| distance(level))?;
     (lower.len() > SLIPS + 1 && distance(near) <= SLIPS).then_some(near)
 }

@@ -1,52 +1,84 @@
-//! The rules about cookies.
+//! Section `cookies`.
 
-use super::address::{cookie_domain, cookie_name};
-use super::parse::switch;
-use super::reader::Reader;
-use super::{Cookies, SameSite};
+use super::Cors;
+use crate::config::address::{cookie_domain, cookie_name};
+use crate::config::key::Key;
+use crate::config::reader::Reader;
+use crate::config::section::section;
 
-/// Reads the section `cookies`.
-pub(super) fn cookies(reader: &mut Reader) -> Option<Cookies> {
-    let access_name = reader.read("cookies.access_name", cookie_name);
-    let refresh_name = reader.read("cookies.refresh_name", cookie_name);
-    let secure = reader.read("cookies.secure", switch);
-    let domain = reader.optional("cookies.domain", cookie_domain);
+section! {
+    /// Section `cookies`: what the two are called and who gets them.
+    pub struct Cookies in "cookies" {
+        /// Name of the access token cookie.
+        ///
+        /// `__Host-accessToken` is stricter: over TLS, from this host only.
+        access_name: String = "accessToken", Key::text(cookie_name);
+
+        /// Name of the refresh token cookie, another one than access_name.
+        ///
+        /// A `__Host-` name is sent to every path, as the prefix demands.
+        refresh_name: String = "refreshToken", Key::text(cookie_name);
+
+        /// Whether cookies travel over TLS only.
+        ///
+        /// Set it to false only for development over plain http.
+        secure: bool = "true", Key::switch();
+
+        /// Domain of both cookies, such as example.com, to share them with all its sub-domains; by default this host only.
+        ///
+        /// Without it is safer. After a change, cookies of the setting before are neither in the way nor left in the browser.
+        domain: Option<String> = "", Key::text(cookie_domain);
+
+        /// SameSite of the refresh token cookie.
+        ///
+        /// Change it where pages of another site must refresh by cookie; none demands secure = true and cors.allowed_origins,
+        /// and lets those pages act for the user.
+        same_site: SameSite = "strict", Key::one_of(&["strict", "lax", "none"], same_site);
+    }
+}
+
+/// Which requests from other sites carry the refresh token cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    /// None.
+    Strict,
+    /// Following a link.
+    Lax,
+    /// All.
+    None,
+}
+
+/// The rules about more than one key.
+pub(super) fn check(reader: &mut Reader<'_>) {
+    let secure = reader.get(&Cookies::secure);
+    let [access_name, refresh_name] = [&Cookies::access_name, &Cookies::refresh_name].map(|key| reader.get(key));
     if let (Some(access), Some(refresh)) = (&access_name, &refresh_name)
         && access.eq_ignore_ascii_case(refresh)
     {
-        reader
-            .refuse("cookies.refresh_name", "is the same as cookies.access_name: one cookie would overwrite the other");
+        let problem = format!("is the same as {}: one cookie would overwrite the other", Cookies::access_name);
+        reader.refuse(&Cookies::refresh_name, problem);
     }
-    for (key, name) in [("cookies.access_name", &access_name), ("cookies.refresh_name", &refresh_name)] {
-        let Some(name) = name else { continue };
-        if let (Some(prefix), Some(false)) = (prefix(name), secure) {
-            let problem = format!("begins with {prefix}, which browsers take with cookies.secure = true only");
-            reader.refuse(key, problem);
-        }
-        if let (Some("__Host-"), Some(Some(_))) = (prefix(name), &domain) {
-            let problem = "begins with __Host-, which browsers take without cookies.domain only";
-            reader.refuse(key, problem);
-        }
-    }
-    let same_site = reader.read("cookies.same_site", same_site);
-    if same_site == Some(SameSite::None) {
+    for (key, name) in [(&Cookies::access_name, access_name), (&Cookies::refresh_name, refresh_name)] {
+        let Some(prefix) = name.as_deref().and_then(prefix) else { continue };
         if secure == Some(false) {
-            reader.refuse("cookies.same_site", "is none, which browsers take with cookies.secure = true only");
+            reader
+                .refuse(key, format!("begins with {prefix}, which browsers take with {} = true only", Cookies::secure));
         }
-        if reader.parts("cors.allowed_origins").is_empty() {
-            reader.refuse(
-                "cookies.same_site",
-                "is none, so pages of other sites may use the cookie: name them in cors.allowed_origins",
-            );
+        if let ("__Host-", Some(Some(_))) = (prefix, reader.get(&Cookies::domain)) {
+            reader.refuse(key, format!("begins with __Host-, which browsers take without {} only", Cookies::domain));
         }
     }
-    Some(Cookies {
-        access_name: access_name?,
-        refresh_name: refresh_name?,
-        secure: secure?,
-        domain: domain?,
-        same_site: same_site?,
-    })
+    if reader.get(&Cookies::same_site) == Some(SameSite::None) {
+        if secure == Some(false) {
+            let problem = format!("is none, which browsers take with {} = true only", Cookies::secure);
+            reader.refuse(&Cookies::same_site, problem);
+        }
+        if reader.get(&Cors::allowed_origins).is_some_and(|origins| origins.is_empty()) {
+            let origins = Cors::allowed_origins;
+            let problem = format!("is none, so pages of other sites may use the cookie: name them in {origins}");
+            reader.refuse(&Cookies::same_site, problem);
+        }
+    }
 }
 
 fn same_site(text: &str) -> Result<SameSite, String> {
@@ -70,7 +102,7 @@ fn prefix(name: &str) -> Option<&'static str> {
 #[cfg(feature = "sqlite")] // of which the default is
 mod tests {
     use super::super::SameSite;
-    use super::super::resolved as resolve;
+    use crate::config::resolved as resolve;
 
     #[test]
     fn same_site_none_demands_secure_and_origins() {

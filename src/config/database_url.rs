@@ -1,4 +1,4 @@
-//! Which database: said, never guessed.
+//! Which database: said, never guessed. The syntax of `database.url`, and what of it may be shown.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
