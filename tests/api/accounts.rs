@@ -11,7 +11,7 @@ use reqwest::Method;
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Home, PASSWORD, Pair, TestApp, clock, config, in_database};
+use support::harness::{Answer, Home, PASSWORD, Pair, TestApp, clock, config, in_database};
 
 const ADA: &str = "ada@example.com";
 

@@ -6,7 +6,7 @@ use reqwest::Method;
 use reqwest::blocking::RequestBuilder;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Home, PASSWORD, Pair, TestApp};
+use support::harness::{Answer, Home, PASSWORD, Pair, TestApp};
 
 const ADA: &str = "ada@example.com";
 

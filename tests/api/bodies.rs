@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::framing::{exchange, statuses};
-use crate::harness::{Answer, Home, PASSWORD, Pair, TestApp};
+use support::harness::{Answer, Home, PASSWORD, Pair, TestApp};
 
 const ADA: &str = "ada@example.com";
 const FORM: &str = "application/x-www-form-urlencoded";

@@ -9,7 +9,7 @@ use countersign::Bounds;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::json;
 
-use crate::harness::{Home, PASSWORD, TestApp, clock, config};
+use support::harness::{Home, PASSWORD, TestApp, clock, config};
 
 /// How long what comes in the end may take.
 const PATIENCE: Duration = Duration::from_secs(60);

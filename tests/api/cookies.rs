@@ -7,7 +7,7 @@ use reqwest::Method;
 use reqwest::blocking::RequestBuilder;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Home, PASSWORD, TestApp, clock, config};
+use support::harness::{Answer, Home, PASSWORD, TestApp, clock, config};
 
 const ADA: &str = "ada@example.com";
 const FRIEND: &str = "https://app.example.org";

@@ -7,7 +7,7 @@ use reqwest::blocking::RequestBuilder;
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Home, PASSWORD, Pair, TestApp, clock, config, text_in_database};
+use support::harness::{Answer, Home, PASSWORD, Pair, TestApp, clock, config, text_in_database};
 
 const ADA: &str = "ada@example.com";
 

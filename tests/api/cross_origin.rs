@@ -7,7 +7,7 @@ use reqwest::{Method, redirect};
 use serde_json::json;
 
 use crate::framing::{exchange, statuses};
-use crate::harness::{Answer, Home, PASSWORD, TestApp, clock, config, in_database};
+use support::harness::{Answer, Home, PASSWORD, TestApp, clock, config, in_database};
 
 const ADA: &str = "ada@example.com";
 const FRIEND: &str = "https://app.example.org";

@@ -4,7 +4,7 @@ use reqwest::Method;
 use reqwest::header::ACCEPT_ENCODING;
 
 use crate::framing::{exchange, statuses};
-use crate::harness::{Answer, Home, TestApp, clock, config};
+use support::harness::{Answer, Home, TestApp, clock, config};
 
 /// What the page loads, below `/docs/`.
 fn files(page: &str) -> Vec<&str> {

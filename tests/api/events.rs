@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Home, PASSWORD, TestApp, clock, config, in_database, number_in_database};
+use support::harness::{Answer, Home, PASSWORD, TestApp, clock, config, in_database, number_in_database};
 
 fn page(app: &TestApp, access: &str, cursor: Option<&str>) -> Value {
     let query = cursor.map(|cursor| format!("?cursor={cursor}")).unwrap_or_default();

@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::authorization::paths;
-use crate::harness::{Answer, Home, PASSWORD, TestApp, bare_config, clock, config};
+use support::harness::{Answer, Home, PASSWORD, TestApp, bare_config, clock, config};
 
 const ADA: &str = "ada@example.com";
 const MARK: &str = "evil.example";

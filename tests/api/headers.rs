@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Answer, Home, PASSWORD, TestApp, clock, config, in_database};
+use support::harness::{Answer, Home, PASSWORD, TestApp, clock, config, in_database};
 
 const ADA: &str = "ada@example.com";
 

@@ -17,7 +17,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Validation, crypto};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use crate::harness::{Answer, Home, PASSWORD, Pair, START, TestApp, clock, config, in_database};
+use support::harness::{Answer, Home, PASSWORD, Pair, START, TestApp, clock, config, in_database};
 
 const SECRET: &str = "an access secret that only this test knows";
 const ALGORITHMS: [&str; 4] = ["HS256", "ES256", "EdDSA", "RS256"];
@@ -771,7 +771,7 @@ fn a_token_of_a_retired_secret_works_until_the_secret_is_gone() {
     let second = "another access secret, which comes after it";
     let pair = start(SECRET, "").sign_up("ada@example.com");
     assert!(start(second, SECRET).works(&pair.access), "J55 before");
-    home.database().connect().execute(super::harness::KEYS_FORGOTTEN);
+    home.database().connect().execute(support::harness::KEYS_FORGOTTEN);
     assert!(!start(second, "").works(&pair.access), "J55 after");
 }
 

@@ -11,7 +11,7 @@ use reqwest::Method;
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Home, PASSWORD, TestApp, clock, config, connect, in_database, number_in_database};
+use support::harness::{Answer, Home, PASSWORD, TestApp, clock, config, connect, in_database, number_in_database};
 
 const ADA: &str = "ada@example.com";
 const WRONG: &str = "wrong wrong wrong";

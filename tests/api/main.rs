@@ -8,8 +8,6 @@
     reason = "helpers of tests fail like tests"
 )]
 
-mod harness;
-
 mod accounts;
 mod authorization;
 mod bodies;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Home, PASSWORD, Pair, TestApp, connect, in_database};
+use support::harness::{Answer, Home, PASSWORD, Pair, TestApp, connect, in_database};
 
 const ADA: &str = "ada@example.com";
 

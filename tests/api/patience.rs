@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use countersign::Bounds;
 use serde_json::json;
 
-use crate::harness::{Answer, Home, PASSWORD, TestApp, clock, config};
+use support::harness::{Answer, Home, PASSWORD, TestApp, clock, config};
 
 /// Far more than any bound below, and less than any bound of a server that is not in a test.
 const LONG: Duration = Duration::from_secs(8);

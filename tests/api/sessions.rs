@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{
+use support::harness::{
     Answer, Home, PASSWORD, Pair, TestApp, clock, config, in_database, number_in_database, text_in_database,
 };
 

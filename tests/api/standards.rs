@@ -10,7 +10,7 @@ use countersign::config::RawConfig;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{
+use support::harness::{
     Answer, Home, PASSWORD, TestApp, clock, config, in_database, number_in_database, text_in_database,
 };
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Home, PASSWORD, TestApp, clock, config, number_in_database, text_in_database};
+use support::harness::{Home, PASSWORD, TestApp, clock, config, number_in_database, text_in_database};
 
 const ADA: &str = "ada@example.com";
 
@@ -199,7 +199,7 @@ fn a_hash_of_another_cost_or_from_elsewhere_verifies_and_is_made_anew_at_the_nex
     // Made by other bcrypts of other ages, of the same password.
     for prefix in ["$2a$", "$2b$", "$2y$"] {
         let foreign = bcrypt::hash(PASSWORD, 4).unwrap().replacen("$2b$", prefix, 1);
-        crate::harness::in_database(&home, &format!("UPDATE users SET password_hash = '{foreign}'"));
+        support::harness::in_database(&home, &format!("UPDATE users SET password_hash = '{foreign}'"));
         app.post("/v1/auth/login", &json!({ "email": ADA, "password": "wrong wrong wrong" })).expect(401);
         assert_eq!(stored(), foreign, "only a log-in that succeeds renews");
         app.log_in(ADA);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Answer, Home, TestApp, connect, in_database};
+use support::harness::{Answer, Home, TestApp, connect, in_database};
 
 #[test]
 fn a_registered_user_is_signed_in_refreshed_and_signed_out() {

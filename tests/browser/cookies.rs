@@ -7,8 +7,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::ADA;
-use super::harness::{Answer, Home, PASSWORD, TestApp, clock, config};
 use super::webdriver::{Browser, View};
+use support::harness::{Answer, Home, PASSWORD, TestApp, clock, config};
 
 const HOST: &str = "auth.example.test";
 const DOMAIN: &str = "example.test";

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::process::PASSWORD;
+use support::process::PASSWORD;
 
 const ACCOUNT: [&str; 8] =
     ["created_at", "disabled_at", "email", "email_verified", "id", "last_login_at", "name", "roles"];

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::process::PASSWORD;
+use support::process::PASSWORD;
 
 /// Undoes what this version does to addresses, as it was when they were compared without case and nothing else.
 fn as_earlier_versions(home: &Home) {

@@ -46,7 +46,7 @@ const COMMANDS: [&[&str]; 8] = [
 
 fn refused(home: &Home, arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let environment = [("PORT", "0")].into_iter().chain(environment.iter().copied());
-    let outcome = finish(home.command(arguments.iter().copied(), environment), process::PASSWORD.as_bytes());
+    let outcome = finish(home.command(arguments.iter().copied(), environment), support::process::PASSWORD.as_bytes());
     assert_eq!(outcome.code, Some(1), "{arguments:?}: {}{}", outcome.out, outcome.err);
     outcome.err
 }

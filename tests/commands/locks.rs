@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::process::PASSWORD;
+use support::process::PASSWORD;
 
 const WRONG: &str = "a wrong password";
 

@@ -228,7 +228,7 @@ mod embedded {
         assert_tells(&done(&home, &["keys", "forget", "--all"], &[]), &["sessions ended: 1"]);
         let server = home.serve(&[]);
         assert_eq!(refresh(&server, &pair).1["code"], "invalid_grant");
-        assert_eq!(log_in(&server, ADA, process::PASSWORD).0, 200);
+        assert_eq!(log_in(&server, ADA, support::process::PASSWORD).0, 200);
     }
 
     #[test]
@@ -355,7 +355,7 @@ mod embedded {
         assert_eq!(status, 200, "{second}");
         assert_eq!(get(&server, "/v1/users/me", text(&second, "access_token")).0, 200);
         assert_eq!(claims(text(&second, "access_token"))["iss"], "https://id.example.com");
-        let (_, later) = log_in(&server, ADA, process::PASSWORD);
+        let (_, later) = log_in(&server, ADA, support::process::PASSWORD);
         server.stop();
         // A third, with names for the audience, and back to the first.
         let audience = ("COUNTERSIGN__TOKENS__AUDIENCE", "api");

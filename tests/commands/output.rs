@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use serde_json::json;
 
 use super::*;
-use crate::process::PASSWORD;
+use support::process::PASSWORD;
 
 /// Turns the direction, clears the screen in two ways, and rings the bell.
 const NASTY: &str = "ab\u{202e}cd\u{1b}[2J\u{9b}2Jef\u{7}\u{7f}";

@@ -13,7 +13,7 @@ use countersign::guard::Principal;
 use serde_json::json;
 
 use super::*;
-use crate::process::PASSWORD;
+use support::process::PASSWORD;
 
 /// How soon a revocation is felt by whoever asks no database.
 const SOON: Duration = Duration::from_secs(1);

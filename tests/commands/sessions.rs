@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::*;
-use crate::process::PASSWORD;
+use support::process::PASSWORD;
 
 #[test]
 fn live_sessions_are_listed_with_whose_they_are() {

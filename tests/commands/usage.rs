@@ -78,7 +78,7 @@ fn wrong_usage_exits_with_2_and_does_nothing() {
         &["keys", "forget", "a-kid", "another"],
         &["keys", "forget", "a-kid", "--all"],
     ] {
-        let told = run_with(&home, arguments, process::PASSWORD).misused();
+        let told = run_with(&home, arguments, support::process::PASSWORD).misused();
         assert!(told.contains("Usage:") || told.contains("--help"), "{arguments:?}: {told}");
     }
     assert_eq!(json(&home, &["user", "show", ADA]), before);
@@ -112,7 +112,7 @@ fn a_database_that_lacks_a_migration_is_refused() {
         "DELETE FROM __diesel_schema_migrations WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)",
     );
     for arguments in NEEDY {
-        let told = run_with(&home, arguments, process::PASSWORD).refused();
+        let told = run_with(&home, arguments, support::process::PASSWORD).refused();
         assert!(told.contains("not up to date") && told.contains("countersign migrate"), "{told}");
     }
 }
@@ -125,7 +125,7 @@ mod embedded {
     fn where_there_is_no_database_nothing_is_made_and_it_says_what_makes_one() {
         let home = Home::new();
         for arguments in NEEDY {
-            let told = run_with(&home, arguments, process::PASSWORD).refused();
+            let told = run_with(&home, arguments, support::process::PASSWORD).refused();
             assert!(told.contains("data/countersign.db") && told.contains("countersign migrate"), "{told}");
             assert!(!home.path("data").exists(), "{arguments:?}");
         }
@@ -136,7 +136,7 @@ mod embedded {
         let home = Home::new();
         home.write("data/countersign.db", "");
         for arguments in NEEDY {
-            let told = run_with(&home, arguments, process::PASSWORD).refused();
+            let told = run_with(&home, arguments, support::process::PASSWORD).refused();
             assert!(told.contains("not up to date") && told.contains("countersign migrate"), "{told}");
             assert_eq!(fs::read(home.path("data/countersign.db")).unwrap(), b"", "{arguments:?}");
             assert_eq!(names(&home.path("data")), ["countersign.db"]);

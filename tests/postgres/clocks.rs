@@ -12,9 +12,9 @@ use countersign::{App, Clock};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::cluster::Unused;
 use super::nodes::{ask, refresh, text};
-use super::process::{Connection, Home, PASSWORD};
+use support::cluster::Unused;
+use support::process::{Connection, Home, PASSWORD};
 
 const AN_HOUR: i64 = 3_600;
 

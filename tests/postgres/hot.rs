@@ -4,9 +4,9 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use super::cluster::Cluster;
 use super::nodes::text;
-use super::process::{Connection, Home, PASSWORD, Server};
+use support::cluster::Cluster;
+use support::process::{Connection, Home, PASSWORD, Server};
 
 const ADA: &str = "ada@example.com";
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::process::{Connection, Home, PASSWORD, Server};
+use support::process::{Connection, Home, PASSWORD, Server};
 
 const ADA: &str = "ada@example.com";
 

@@ -7,9 +7,9 @@ use reqwest::Method;
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
-use super::cluster::{Cluster, Unused};
-use super::database::Connection;
-use super::process::{Home, PASSWORD, Server};
+use support::cluster::{Cluster, Unused};
+use support::database::Connection;
+use support::process::{Home, PASSWORD, Server};
 
 const ADA: &str = "ada@example.com";
 

@@ -12,9 +12,9 @@ use std::{fs, io};
 
 use serde_json::{Value, json};
 
-use super::cluster::{Cluster, free_port};
 use super::nodes::{ask, is_felt_soon, log_in, refresh, rotate, text, works};
-use super::process::{Connection, Home, Server};
+use support::cluster::{Cluster, free_port};
+use support::process::{Connection, Home, Server};
 
 const ADA: &str = "ada@example.com";
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::database::Connection;
-use super::process::Home;
+use support::database::Connection;
+use support::process::Home;
 
 /// What there is besides tables of our own.
 const MIGRATIONS: &str = "__diesel_schema_migrations";

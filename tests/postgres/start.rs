@@ -4,9 +4,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cluster::Cluster;
-use super::database::{Connection as DatabaseConnection, SHARED};
-use super::process::{Connection, Home, Server};
+use support::cluster::Cluster;
+use support::database::{Connection as DatabaseConnection, SHARED};
+use support::process::{Connection, Home, Server};
 
 /// How long a command may take, and a node to notice what was done.
 const PATIENCE: Duration = Duration::from_secs(60);

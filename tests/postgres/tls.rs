@@ -8,8 +8,8 @@ use std::{fs, thread};
 
 use serde_json::Value;
 
-use super::cluster::Cluster;
-use super::process::{Connection, Home, Server};
+use support::cluster::Cluster;
+use support::process::{Connection, Home, Server};
 
 const ADA: &str = "ada@example.com";
 

@@ -4,8 +4,8 @@
 use std::sync::Barrier;
 use std::time::Duration;
 
-use crate::harness::{Pair, TestApp};
 use crate::world::*;
+use support::harness::{Pair, TestApp};
 
 /// Two identical refreshes a fifth of a second apart, and both answers.
 fn twice(world: &World) -> (Pair, Pair) {

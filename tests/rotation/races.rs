@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use crate::harness::{Pair, TestApp};
 use crate::world::*;
+use support::harness::{Pair, TestApp};
 
 /// One client refreshes on `here` as fast as it can while its session is ended on `there`.
 fn refresh_until_ended(here: &TestApp, there: &TestApp, pair: &Pair) {

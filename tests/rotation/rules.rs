@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::harness::PASSWORD;
 use crate::world::*;
+use support::harness::PASSWORD;
 
 #[test]
 fn a_repeated_answer_ends_when_the_first_one_ends() {
@@ -439,7 +439,7 @@ fn no_access_token_outlives_its_session() {
         ("tokens.refresh_idle_ttl", "25m"),
         ("tokens.refresh_absolute_ttl", "25m"),
     ]);
-    let lives = |answer: &crate::harness::Answer| {
+    let lives = |answer: &support::harness::Answer| {
         let said = answer.json();
         let token = claims(&answer.pair().access);
         let life = token["exp"].as_i64().unwrap() - world.clock.now().as_seconds();

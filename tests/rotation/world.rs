@@ -11,8 +11,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign::config::RawConfig;
 use serde_json::Value;
 
-use crate::harness::database::Connection;
-use crate::harness::{Home, KEYS_FORGOTTEN, Pair, TestApp, clock, config};
+use support::database::Connection;
+use support::harness::{Home, KEYS_FORGOTTEN, Pair, TestApp, clock, config};
 
 pub const SECRET_A: &str = "the-first-refresh-secret-of-this-server-0123";
 pub const SECRET_B: &str = "the-second-refresh-secret-of-this-server-4567";

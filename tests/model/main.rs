@@ -6,12 +6,8 @@
 //! them; a failure prints both the seed and the shortest schedule that fails.
 
 #![cfg(feature = "sqlite")] // its servers have the embedded database
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
 
-#[path = "api/harness/mod.rs"]
-#[expect(dead_code, reason = "it serves the other tests too")]
-mod harness;
-#[path = "model/reference.rs"]
 mod reference;
 
 use std::cell::RefCell;
@@ -24,8 +20,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use serde_json::{Value, json};
 
-use self::harness::{Home, TestApp};
 use self::reference::{ABSOLUTE, ACCESS, IDLE, MAX_RECOVERIES, MINUTE, Micros, OVERLAP, RECOVERY, SECOND, Verdict};
+use support::harness::{Home, TestApp};
 
 const EMAIL: &str = "ada@example.com";
 
@@ -206,7 +202,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let (home, clock) = (Home::new(), harness::clock());
+        let (home, clock) = (Home::new(), support::harness::clock());
         let mut world = Self { home, clock, app: None };
         world.crash();
         world.app().sign_up(EMAIL);
@@ -219,7 +215,7 @@ impl World {
 
     fn crash(&mut self) {
         drop(self.app.take());
-        let config = harness::config(&self.home)
+        let config = support::harness::config(&self.home)
             .with("tokens.refresh_idle_ttl", (IDLE / SECOND).to_string())
             .with("tokens.refresh_absolute_ttl", (ABSOLUTE / SECOND).to_string())
             .with("tokens.access_ttl", (ACCESS / SECOND).to_string())

@@ -3,8 +3,6 @@
 //! on both: what only SQLite has by nature (`randomblob`, `zeroblob`, `hex`, `unhex`, `printf('%032x', n)`) is made
 //! there as functions beside the tables.
 
-#![allow(dead_code, reason = "each test program uses some of it")]
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -142,7 +140,7 @@ impl TestDatabase {
 
 /// Runs `countersign migrate`, which must succeed.
 fn migrate(url: &str) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    let mut command = Command::new(crate::program());
     command.arg("migrate").current_dir(std::env::temp_dir()).stdin(Stdio::null());
     command.env_clear().env("DATABASE_URL", url).envs(SHARED.iter().map(|(_, name, value)| (*name, *value)));
     let output = command.output().unwrap();

@@ -7,29 +7,16 @@
     reason = "clippy's leave for tests does not reach the functions beside them"
 )]
 
-mod process;
-
-#[path = "commands/accounts.rs"]
 mod accounts;
-#[path = "commands/addresses.rs"]
 mod addresses;
-#[path = "commands/files.rs"]
 mod files;
-#[path = "commands/keys.rs"]
 mod keys;
-#[path = "commands/locks.rs"]
 mod locks;
-#[path = "commands/lost.rs"]
 mod lost;
-#[path = "commands/output.rs"]
 mod output;
-#[path = "commands/passwords.rs"]
 mod passwords;
-#[path = "commands/running.rs"]
 mod running;
-#[path = "commands/sessions.rs"]
 mod sessions;
-#[path = "commands/usage.rs"]
 mod usage;
 
 use std::io::Write as _;
@@ -37,7 +24,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use process::{Connection, Home, Server, database};
+use support::database;
+use support::process::{Connection, Home, Server};
 
 const ADA: &str = "ada@example.com";
 const BOB: &str = "bob@example.com";
@@ -108,10 +96,10 @@ fn empty() -> Home {
     home
 }
 
-/// Makes an account whose password is [`process::PASSWORD`].
+/// Makes an account whose password is [`support::process::PASSWORD`].
 #[track_caller]
 fn create(home: &Home, email: &str) {
-    run_with(home, &["user", "create", email], process::PASSWORD).done();
+    run_with(home, &["user", "create", email], support::process::PASSWORD).done();
 }
 
 /// What a reading command says in JSON.

@@ -6,16 +6,14 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
-mod process;
-
 use std::process::{Command, ExitCode, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Trial};
-use process::{Answer, Connection, Home, PASSWORD, Server};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use support::process::{Answer, Connection, Home, PASSWORD, Server};
 
 const ADA: &str = "ada@example.com";
 
@@ -371,7 +369,7 @@ mod embedded {
 
     /// Spoils the page on which a table or an index begins.
     fn spoil(file: &Path, what: &str) {
-        let mut database = process::database::Connection::open(&format!("sqlite:{}", file.display()));
+        let mut database = support::database::Connection::open(&format!("sqlite:{}", file.display()));
         let page = database.number(&format!("SELECT rootpage FROM sqlite_master WHERE name = '{what}'"));
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)");
         drop(database);
@@ -607,7 +605,7 @@ mod embedded {
         let server = home.serve(&[("DATABASE_URL", &url)]);
         let next = refresh(&server, &pair);
         assert_eq!(next.status, 200, "{}", next.body);
-        let mut database = process::database::Connection::open(&url);
+        let mut database = support::database::Connection::open(&url);
         assert_eq!(database.text("SELECT roles FROM users"), r#"["admin"]"#);
     }
 }

@@ -3,10 +3,6 @@
 #![cfg(feature = "sqlite")] // its server has the embedded database
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail anywhere")]
 
-#[expect(dead_code, reason = "each test program uses some of it")]
-#[path = "api/harness/mod.rs"]
-mod harness;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +11,7 @@ use jsonschema::{Draft, Validator};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use self::harness::{Answer, Home, PASSWORD, TestApp};
+use support::harness::{Answer, Home, PASSWORD, TestApp};
 
 const METHODS: [&str; 7] = ["get", "put", "post", "delete", "patch", "head", "trace"];
 /// Headers of every HTTP answer, which no document describes. Any other is there only if the document says so.

@@ -3,8 +3,6 @@
 #![cfg(feature = "sqlite")] // its servers have the embedded database
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
-mod process;
-
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -12,8 +10,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use process::{Connection, Home, PASSWORD, Server};
 use serde_json::json;
+use support::process::{Connection, Home, PASSWORD, Server};
 
 const GET: &str = "GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
 

@@ -3,9 +3,6 @@
 #![cfg(feature = "sqlite")] // its servers have the embedded database
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[path = "database/mod.rs"]
-mod database;
-
 use std::time::Duration;
 
 use actix_web::body::MessageBody;
@@ -17,8 +14,8 @@ use countersign::clock::Timestamp;
 use countersign::config::RawConfig;
 use countersign::guard::{Caller, Principal};
 use countersign::{Clock, Countersign, SessionId, UserId};
-use database::TestDatabase;
 use serde_json::{Value, json};
+use support::database::TestDatabase;
 use tempfile::TempDir;
 
 const ADA: &str = "ada@example.com";
@@ -252,7 +249,7 @@ async fn a_caller_is_anonymous_or_signed_in_and_bad_credentials_are_refused() {
 async fn a_caller_who_cannot_be_judged_is_a_503_and_not_anonymous() {
     let raw =
         RawConfig::default().with("database.url", "postgres://127.0.0.1:9/none").with("passwords.bcrypt_cost", "4");
-    let raw = database::SHARED.iter().fold(raw, |raw, (key, _, value)| raw.with(key, *value));
+    let raw = support::database::SHARED.iter().fold(raw, |raw, (key, _, value)| raw.with(key, *value));
     let countersign = Countersign::open(&raw.resolve().unwrap()).unwrap();
     let routes = App::new()
         .configure(|config| countersign.configure(config))

@@ -5,22 +5,12 @@
 #![cfg(feature = "sqlite")] // its servers have the embedded database
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::indexing_slicing,
     reason = "clippy's leave for tests does not reach the functions beside them"
 )]
 
-#[path = "api/harness/mod.rs"]
-#[expect(dead_code, reason = "other tests use other parts of it")]
-mod harness;
-
-#[path = "rotation/honest.rs"]
 mod honest;
-#[path = "rotation/races.rs"]
 mod races;
-#[path = "rotation/rules.rs"]
 mod rules;
-#[path = "rotation/thieves.rs"]
 mod thieves;
-#[path = "rotation/world.rs"]
 mod world;

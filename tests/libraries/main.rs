@@ -6,8 +6,6 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
-mod process;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -15,7 +13,7 @@ use std::process::{Command, ExitCode};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use serde_json::{Value, json};
 
-use self::process::{Home, PASSWORD, Server, lacks_packages};
+use support::process::{Home, PASSWORD, Server, lacks_packages};
 
 const ADA: &str = "ada@example.com";
 const BOB: &str = "bob@example.com";

@@ -2,9 +2,7 @@
 //! started again. No client is ever refused, and nothing that was answered is forgotten.
 
 #![cfg(feature = "sqlite")] // its servers have the embedded database
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
-
-mod process;
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use process::{Connection, Home, Lost};
 use rustix::process::Signal;
+use support::process::{Connection, Home, Lost};
 
 /// How often the server is killed.
 const KILLS: u32 = 16;

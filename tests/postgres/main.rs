@@ -8,26 +8,14 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail anywhere")]
 
-mod cluster;
-mod process;
-
-#[path = "postgres/again.rs"]
 mod again;
-#[path = "postgres/clocks.rs"]
 mod clocks;
-#[path = "postgres/hot.rs"]
 mod hot;
-#[path = "postgres/nodes.rs"]
 mod nodes;
-#[path = "postgres/outage.rs"]
 mod outage;
-#[path = "postgres/pooler.rs"]
 mod pooler;
-#[path = "postgres/schema.rs"]
 mod schema;
-#[path = "postgres/start.rs"]
 mod start;
-#[path = "postgres/tls.rs"]
 mod tls;
 
 use std::path::PathBuf;
@@ -36,8 +24,8 @@ use std::sync::{Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use self::cluster::Cluster;
-use self::process::database;
+use support::cluster::Cluster;
+use support::{cluster, database};
 
 /// Tells a test where its server is. This program, told so, runs the tests of its own and no others.
 const TOLD: &str = "TEST_DATABASE_URL";

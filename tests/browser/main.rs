@@ -4,14 +4,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail anywhere")]
 
-#[path = "browser/cookies.rs"]
 mod cookies;
-#[path = "api/harness/mod.rs"]
-#[expect(dead_code, reason = "each test program uses some of it")]
-mod harness;
-#[path = "browser/picture.rs"]
 mod picture;
-#[path = "browser/webdriver.rs"]
 mod webdriver;
 
 use std::process::ExitCode;
@@ -19,9 +13,9 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 use serde_json::{Value, json};
 
-use self::harness::{Answer, Home, PASSWORD, TestApp};
 use self::picture::assert_looks_as_before;
 use self::webdriver::{Browser, Element, View, installed};
+use support::harness::{Answer, Home, PASSWORD, TestApp};
 
 /// Whom the examples on the page are about.
 const ADA: &str = "ada@example.com";

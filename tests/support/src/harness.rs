@@ -17,10 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-#[path = "../../database/mod.rs"]
-pub mod database;
-
-use self::database::{Connection, TestDatabase};
+use crate::database::{Connection, TestDatabase};
 
 /// A password that every test may use.
 pub const PASSWORD: &str = "correct horse battery";

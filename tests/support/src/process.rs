@@ -1,8 +1,6 @@
 //! The real binary in a working directory of its own, and a client that knows whether a request that
 //! got no answer had been sent.
 
-#![allow(dead_code, reason = "each test program uses some of it")]
-
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -18,10 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-#[path = "../database/mod.rs"]
-pub mod database;
-
-use self::database::TestDatabase;
+use crate::database::TestDatabase;
 
 /// A password that every test may use; not the one of the example that the server prints.
 pub const PASSWORD: &str = "an inimitable turnip";
@@ -84,7 +79,7 @@ impl Home {
         arguments: impl IntoIterator<Item = &'a str>,
         environment: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        let mut command = Command::new(crate::program());
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         if !self.database.is_embedded() {

@@ -1,8 +1,6 @@
 //! A PostgreSQL server for tests: `TEST_POSTGRES_URL` names one, else a private one is made of the binaries on this
 //! machine, in a temporary folder, on a free port of the loopback interface.
 
-#![allow(dead_code, reason = "each test program uses some of it")]
-
 use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

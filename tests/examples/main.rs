@@ -15,10 +15,7 @@
     reason = "a test may fail anywhere"
 )]
 
-#[path = "examples/network.rs"]
 mod network;
-mod process;
-#[path = "examples/program.rs"]
 mod program;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,8 +33,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use self::network::{Fault, Network, Weather};
-use self::process::{Connection, Home, PASSWORD, lacks_packages};
 use self::program::Program;
+use support::process::{Connection, Home, PASSWORD, lacks_packages};
 
 /// A forgotten commit would be hidden by adopting tokens from after it.
 const SERVER: [(&str, &str); 3] = [
@@ -128,7 +125,7 @@ impl Drop for Killed {
 }
 
 fn the_page_shows_it() -> Result<(), Failed> {
-    let (page, example) = (include_str!("../docs/embedding.md"), include_str!("../examples/own_app.rs"));
+    let (page, example) = (include_str!("../../docs/embedding.md"), include_str!("../../examples/own_app.rs"));
     assert!(page.contains(example), "the example in docs/embedding.md is not examples/own_app.rs");
     assert!(example.lines().count() < 40, "it is short");
     Ok(())
@@ -136,8 +133,8 @@ fn the_page_shows_it() -> Result<(), Failed> {
 
 /// Every error of a refresh, its confirmation, and routes that an access token opens has a row.
 fn the_table_is_whole() -> Result<(), Failed> {
-    let page = include_str!("../docs/clients.md");
-    let document: Value = serde_json::from_str(include_str!("openapi.json"))?;
+    let page = include_str!("../../docs/clients.md");
+    let document: Value = serde_json::from_str(include_str!("../openapi.json"))?;
     let mut errors = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for operation in item.as_object().unwrap().values() {

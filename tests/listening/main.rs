@@ -4,9 +4,7 @@
 //! cannot be tried is reported as ignored, with the reason; with `CI` in the environment, too, since that cannot be
 //! installed. For root, the server runs as another user.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
-
-mod process;
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
@@ -16,7 +14,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
 
 use libtest_mimic::{Arguments, Completion, Trial};
-use process::Home;
+use support::process::Home;
 
 const PORT: u16 = 80;
 /// A user to whom nothing belongs.

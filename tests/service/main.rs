@@ -3,8 +3,6 @@
 #![cfg(feature = "sqlite")] // its servers have the embedded database
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
-mod process;
-
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,9 +14,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use process::{Connection, Home, Lost, PASSWORD, Server};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use support::process::{Connection, Home, Lost, PASSWORD, Server};
 
 const SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
 const OTHER_SECRET: &str = "ZYXWVUTSRQPONMLKJIHGFEDCBA987654";
