@@ -30,8 +30,9 @@ fn a_refusal_names_path_cause_and_remedy() {
     assert!(told.contains(&format!("below {}", folder.path().display())) && told.contains("make it"), "{told}");
 }
 
+/// A folder is made private and alone and one that is there stays as it is.
 #[test]
-fn a_folder_is_made_private_and_alone_and_one_that_is_there_stays_as_it_is() {
+fn a_folder_is_made_private_and_one_that_is_there_stays() {
     let home = tempfile::tempdir().unwrap();
     let (new, old) = (home.path().join("new"), home.path().join("old"));
     create_private_folder(&new).unwrap();

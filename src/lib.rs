@@ -25,7 +25,7 @@
 //!
 //! # Layout
 //!
-//! A module imports only from lower floors; `tests/floors.rs` holds it to that.
+//! A module imports only from lower floors; `tests/floors/main.rs` holds it to that.
 //!
 //! ```text
 //! F9 main.rs              hand over, exit code

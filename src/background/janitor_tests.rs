@@ -143,7 +143,7 @@ fn in_use() -> House {
 
 /// A clock that is 100 days ahead for a minute, or for good.
 #[test]
-fn a_step_of_the_clock_that_time_does_not_explain_removes_nothing_for_an_hour() {
+fn an_unexplained_step_of_the_clock_removes_nothing_for_an_hour() {
     let ahead = 100 * A_DAY;
     let mut house = in_use();
     assert_eq!(round_at(&mut house, Duration::ZERO, NOW), (false, 1), "what is over goes");
@@ -236,8 +236,9 @@ fn a_session_that_was_used_after_it_was_found_idle_stays() {
     assert_eq!(removed, 0);
 }
 
+/// The search for idle sessions goes on where it stopped and begins anew at the end.
 #[test]
-fn the_search_for_idle_sessions_goes_on_where_it_stopped_and_begins_anew_at_the_end() {
+fn the_search_for_idle_sessions_goes_on_where_it_stopped() {
     let mut house = House::new();
     let one_round = u32::try_from(STEP).unwrap() * STEPS;
     house.sessions(one_round + 1, OVER, i64::MAX, "NULL");

@@ -48,8 +48,9 @@ pub(super) fn credentials(folder: &Path) -> Layer {
 mod tests {
     use super::*;
 
+    /// Files named like a short name or a key are taken and others passed over.
     #[test]
-    fn files_named_like_a_short_name_or_a_key_are_taken_and_others_passed_over() {
+    fn files_named_like_a_key_are_taken_and_others_passed_over() {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in [
             ("ACCESS_TOKEN_SECRET", "one\n"),
@@ -83,8 +84,9 @@ mod tests {
         );
     }
 
+    /// Names are taken in either case and those that are nearly right are refused.
     #[test]
-    fn names_are_taken_in_either_case_and_those_that_are_nearly_right_are_refused() {
+    fn names_are_taken_in_either_case_and_near_ones_refused() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str| fs::write(folder.path().join(name), "0123456789abcdefghijklmnopqrstuv\n").unwrap();
         ["access_token_secret", "TOKENS.ISSUER", "Refresh_Token_Secret", "database_url"].into_iter().for_each(write);

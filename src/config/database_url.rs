@@ -273,8 +273,9 @@ fn masked_parameter(parameter: &str) -> String {
 mod built {
     use super::*;
 
+    /// A url for a database that is not compiled in is refused and says how to have it.
     #[test]
-    fn a_url_for_a_database_that_is_not_compiled_in_is_refused_and_says_how_to_have_it() {
+    fn a_url_for_a_database_that_is_not_compiled_in_is_refused() {
         for (url, built, feature) in [
             ("sqlite:a.db", cfg!(feature = "sqlite"), "sqlite"),
             ("postgres://u:hunter2@h/d", cfg!(feature = "postgres"), "postgres"),
@@ -428,8 +429,9 @@ mod tests {
         }
     }
 
+    /// What libpq would read otherwise than it was meant is refused and not shown.
     #[test]
-    fn what_libpq_would_read_otherwise_than_it_was_meant_is_refused_and_not_shown() {
+    fn what_libpq_would_misread_is_refused_and_not_shown() {
         for meant in [
             "postgres://u:50%off@h/db",
             "postgres://u:50%2@h/db",

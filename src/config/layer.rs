@@ -157,8 +157,9 @@ mod tests {
         assert_eq!(Value::List(list.into()).parts(), [" a,b "]);
     }
 
+    /// A file that is not there is nothing and one that cannot be read a mistake.
     #[test]
-    fn a_file_that_is_not_there_is_nothing_and_one_that_cannot_be_read_a_mistake() {
+    fn a_missing_file_is_nothing_and_an_unreadable_one_a_mistake() {
         let folder = tempfile::tempdir().unwrap();
         let read = |path: &Path| read(path, &Source::DotEnv);
         assert_eq!(read(&folder.path().join("none")), Ok(None));

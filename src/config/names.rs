@@ -204,8 +204,9 @@ mod tests {
         }
     }
 
+    /// A credential is also wrong if it nearly is a key or is called like a variable.
     #[test]
-    fn a_credential_is_also_wrong_if_it_nearly_is_a_key_or_is_called_like_a_variable() {
+    fn a_credential_that_is_nearly_a_key_is_wrong() {
         for (name, meant) in [
             ("tokens.refresh_secrets", "tokens.refresh_secret"),
             ("tokens-access-secret", "tokens.access_secret"),

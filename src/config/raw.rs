@@ -385,7 +385,7 @@ mod tests {
     /// Whichever place they are in: the name of ours counts, and of one name the later place. The file is no such place: a
     /// variable wins over it, whatever it is called.
     #[test]
-    fn a_name_of_ours_for_the_database_counts_before_the_shared_one_wherever_either_is_set() {
+    fn our_own_name_for_the_database_counts_before_the_shared_one() {
         const OURS: &str = "COUNTERSIGN_DATABASE_URL";
         const LONG: &str = "COUNTERSIGN__DATABASE__URL";
         const SHARED: &str = "DATABASE_URL";

@@ -186,8 +186,9 @@ mod tests {
         assert_eq!(config.log.level, "info");
     }
 
+    /// That metrics have no effect yet is a warning where they were asked for and else a note.
     #[test]
-    fn that_metrics_have_no_effect_yet_is_a_warning_where_they_were_asked_for_and_else_a_note() {
+    fn that_metrics_have_no_effect_yet_is_told_where_they_were_set() {
         let told = |keys: &[(&str, &str)]| {
             let config = resolve(keys).unwrap();
             let count = |list: &[String]| list.iter().filter(|text| text.contains("metrics.bind")).count();

@@ -203,16 +203,18 @@ mod tests {
         assert_eq!(previous[1].expose(), C.as_bytes());
     }
 
+    /// A secret that was not replaced is dropped from the previous ones with a warning.
     #[test]
-    fn a_secret_that_was_not_replaced_is_dropped_from_the_previous_ones_with_a_warning() {
+    fn a_secret_that_was_not_replaced_is_dropped_with_a_warning() {
         let list = format!("{A},{B},{B}");
         let config = resolve(&[("passwords.pepper", A), ("passwords.pepper_previous", &list)]).unwrap();
         assert_eq!(config.passwords.pepper_previous.len(), 1);
         assert!(config.warnings[0].contains("not replaced"), "{:?}", config.warnings);
     }
 
+    /// A secret that looks like an accident brings a warning that does not show it.
     #[test]
-    fn a_secret_that_looks_like_an_accident_brings_a_warning_that_does_not_show_it() {
+    fn a_secret_that_looks_like_an_accident_brings_a_warning() {
         let placeholder = "xyz".repeat(16);
         let spaced = format!("{A} ");
         for (value, word) in [(placeholder.as_str(), "placeholder"), (&spaced, "white space")] {

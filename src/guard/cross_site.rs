@@ -190,8 +190,9 @@ fn parse_authority(text: &str) -> Option<(Host, Option<u16>)> {
 mod tests {
     use super::*;
 
+    /// A host is compared without case and without the default port of the scheme.
     #[test]
-    fn a_host_is_compared_without_case_and_without_the_default_port_of_the_scheme() {
+    fn a_host_is_compared_without_case_and_default_port() {
         for (origin, host, same) in [
             ("https://x", "x", true),
             ("https://x", "x:443", true),

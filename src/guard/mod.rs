@@ -331,8 +331,9 @@ mod tests {
 
     use super::*;
 
+    /// Without configure every guard is a 500 and the log says what is missing.
     #[actix_web::test]
-    async fn without_configure_every_guard_is_a_500_and_the_log_says_what_is_missing() {
+    async fn without_configure_every_guard_is_a_500_and_logged() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let writer = Arc::new(file.reopen().unwrap());
         let _log = tracing::subscriber::set_default(tracing_subscriber::fmt().with_writer(writer).finish());

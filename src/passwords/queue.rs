@@ -305,7 +305,7 @@ mod tests {
 
     /// Seventy of one source are there before ten others come: 64 fit, and each of the ten takes the place of one.
     #[test]
-    fn one_source_that_fills_the_queue_keeps_no_other_out_and_each_is_served_at_its_turn() {
+    fn one_source_that_fills_the_queue_keeps_no_other_out() {
         let queue = Queue::new(64, 2, Duration::ZERO);
         let (told, heard) = std::sync::mpsc::channel();
         let push = |lane: u8| {

@@ -182,7 +182,7 @@ mod tests {
 
     /// What a poll finds is of the last minute; what was committed later than that is in no poll.
     #[test]
-    fn a_revocation_that_is_committed_long_after_its_time_is_learnt_with_the_whole() {
+    fn a_revocation_committed_long_after_its_time_is_learnt() {
         let database = TestDatabase::new();
         let revocations = nothing_learnt(&database);
         learn(&revocations, Reach::Whole);

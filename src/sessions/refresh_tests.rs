@@ -212,8 +212,9 @@ fn commits(database: &TestDatabase) -> usize {
     }
 }
 
+/// Refreshes that arrive while a commit is under way are committed together.
 #[test]
-fn refreshes_that_arrive_while_a_commit_is_under_way_are_committed_together() {
+fn refreshes_that_arrive_during_a_commit_are_committed_together() {
     let world = World::new();
     let (first, others) = (world.open(1).remove(0), world.open(100));
     // None but those that are counted: on PostgreSQL, rows of before are no more.
@@ -369,7 +370,7 @@ fn a_recovery_that_is_carried_out_again_is_granted_what_it_was_granted() {
 
 /// The row decides, and the token is only a hint, which a changed configuration or a lost answer makes wrong.
 #[test]
-fn a_session_keeps_the_idle_time_it_was_opened_with_whatever_its_token_looks_like() {
+fn a_session_keeps_the_idle_time_it_was_opened_with() {
     let short = AN_HOUR / 4;
     let cases = [(true, AN_HOUR), (false, short), (true, short / 2), (false, AN_HOUR), (false, short / 2)];
     for (remember, life) in cases {

@@ -94,8 +94,9 @@ fn no_row_an_ended_row_and_an_expired_row_refuse_whatever_is_presented() {
     }
 }
 
+/// The previous token repeats until the overlap ends and recovers from then on.
 #[test]
-fn the_previous_token_repeats_until_the_overlap_ends_and_recovers_from_then_on() {
+fn the_previous_token_repeats_then_recovers_after_the_overlap() {
     let repeat = Verdict::Repeat { streak: None };
     assert_eq!(judge(Some(&row()), &previous(), after(0), &POLICY), repeat);
     assert_eq!(judge(Some(&row()), &previous(), after(30).minus(MICROSECOND), &POLICY), repeat);
@@ -113,8 +114,9 @@ fn a_clock_that_stepped_back_repeats() {
     );
 }
 
+/// A recovered branch repeats from its own start and counts recovery from the rotation.
 #[test]
-fn a_recovered_branch_repeats_from_its_own_start_and_counts_recovery_from_the_rotation() {
+fn a_recovered_branch_counts_recovery_from_the_rotation() {
     let branched = row_with(|row| {
         row.chain.position = at(5, 1);
         row.chain.branched_at = after(600);
@@ -133,8 +135,9 @@ fn one_generation_recovers_sixteen_times() {
     }
 }
 
+/// After a confirmation the previous token conflicts and then gives a thief away.
 #[test]
-fn after_a_confirmation_the_previous_token_conflicts_and_then_gives_a_thief_away() {
+fn after_a_confirmation_the_previous_token_gives_a_thief_away() {
     let confirmed = row_with(|row| row.chain.confirmed_at = Some(after(1)));
     assert_eq!(judge(Some(&confirmed), &previous(), after(29), &POLICY), Verdict::Conflict);
     assert_eq!(judge(Some(&confirmed), &previous(), after(30), &POLICY), Verdict::Reused(Reuse::Previous));
@@ -152,8 +155,9 @@ fn a_displaced_branch_is_reuse_at_any_time() {
     }
 }
 
+/// Two generations back conflicts within the overlap and anything older is reuse.
 #[test]
-fn two_generations_back_conflicts_within_the_overlap_and_anything_older_is_reuse() {
+fn two_generations_back_conflicts_within_the_overlap() {
     assert_eq!(judge(Some(&row()), &claim(at(3, 0), OTHER), after(29), &POLICY), Verdict::Conflict);
     assert_eq!(judge(Some(&row()), &claim(at(3, 0), OTHER), after(30), &POLICY), Verdict::Reused(Reuse::Older));
     assert_eq!(judge(Some(&row()), &claim(at(2, 0), OTHER), after(1), &POLICY), Verdict::Reused(Reuse::Older));
@@ -163,7 +167,7 @@ fn two_generations_back_conflicts_within_the_overlap_and_anything_older_is_reuse
 
 /// Three rotations in a few seconds, and a duplicate of the first request at the end.
 #[test]
-fn an_older_token_that_was_issued_within_the_overlap_conflicts_however_many_generations_back_it_is() {
+fn an_older_token_issued_within_the_overlap_conflicts() {
     let older = [at(3, 0), at(2, 0), at(0, 0), at(4, 0), at(4, 1), at(2, 7)];
     // Seconds from the token's issue to its presentation, at a moment long after the last rotation, and the verdict.
     let (conflict, reused) = (Verdict::Conflict, Verdict::Reused(Reuse::Older));
@@ -236,8 +240,9 @@ fn a_second_token_for_the_current_place_conflicts_and_later_is_a_fork() {
     assert_eq!(judge(Some(&row()), &claim(at(5, 0), CURRENT), after(30), &POLICY), Verdict::Current);
 }
 
+/// A token ahead of the row is adopted only with a trusted key and leave to do so.
 #[test]
-fn a_token_ahead_of_the_row_is_adopted_only_with_a_trusted_key_and_leave_to_do_so() {
+fn a_token_ahead_of_the_row_is_adopted_only_with_key_and_leave() {
     for position in [at(6, 0), at(5, 1)] {
         let ahead = claim(position, OTHER);
         assert_eq!(judge(Some(&row()), &ahead, after(1), &POLICY), Verdict::Adopt);
@@ -258,8 +263,9 @@ fn overlap_and_recovery_can_be_switched_off() {
     assert_eq!(judge(Some(&row()), &previous(), START, &no_overlap), Verdict::Recover);
 }
 
+/// A streak counts generations running that were answered to a second address.
 #[test]
-fn a_streak_counts_generations_running_that_were_answered_to_a_second_address() {
+fn a_streak_counts_generations_answered_to_a_second_address() {
     let elsewhere = Claim { ip_address: Some("198.51.100.7"), ..previous() };
     let streak = |repeat_streak, streak_generation| {
         row_with(|row| {
@@ -289,8 +295,9 @@ fn a_bounded_streak_ends_in_a_conflict() {
     assert_eq!(judge(Some(&streak(3)), &previous(), after(1), &bounded), Verdict::Repeat { streak: None });
 }
 
+/// An answer that cannot be derived any more recovers or conflicts but never revokes.
 #[test]
-fn an_answer_that_cannot_be_derived_any_more_recovers_or_conflicts_but_never_revokes() {
+fn an_answer_that_cannot_be_derived_any_more_never_revokes() {
     assert_eq!(unrepeatable(&row(), after(1), &POLICY), Verdict::Recover);
     let spent = row_with(|row| row.chain.position = at(5, 16));
     assert_eq!(unrepeatable(&spent, after(1), &POLICY), Verdict::Conflict);
@@ -298,8 +305,9 @@ fn an_answer_that_cannot_be_derived_any_more_recovers_or_conflicts_but_never_rev
     assert_eq!(unrepeatable(&row(), after(1), &off), Verdict::Conflict);
 }
 
+/// Past its own end a token fetches a lost answer and is evidence of nothing.
 #[test]
-fn past_its_own_end_a_token_fetches_a_lost_answer_and_is_evidence_of_nothing() {
+fn past_its_own_end_a_token_fetches_a_lost_answer_only() {
     let judged = |claim: Claim<'static>, now| judge(Some(&row()), &Claim { expired: true, ..claim }, now, &POLICY);
     assert_eq!(judged(previous(), after(1)), Verdict::Repeat { streak: None });
     assert_eq!(judged(previous(), after(60)), Verdict::Recover);

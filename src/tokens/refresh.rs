@@ -371,8 +371,9 @@ mod tests {
         assert_ne!(base, derive(tokens.active_kid(), position, [4; 16]));
     }
 
+    /// A token is expired at its very exp and forged when one character differs.
     #[test]
-    fn a_token_is_expired_at_its_very_exp_and_forged_when_one_character_differs() {
+    fn a_token_is_expired_at_exp_and_forged_when_a_character_differs() {
         let tokens = tokens(7, &[]);
         let issued = tokens.first(UserId::generate(), SessionId::generate(), at(9_000), at(1_000), at(5_000)).unwrap();
         let token = issued.token.expose();

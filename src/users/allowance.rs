@@ -85,8 +85,9 @@ mod tests {
         Allowance::new(Clock::manual(Timestamp::from_seconds(1_000_000)), enabled)
     }
 
+    /// An address that has had its share waits for the window to end and no other does.
     #[test]
-    fn an_address_that_has_had_its_share_waits_for_the_window_to_end_and_no_other_does() {
+    fn an_address_that_has_had_its_share_waits_for_the_window_to_end() {
         let allowance = allowance(true);
         for _ in 0..PASSWORDS {
             assert_eq!(allowance.check(address("2001:db8::1")), Ok(()));

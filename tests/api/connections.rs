@@ -82,8 +82,9 @@ fn is_open(stream: &TcpStream) -> bool {
     silent
 }
 
+/// One address with more connections than there is room for shuts no other out.
 #[test]
-fn one_address_with_more_connections_than_there_is_room_for_shuts_no_other_out() {
+fn one_address_with_very_many_connections_shuts_no_other_out() {
     let home = Home::new();
     let app = start(&home);
     let mut honest = kept(HONEST, &app, 3);

@@ -503,8 +503,9 @@ fn log_outs() -> Vec<LogOut> {
     ]
 }
 
+/// A log out ends the session of every genuine token whatever else is there.
 #[test]
-fn a_log_out_ends_the_session_of_every_genuine_token_whatever_else_is_there() {
+fn a_log_out_ends_the_session_of_every_genuine_token() {
     let app = TestApp::start(&Home::new());
     app.sign_up(ADA);
     let foreign = foreign();
@@ -546,7 +547,7 @@ fn a_log_out_without_any_token_is_a_401_and_clears_nothing() {
 
 /// What the browser adds by itself counts only where another site cannot have made it do so.
 #[test]
-fn a_log_out_from_another_site_ends_what_was_put_into_it_and_no_cookies_session() {
+fn a_log_out_from_another_site_ends_no_session_of_the_cookies() {
     let app = TestApp::start(&Home::new());
     app.sign_up(ADA);
     let foreign = foreign();
@@ -580,7 +581,7 @@ fn a_log_out_from_another_site_ends_what_was_put_into_it_and_no_cookies_session(
 
 /// What was signed under another configuration is still one of ours.
 #[test]
-fn a_log_out_ends_the_session_of_a_token_from_before_a_setting_was_changed() {
+fn a_log_out_ends_the_session_of_a_token_from_before_a_change() {
     for (key, before, after) in
         [("tokens.access_ttl", "1h", "5m"), ("tokens.audience", "https://api.example", "https://other.example")]
     {

@@ -72,8 +72,9 @@ fn answers(app: &TestApp, home: &Home, origin: Option<&str>) -> Vec<(String, Ans
     all
 }
 
+/// A page of an allowed origin may read every answer and no other page any.
 #[test]
-fn a_page_of_an_allowed_origin_may_read_every_answer_and_no_other_page_any() {
+fn only_pages_of_an_allowed_origin_may_read_answers() {
     let home = Home::new();
     let settings = config(&home).with("cors.allowed_origins", FRIEND).with("limits.enabled", "true");
     let app = TestApp::start_with(settings, clock());

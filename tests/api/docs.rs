@@ -1,4 +1,4 @@
-//! The page at `/docs` and its files, as any client sees them; `tests/browser.rs` looks at it.
+//! The page at `/docs` and its files, as any client sees them; `tests/browser/main.rs` looks at it.
 
 use reqwest::Method;
 use reqwest::header::ACCEPT_ENCODING;

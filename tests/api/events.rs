@@ -26,8 +26,9 @@ fn behind_a_proxy(home: &Home) -> TestApp {
     TestApp::start_with(config(home).with("server.trusted_proxies", "127.0.0.0/8"), clock())
 }
 
+/// A user reads what has happened newest first with time address and device.
 #[test]
-fn a_user_reads_what_has_happened_newest_first_with_time_address_and_device() {
+fn a_user_reads_what_has_happened_newest_first() {
     let home = Home::new();
     let app = behind_a_proxy(&home);
     app.sign_up("ada@example.com");
@@ -50,8 +51,9 @@ fn a_user_reads_what_has_happened_newest_first_with_time_address_and_device() {
     assert_eq!(members, ["at", "device_name", "id", "ip_address", "kind"]);
 }
 
+/// A theft a lost answer a new password and every end of a session are told.
 #[test]
-fn a_theft_a_lost_answer_a_new_password_and_every_end_of_a_session_are_told() {
+fn thefts_lost_answers_new_passwords_and_ends_are_told() {
     let home = Home::new();
     let app = TestApp::start(&home);
     let ada = app.sign_up("ada@example.com");

@@ -37,7 +37,7 @@ pub fn statuses(text: &str) -> Vec<&str> {
 
 /// HTT-06. What two parsers could read in two ways is refused, and nothing behind it is taken for a request.
 #[test]
-fn a_request_without_one_clear_end_is_a_400_and_the_last_on_its_connection() {
+fn a_request_without_one_clear_end_is_a_400_and_closes() {
     let app = TestApp::start(&Home::new());
     let post = "POST /v1/auth/login HTTP/1.1\r\n";
     let get = "GET /health/live HTTP/1.1\r\n";

@@ -49,7 +49,7 @@ fn expect_limited(answer: Answer) -> u64 {
 
 /// LOG-03, LOG-04, LOG-06.
 #[test]
-fn ten_failures_at_an_account_from_an_address_are_all_and_the_owner_gets_in_from_another() {
+fn ten_failures_at_an_account_from_an_address_are_all() {
     let home = Home::new();
     let app = limited(&home);
     sign_up(&app, ADA);
@@ -147,8 +147,9 @@ fn a_locked_account_opens_where_it_is_signed_in() {
     }
 }
 
+/// Who is signed in is kept from the account by nothing that strangers got wrong.
 #[test]
-fn who_is_signed_in_is_kept_from_the_account_by_nothing_that_strangers_got_wrong() {
+fn signed_in_users_are_not_locked_out_by_what_strangers_get_wrong() {
     let home = Home::new();
     let app = limited(&home);
     sign_up(&app, ADA);
@@ -210,7 +211,7 @@ fn many_people_at_one_address_with_a_typing_error_each_all_get_in() {
 
 /// Who owns an account gains no guesses at others by it.
 #[test]
-fn an_address_that_guesses_over_many_accounts_is_stopped_whatever_it_gets_right_beside() {
+fn an_address_that_guesses_over_many_accounts_is_stopped() {
     let home = Home::new();
     let app = limited(&home);
     sign_up(&app, "eve@example.com");
@@ -225,8 +226,9 @@ fn an_address_that_guesses_over_many_accounts_is_stopped_whatever_it_gets_right_
     expect_limited(guess(&app, "eve@example.com", PASSWORD, THIEF));
 }
 
+/// An address has ten times as many failures over all accounts and an ipv6 64 is one address.
 #[test]
-fn an_address_has_ten_times_as_many_failures_over_all_accounts_and_an_ipv6_64_is_one_address() {
+fn an_address_has_ten_times_as_many_failures_over_all_accounts() {
     let home = Home::new();
     let app = limited(&home);
     sign_up(&app, ADA);
@@ -237,8 +239,9 @@ fn an_address_has_ten_times_as_many_failures_over_all_accounts_and_an_ipv6_64_is
     guess(&app, ADA, PASSWORD, "2001:db8:0:2::1").expect(200);
 }
 
+/// A success clears what its account and address got wrong and nothing else.
 #[test]
-fn a_success_clears_what_its_account_and_address_got_wrong_and_nothing_else() {
+fn a_success_clears_what_its_account_and_address_got_wrong() {
     let home = Home::new();
     let app = limited(&home);
     sign_up(&app, ADA);
@@ -424,8 +427,9 @@ fn one_address_registers_a_thousand_accounts_an_hour_and_no_more() {
     register(4, THIEF).expect(201);
 }
 
+/// A flood of forged refresh tokens is stopped and a genuine one from there is not.
 #[test]
-fn a_flood_of_forged_refresh_tokens_is_stopped_and_a_genuine_one_from_there_is_not() {
+fn a_flood_of_forged_refresh_tokens_is_stopped() {
     let home = Home::new();
     let app = limited(&home);
     sign_up(&app, ADA);

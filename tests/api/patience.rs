@@ -111,8 +111,9 @@ fn a_later_head_that_never_ends_is_cut_off() {
     assert!(trickle(&mut stream, b"").starts_with("HTTP/1.1 200 "));
 }
 
+/// A body that does not come in time is a 400 that says so and closes the connection.
 #[test]
-fn a_body_that_does_not_come_in_time_is_a_400_that_says_so_and_closes_the_connection() {
+fn a_body_that_does_not_come_in_time_is_a_400_and_closes() {
     let home = Home::new();
     let app = start(&home);
     let pair = app.sign_up("ada@example.com");

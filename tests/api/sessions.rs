@@ -80,8 +80,9 @@ fn in_time(what: &str, done: impl Fn() -> bool) {
     }
 }
 
+/// A session says when it ends unless it is refreshed and when in any case.
 #[test]
-fn a_session_says_when_it_ends_unless_it_is_refreshed_and_when_in_any_case() {
+fn a_session_says_when_it_ends_with_and_without_refreshes() {
     let home = Home::new();
     let settings = config(&home).with("tokens.refresh_idle_ttl", "2d").with("tokens.refresh_absolute_ttl", "3d");
     let app = TestApp::start_with(settings, clock());
@@ -99,8 +100,9 @@ fn a_session_says_when_it_ends_unless_it_is_refreshed_and_when_in_any_case() {
     assert_eq!(ends(&third), ["2027-01-18T08:00:00Z", "2027-01-18T08:00:00Z"], "never later than in any case");
 }
 
+/// A log in beyond the bound displaces the session that was used least recently.
 #[test]
-fn a_log_in_beyond_the_bound_displaces_the_session_that_was_used_least_recently() {
+fn a_log_in_beyond_the_bound_displaces_the_least_recently_used() {
     let home = Home::new();
     let app = bounded(&home, 3);
     let bystander = app.sign_up(BOB);
@@ -153,8 +155,9 @@ fn log_ins_at_the_same_moment_leave_no_more_sessions_than_the_bound() {
     one.refresh(&last.refresh).expect(200);
 }
 
+/// Of an account far beyond the bound all that is too much ends after the next log in.
 #[test]
-fn of_an_account_far_beyond_the_bound_all_that_is_too_much_ends_after_the_next_log_in() {
+fn an_account_far_beyond_the_bound_is_trimmed_after_a_log_in() {
     let home = Home::new();
     let app = bounded(&home, 5);
     let first = app.sign_up(ADA);
@@ -166,8 +169,9 @@ fn of_an_account_far_beyond_the_bound_all_that_is_too_much_ends_after_the_next_l
     assert_eq!(number_in_database(&home, numbers), 998, "those used last stay");
 }
 
+/// Without a bound there may be any number and a list shows the thousand used last.
 #[test]
-fn without_a_bound_there_may_be_any_number_and_a_list_shows_the_thousand_used_last() {
+fn without_a_bound_a_list_shows_the_thousand_used_last() {
     let home = Home::new();
     let app = bounded(&home, 0);
     app.sign_up(ADA);
@@ -257,7 +261,7 @@ fn go_on(home: &Home) {
 /// They end in many transactions, between which others write. Whatever becomes of the process then, all of them have ended
 /// with the first one.
 #[test]
-fn what_is_cut_off_while_very_many_sessions_end_is_over_at_once_and_finished_by_the_next_start() {
+fn what_is_cut_off_while_many_sessions_end_is_over_at_once() {
     for (name, end) in ENDS {
         let home = Home::new();
         let app = bounded(&home, 0);

@@ -22,7 +22,7 @@ fn claims(token: &str) -> Value {
 
 /// TOK-03. One body for each reason, to the byte, whatever was wrong in particular.
 #[test]
-fn a_refresh_token_that_cannot_be_used_is_an_invalid_grant_that_says_no_more_than_the_reason() {
+fn an_unusable_refresh_token_is_an_invalid_grant_with_its_reason() {
     let home = Home::new();
     let app = TestApp::start(&home);
     let refuse = |token: &str, reason: &str| {

@@ -66,8 +66,9 @@ fn an_account_is_made_listed_and_shown() {
     }
 }
 
+/// A new account is checked like a registration and every mistake is told in one line.
 #[test]
-fn a_new_account_is_checked_like_a_registration_and_every_mistake_is_told_in_one_line() {
+fn a_new_account_is_checked_like_a_registration() {
     let home = empty();
     let server = home.serve(&[]);
     let answer =

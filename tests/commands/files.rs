@@ -62,8 +62,9 @@ mod embedded {
         None
     }
 
+    /// What is at the path and not ours is refused by every command and not touched.
     #[test]
-    fn what_is_at_the_path_and_not_ours_is_refused_by_every_command_and_not_touched() {
+    fn what_is_not_ours_is_refused_by_every_command_and_not_touched() {
         let cases: [(&str, Make, &[&str]); 9] = [
             (
                 "a folder that is in use",
@@ -171,7 +172,7 @@ mod embedded {
 
     /// As the first versions made it: no mark in its header, no list of keys, open to a group.
     #[test]
-    fn a_database_of_an_earlier_version_is_known_by_its_tables_and_then_marked() {
+    fn a_database_of_an_earlier_version_is_known_by_its_tables() {
         let home = Home::new();
         let server = home.serve(&[]);
         let pair = server.register(ADA);

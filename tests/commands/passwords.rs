@@ -127,8 +127,9 @@ fn two_answers_that_differ_change_nothing() {
     assert_eq!(json(&home, &["user", "list"]), json!([]));
 }
 
+/// Whoever gives up at the prompt has changed nothing and sees what they type next.
 #[test]
-fn whoever_gives_up_at_the_prompt_has_changed_nothing_and_sees_what_they_type_next() {
+fn giving_up_at_the_prompt_changes_nothing_and_restores_the_echo() {
     let home = empty();
     create(&home, ADA);
     let before = json(&home, &["user", "show", ADA]);

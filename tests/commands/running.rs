@@ -71,8 +71,9 @@ fn assert_over(server: &Server, neighbour: &Neighbour, pair: &Value) {
     neighbour.refuses_soon(pair);
 }
 
+/// A role reaches the access token at the next refresh and leaves it at the next.
 #[test]
-fn a_role_reaches_the_access_token_at_the_next_refresh_and_leaves_it_at_the_next() {
+fn a_role_reaches_and_leaves_the_access_token_at_the_next_refresh() {
     let home = Home::new();
     let server = home.serve(&[]);
     let (first, other) = (server.register(ADA), server.register(BOB));
@@ -158,8 +159,9 @@ fn a_deleted_user_is_gone_and_so_are_the_sessions() {
     server.register(ADA);
 }
 
+/// A session that its operator ends is over within a second and no other is.
 #[test]
-fn a_session_that_its_operator_ends_is_over_within_a_second_and_no_other_is() {
+fn a_session_that_its_operator_ends_is_over_within_a_second() {
     let home = Home::new();
     let server = home.serve(&[]);
     let (first, neighbour) = (server.register(ADA), Neighbour::start(&home));

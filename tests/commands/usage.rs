@@ -131,8 +131,9 @@ mod embedded {
         }
     }
 
+    /// A database that was never brought up to date is refused and not touched.
     #[test]
-    fn a_database_that_was_never_brought_up_to_date_is_refused_and_not_touched() {
+    fn a_database_never_brought_up_to_date_is_refused_and_not_touched() {
         let home = Home::new();
         home.write("data/countersign.db", "");
         for arguments in NEEDY {

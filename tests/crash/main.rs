@@ -23,8 +23,9 @@ const BOUND: Duration = Duration::from_secs(120);
 /// default, which would hide the loss; so here it is refused.
 const STRICT: [(&str, &str); 1] = [("COUNTERSIGN__ROTATION__ADOPT_AHEAD", "false")];
 
+/// A client whose server is killed at any moment is never refused and loses nothing it was told.
 #[test]
-fn a_client_whose_server_is_killed_at_any_moment_is_never_refused_and_loses_nothing_it_was_told() {
+fn a_client_whose_server_is_killed_at_any_moment_loses_nothing() {
     let began = Instant::now();
     let home = Home::new();
     let mut server = home.serve(&STRICT);

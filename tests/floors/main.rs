@@ -49,8 +49,15 @@ const AT_HOME: &[(&str, &[&str])] = &[
 const WITHIN: &[(&str, &[&str])] =
     &[("store/engine/", &["store/engine/"]), ("store/tables/", &["store/engine/", "store/tables/", "store/mod.rs"])];
 
+/// Rooms that only some files may import from, as beginnings of paths.
+const KNOWN_TO: &[(&str, &[&str])] =
+    &[("http/server/", &["http/server/", "http/middleware/mod.rs", "http/state.rs", "app.rs", "lib.rs"])];
+
 /// The most lines of code in a file, without comments, blank lines and tests.
 const LONGEST: usize = 300;
+
+/// The most characters in the name of a function, and so of a test.
+const LONGEST_NAME: usize = 70;
 
 #[test]
 fn every_file_is_in_the_layout_and_every_entry_of_the_layout_is_a_file() {
@@ -95,6 +102,11 @@ fn a_module_imports_from_lower_floors_only() {
             {
                 wrong.push(format!("src/{name} imports from src/{file}: {}", path.join("::")));
             }
+            let door = KNOWN_TO.iter().find(|(room, _)| file.starts_with(room));
+            if let Some((room, guests)) = door.filter(|(_, guests)| !guests.iter().any(|guest| name.starts_with(guest)))
+            {
+                wrong.push(format!("src/{name} imports from {room}, which is for {}", guests.join(", ")));
+            }
             if !same_tree && floor(&file) >= floor(name) {
                 let (from, to) = (floor(name).unwrap_or(0), floor(&file).unwrap_or(0));
                 wrong.push(format!("src/{name} (F{from}) imports from src/{file} (F{to}): {}", path.join("::")));
@@ -132,6 +144,25 @@ fn no_file_is_longer_than_300_lines_of_code() {
     assert_none(&wrong);
 }
 
+/// The story of a test is its doc comment; and a program of tests takes nothing from another's folder.
+#[test]
+fn names_of_tests_are_short_and_their_files_are_where_cargo_looks() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut wrong = Vec::new();
+    for (folder, may_have_paths) in [(folder(), true), (tests, false)] {
+        for path in files_below(&folder) {
+            let source = fs::read_to_string(&path).unwrap();
+            let functions = source.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next());
+            let long = functions.filter(|name| name.len() > LONGEST_NAME && !name.contains(char::is_whitespace));
+            wrong.extend(long.map(|name| format!("{}: {name} is longer than {LONGEST_NAME}", path.display())));
+            if !may_have_paths && source.lines().any(|line| line.trim_start().starts_with("#[path")) {
+                wrong.push(format!("{}: names a file of another folder", path.display()));
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
 #[test]
 fn the_reader_of_sources_sees_code_only() {
     let source = "use a::{b, c::{self, d as e}}; // x::y\n/* p::q /* r::s */ */\n\
@@ -158,21 +189,30 @@ fn lib() -> String {
     fs::read_to_string(folder().join("lib.rs")).unwrap()
 }
 
-/// The code of every file below `src`, by its path there. Files of tests (`*_tests.rs`) are not part of the house.
-fn sources() -> BTreeMap<String, String> {
-    let (mut found, mut folders) = (BTreeMap::new(), vec![folder()]);
-    while let Some(folder_here) = folders.pop() {
-        for entry in fs::read_dir(folder_here).unwrap() {
+/// Every Rust file below `folder`.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            let name = path.strip_prefix(folder()).unwrap().to_str().unwrap().to_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if name.ends_with(".rs") && !name.ends_with("_tests.rs") {
-                found.insert(name, code(&fs::read_to_string(&path).unwrap()));
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
             }
         }
     }
     found
+}
+
+/// The code of every file below `src`, by its path there. Files of tests (`*_tests.rs`) are not part of the house.
+fn sources() -> BTreeMap<String, String> {
+    let name = |path: &Path| path.strip_prefix(folder()).unwrap().to_str().unwrap().to_owned();
+    let files = files_below(&folder()).into_iter().map(|path| (name(&path), path));
+    files
+        .filter(|(name, _)| !name.ends_with("_tests.rs"))
+        .map(|(name, path)| (name, code(&fs::read_to_string(path).unwrap())))
+        .collect()
 }
 
 /// The entries of `# Layout`, each with its floor: a file, or a folder with everything in it.

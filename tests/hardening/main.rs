@@ -29,7 +29,7 @@ fn work(server: &Server) -> Duration {
 
 /// HTT-07. The HTTP stack, left to itself, would ask the socket of such a client for more without a pause.
 #[test]
-fn a_client_that_asks_without_end_and_takes_no_answer_costs_no_work_and_little_memory() {
+fn a_client_that_takes_no_answer_costs_no_work_and_little_memory() {
     let home = Home::new();
     let server = home.serve(&[]);
     let memory = |server: &Server| {
@@ -91,7 +91,7 @@ fn register(connection: &mut Connection, name: &str) -> u16 {
 /// With fewer files than there are clients, those that have been idle for longest make way, and nothing else runs out of
 /// files.
 #[test]
-fn connections_that_the_system_has_no_files_for_are_served_and_idle_ones_make_way() {
+fn connections_beyond_the_open_files_are_served_idle_ones_make_way() {
     let home = Home::new();
     let server = with_few_files(&home);
     let mut crowd: Vec<TcpStream> = (0..150)

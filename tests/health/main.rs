@@ -34,17 +34,17 @@ macro_rules! trials {
 
 fn main() -> ExitCode {
     let mut trials = trials![
-        while_others_hold_the_database_for_good_it_is_not_ready_and_says_so_once,
+        while_others_hold_the_database_it_is_not_ready_and_says_so_once,
         however_many_ask_a_probe_writes_at_most_once_a_second,
         a_schema_of_another_version_is_not_ready,
         embedded::on_a_disk_that_takes_no_writes_it_is_not_ready_until_there_is_room,
         embedded::a_database_that_is_exchanged_under_a_running_server_is_not_ready,
         embedded::a_database_that_others_use_as_they_should_stays_ready,
         embedded::a_database_with_a_damaged_page_is_not_ready_after_a_start,
-        embedded::a_damaged_page_is_found_after_a_kill_and_nothing_is_written_to_the_file,
+        embedded::a_damaged_page_is_found_after_a_kill_and_nothing_is_written,
         embedded::a_damaged_page_that_a_request_meets_makes_a_running_server_not_ready,
         embedded::a_log_that_belongs_to_another_database_is_refused_and_spoils_nothing,
-        embedded::a_log_that_belongs_to_another_database_is_refused_by_commands_on_a_large_one,
+        embedded::a_log_of_another_database_is_refused_by_commands,
         embedded::the_file_of_a_stopped_server_alone_is_the_whole_database,
         embedded::a_large_database_is_locked_after_a_start_that_follows_a_kill,
     ];
@@ -118,7 +118,7 @@ fn let_the_answer_go_stale() {
     thread::sleep(Duration::from_millis(1_100));
 }
 
-fn while_others_hold_the_database_for_good_it_is_not_ready_and_says_so_once() {
+fn while_others_hold_the_database_it_is_not_ready_and_says_so_once() {
     let home = Home::new();
     let server = home.serve(&[]);
     let pair = server.register(ADA);
@@ -447,7 +447,7 @@ mod embedded {
     }
 
     /// The log that a kill leaves behind is not touched either before all is known to be well.
-    pub fn a_damaged_page_is_found_after_a_kill_and_nothing_is_written_to_the_file() {
+    pub fn a_damaged_page_is_found_after_a_kill_and_nothing_is_written() {
         let home = Home::new();
         let server = home.serve(&[]);
         for number in 0..120 {
@@ -541,7 +541,7 @@ mod embedded {
     }
 
     /// The same with a database that a server would check beside its work: a command has no time after it.
-    pub fn a_log_that_belongs_to_another_database_is_refused_by_commands_on_a_large_one() {
+    pub fn a_log_of_another_database_is_refused_by_commands() {
         let home = Home::new();
         let server = home.serve(&[]);
         server.register(ADA);

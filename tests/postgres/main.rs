@@ -47,7 +47,7 @@ const WITH_A_SERVER: &[Test] = tests! {
         the_password_of_the_database_is_told_nobody;
     nodes: a_session_opened_on_one_node_goes_on_on_any_other,
         what_one_node_ends_is_over_on_all_within_a_second,
-        identical_refreshes_on_two_nodes_at_once_are_one_rotation_with_one_successor,
+        identical_refreshes_on_two_nodes_at_once_are_one_rotation,
         many_sessions_refresh_on_two_nodes_at_once,
         a_refresh_on_one_node_and_a_log_out_on_the_other_leave_no_live_session,
         a_node_that_cannot_learn_who_has_signed_out_is_not_ready;
@@ -55,7 +55,7 @@ const WITH_A_SERVER: &[Test] = tests! {
         a_node_that_does_not_know_yet_what_time_it_is_judges_no_token;
     outage: a_table_that_somebody_holds_is_an_outage_with_an_end,
         a_row_that_somebody_holds_makes_nobody_else_wait,
-        a_commit_of_unknown_fate_is_tried_again_for_a_refresh_and_for_nothing_else,
+        a_commit_of_unknown_fate_is_tried_again_only_for_a_refresh,
         a_database_that_answers_nothing_makes_the_node_not_ready,
         a_table_that_nobody_can_write_makes_the_node_not_ready;
 };
@@ -87,8 +87,8 @@ const WITH_A_POOLER: &[Test] = tests! {
     pooler: everything_works_through_a_pooler_in_transaction_mode,
         everything_works_through_a_pooler_in_session_mode,
         what_somebody_holds_is_not_waited_for_for_long_behind_a_pooler,
-        processes_that_start_at_once_behind_a_pooler_do_not_wait_for_each_other,
-        a_pooler_that_changes_its_mode_under_running_nodes_needs_no_restart_of_them;
+        processes_behind_a_pooler_start_without_waiting_for_each_other,
+        a_pooler_that_changes_its_mode_needs_no_restart_of_the_nodes;
 };
 
 fn main() -> ExitCode {

@@ -136,7 +136,7 @@ pub fn what_one_node_ends_is_over_on_all_within_a_second() {
     }
 }
 
-pub fn identical_refreshes_on_two_nodes_at_once_are_one_rotation_with_one_successor() {
+pub fn identical_refreshes_on_two_nodes_at_once_are_one_rotation() {
     let (home, one, other) = two_nodes();
     let pair = one.register(ADA);
     rotate(&other, &rotate(&one, &one.register("bob@example.com")));

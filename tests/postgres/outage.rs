@@ -322,7 +322,7 @@ pub fn a_row_that_somebody_holds_makes_nobody_else_wait() {
 }
 
 /// A server that cuts the connection while it commits has committed, or not: only what may be done twice is tried again.
-pub fn a_commit_of_unknown_fate_is_tried_again_for_a_refresh_and_for_nothing_else() {
+pub fn a_commit_of_unknown_fate_is_tried_again_only_for_a_refresh() {
     let home = Home::new();
     let (server, client, pair) = node(&home, &[]);
     let mut database = home.database().connect();

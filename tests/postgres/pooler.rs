@@ -264,7 +264,7 @@ pub fn everything_works_through_a_pooler_in_session_mode() {
     assert!(!log.contains(FOUND), "{log}");
 }
 
-pub fn processes_that_start_at_once_behind_a_pooler_do_not_wait_for_each_other() {
+pub fn processes_behind_a_pooler_start_without_waiting_for_each_other() {
     let cluster = Cluster::start().unwrap();
     let home = database(&cluster);
     home.migrate();
@@ -314,7 +314,7 @@ fn chain(node: &Server, mut pair: Value, stop: &AtomicBool, in_a_row: &AtomicUsi
 
 /// Statements that were prepared, and settings that were made, are in sessions that are ours no longer: it costs at most a
 /// moment of 503, no restart, and nobody's session.
-pub fn a_pooler_that_changes_its_mode_under_running_nodes_needs_no_restart_of_them() {
+pub fn a_pooler_that_changes_its_mode_needs_no_restart_of_the_nodes() {
     type Change = fn(&mut Pooler, &Cluster, &str, usize);
     let changes: [(&str, Change); 2] = [("reload", Pooler::reload), ("restart", Pooler::restart)];
     for (from, to) in [("session", "transaction"), ("transaction", "session")] {

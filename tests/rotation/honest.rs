@@ -89,8 +89,9 @@ fn h3_sixteen_answers_of_one_generation_are_lost() {
     world.goes_on(&kept);
 }
 
+/// H15: five answers are lost in a row and each retry comes a minute after the last.
 #[test]
-fn h15_five_answers_are_lost_in_a_row_and_each_retry_comes_a_minute_after_the_last() {
+fn h15_five_answers_are_lost_in_a_row_with_retries_a_minute_apart() {
     let world = World::new();
     let first = world.somebody();
     for _ in 0..5 {
@@ -116,8 +117,9 @@ fn h3_a_seventeenth_loss_in_one_generation_is_refused() {
     world.is_dead(&[&lost]);
 }
 
+/// H5: the first answer is in use when a duplicate arrives three seconds later.
 #[test]
-fn h5_the_first_answer_is_in_use_when_a_duplicate_arrives_three_seconds_later() {
+fn h5_the_first_answer_is_in_use_when_a_duplicate_arrives() {
     let world = World::new();
     let first = world.somebody();
     let second = world.rotate(&first.refresh);
@@ -175,8 +177,9 @@ fn h6_fifty_identical_refreshes_at_once_on_two_nodes() {
     one_rotation_one_successor(&world, &[&world, &other], &answers);
 }
 
+/// H7: the pair was used but never stored and the client is back with the old token after ten minutes.
 #[test]
-fn h7_the_pair_was_used_but_never_stored_and_the_client_is_back_with_the_old_token_after_ten_minutes() {
+fn h7_the_pair_was_used_but_never_stored() {
     let world = World::new();
     let first = world.somebody();
     let unstored = world.rotate(&first.refresh);
@@ -186,8 +189,9 @@ fn h7_the_pair_was_used_but_never_stored_and_the_client_is_back_with_the_old_tok
     world.goes_on(&again);
 }
 
+/// H8: a very late duplicate from two generations back within the overlap conflicts and ends nothing.
 #[test]
-fn h8_a_very_late_duplicate_from_two_generations_back_within_the_overlap_conflicts_and_ends_nothing() {
+fn h8_a_late_duplicate_from_two_generations_back_conflicts() {
     let world = World::new();
     let first = world.somebody();
     let second = world.rotate(&first.refresh);
@@ -213,8 +217,9 @@ fn rotations_and_a_duplicate(rotations: usize, late: Duration) -> (World, Pair, 
     (world, first, newest)
 }
 
+/// H8: a late duplicate from any generation back conflicts within the overlap of its own issue.
 #[test]
-fn h8_a_late_duplicate_from_any_generation_back_conflicts_within_the_overlap_of_its_own_issue() {
+fn h8_a_duplicate_from_any_generation_conflicts_in_its_overlap() {
     for rotations in [2, 3, 4, 10] {
         let (world, first, newest) = rotations_and_a_duplicate(rotations, secs(1));
         let late = world.refresh(&first.refresh).expect_error(409, "refresh_conflict");
@@ -225,8 +230,9 @@ fn h8_a_late_duplicate_from_any_generation_back_conflicts_within_the_overlap_of_
     }
 }
 
+/// T4: a duplicate from three generations back is theft once its own issue is past the overlap.
 #[test]
-fn t4_a_duplicate_from_three_generations_back_is_theft_once_its_own_issue_is_past_the_overlap() {
+fn t4_a_duplicate_from_three_generations_back_past_its_overlap() {
     let (world, first, newest) = rotations_and_a_duplicate(3, secs(27));
     world.refresh(&first.refresh).expect_refused("reused");
     assert!(log::has(&first.session_id, "reused", "older"));
@@ -264,8 +270,9 @@ fn h9_the_refresh_key_is_replaced_and_the_retry_comes_much_later() {
     world.goes_on(&again);
 }
 
+/// H9: a token whose key was pruned altogether is malformed and ends nothing.
 #[test]
-fn h9_a_token_whose_key_was_pruned_altogether_is_malformed_and_ends_nothing() {
+fn h9_a_token_whose_key_was_pruned_is_malformed_and_ends_nothing() {
     let world = World::with(ONLY_A);
     let first = world.somebody();
     let world = world.restart_without_keys(ONLY_B);
@@ -275,8 +282,9 @@ fn h9_a_token_whose_key_was_pruned_altogether_is_malformed_and_ends_nothing() {
     world.goes_on(&second);
 }
 
+/// H9: where only the successor's key was pruned another successor takes its place.
 #[test]
-fn h9_where_only_the_successors_key_was_pruned_another_successor_takes_its_place() {
+fn h9_a_successor_whose_key_was_pruned_is_replaced() {
     let world = World::with(ONLY_A);
     let first = world.somebody();
     let world = world.restart(B_AFTER_A);
@@ -289,8 +297,9 @@ fn h9_where_only_the_successors_key_was_pruned_another_successor_takes_its_place
     world.goes_on(&again);
 }
 
+/// H10: the database is restored from a copy taken before the last rotation.
 #[test]
-fn h10_the_database_is_restored_from_a_copy_taken_before_the_last_rotation() {
+fn h10_the_database_is_restored_from_a_copy_before_the_rotation() {
     let world = World::new();
     let first = world.somebody();
     let second = world.rotate(&first.refresh);
@@ -349,8 +358,9 @@ fn h11_the_database_is_away_during_the_refresh_and_back_later() {
     world.goes_on(&second);
 }
 
+/// H11: many refreshes while the database is away are all told to come back.
 #[test]
-fn h11_many_refreshes_while_the_database_is_away_are_all_told_to_come_back() {
+fn h11_refreshes_while_the_database_is_away_are_told_to_come_back() {
     let world = World::new();
     let first = world.somebody();
     let mut other = world.database();
@@ -375,8 +385,9 @@ fn h12_the_servers_clock_steps_back_a_minute_between_two_refreshes() {
     world.goes_on(&third);
 }
 
+/// H12: the server's clock steps back a minute between a lost answer and the retry.
 #[test]
-fn h12_the_servers_clock_steps_back_a_minute_between_a_lost_answer_and_the_retry() {
+fn h12_the_clock_steps_back_a_minute_before_the_retry() {
     let world = World::new();
     let first = world.somebody();
     let lost = world.rotate(&first.refresh);
@@ -390,8 +401,9 @@ fn h12_the_servers_clock_steps_back_a_minute_between_a_lost_answer_and_the_retry
     world.goes_on(&again);
 }
 
+/// H12: the server's clock steps back between a rotation and a duplicate from two generations back.
 #[test]
-fn h12_the_servers_clock_steps_back_between_a_rotation_and_a_duplicate_from_two_generations_back() {
+fn h12_the_clock_steps_back_before_a_duplicate_from_two_back() {
     let world = World::new();
     let first = world.somebody();
     let second = world.rotate(&first.refresh);
@@ -402,8 +414,9 @@ fn h12_the_servers_clock_steps_back_between_a_rotation_and_a_duplicate_from_two_
     world.goes_on(&third);
 }
 
+/// H12: an app whose clock is an hour off is told durations and needs no clock.
 #[test]
-fn h12_an_app_whose_clock_is_an_hour_off_is_told_durations_and_needs_no_clock() {
+fn h12_an_app_whose_clock_is_an_hour_off_needs_no_clock() {
     let world = World::new();
     let first = world.somebody();
     let answer = world.refresh(&first.refresh).expect(200);
@@ -414,7 +427,7 @@ fn h12_an_app_whose_clock_is_an_hour_off_is_told_durations_and_needs_no_clock() 
 
 /// The clock was hours ahead when the answer was given that was lost; now it is right again.
 #[test]
-fn h12_the_servers_clock_was_ahead_during_a_rotation_and_its_answer_was_lost() {
+fn h12_the_clock_was_ahead_during_a_rotation_with_a_lost_answer() {
     let world = World::new();
     let first = world.somebody();
     let lost = world.rotate(&first.refresh);
@@ -428,7 +441,7 @@ fn h12_the_servers_clock_was_ahead_during_a_rotation_and_its_answer_was_lost() {
 
 /// It cannot be told that a duplicate is late, so nothing is revoked for it.
 #[test]
-fn h12_the_servers_clock_was_ahead_during_a_rotation_and_a_duplicate_arrives_afterwards() {
+fn h12_the_clock_was_ahead_during_a_rotation_then_a_duplicate() {
     let world = World::new();
     let first = world.somebody();
     let second = world.rotate(&first.refresh);
@@ -439,8 +452,9 @@ fn h12_the_servers_clock_was_ahead_during_a_rotation_and_a_duplicate_arrives_aft
     world.goes_on(&third);
 }
 
+/// H12: the server's clock was ahead during a rotation that was confirmed and a duplicate arrives.
 #[test]
-fn h12_the_servers_clock_was_ahead_during_a_rotation_that_was_confirmed_and_a_duplicate_arrives() {
+fn h12_the_clock_was_ahead_during_a_confirmed_rotation() {
     let world = World::new();
     let first = world.somebody();
     let second = world.rotate(&first.refresh);

@@ -80,8 +80,9 @@ fn of_many_recoveries_at_the_same_instant_one_wins_and_all_get_its_answer() {
     world.goes_on(&answers[0]);
 }
 
+/// Of a thief and an owner at the same instant both get one answer and part later.
 #[test]
-fn of_a_thief_and_an_owner_at_the_same_instant_both_get_one_answer_and_part_later() {
+fn a_thief_and_an_owner_at_the_same_instant_get_one_answer() {
     let world = World::new();
     let first = world.somebody();
     let (owner, thief) = std::thread::scope(|scope| {

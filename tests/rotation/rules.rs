@@ -19,8 +19,9 @@ fn a_repeated_answer_ends_when_the_first_one_ends() {
     assert_ne!(one["jti"], other["jti"]);
 }
 
+/// A repeated access token ends with the first one although new ones live longer by now.
 #[test]
-fn a_repeated_access_token_ends_with_the_first_one_although_new_ones_live_longer_by_now() {
+fn a_repeated_access_token_ends_with_the_first_one() {
     let world = World::new();
     let first = world.somebody();
     let lost = world.rotate(&first.refresh);
@@ -31,8 +32,9 @@ fn a_repeated_access_token_ends_with_the_first_one_although_new_ones_live_longer
     assert_eq!(claims(&again.pair().access)["exp"], claims(&lost.access)["exp"]);
 }
 
+/// A repeat that would give a token the row does not know gives another successor instead.
 #[test]
-fn a_repeat_that_would_give_a_token_the_row_does_not_know_gives_another_successor_instead() {
+fn a_repeat_gives_only_successors_that_the_row_knows() {
     let world = World::new();
     let first = world.somebody();
     let lost = world.rotate(&first.refresh);
@@ -72,8 +74,9 @@ fn a_recovery_is_repeated_like_a_rotation_and_does_not_put_the_end_off() {
     world.goes_on(&again.pair());
 }
 
+/// The recovery window is counted from the rotation and holds until its very end.
 #[test]
-fn the_recovery_window_is_counted_from_the_rotation_and_holds_until_its_very_end() {
+fn the_recovery_window_is_counted_from_the_rotation() {
     let world = World::new();
     let first = world.somebody();
     let _lost = world.rotate(&first.refresh);
@@ -98,8 +101,9 @@ fn a_displaced_successor_is_evidence_even_within_the_overlap() {
     world.is_dead(&[&recovered, &displaced]);
 }
 
+/// After a confirmation the previous token conflicts within the overlap and ends the session after it.
 #[test]
-fn after_a_confirmation_the_previous_token_conflicts_within_the_overlap_and_ends_the_session_after_it() {
+fn after_a_confirmation_the_previous_token_conflicts_then_is_reuse() {
     let world = World::new();
     let first = world.somebody();
     let second = world.rotate(&first.refresh);
@@ -163,8 +167,9 @@ fn a_pair_of_a_session_that_is_over_cannot_be_confirmed() {
     world.confirm(&first.access).expect_error(401, "invalid_token");
 }
 
+/// Of two tokens for one place the unknown one conflicts and later ends the session as forked.
 #[test]
-fn of_two_tokens_for_one_place_the_unknown_one_conflicts_and_later_ends_the_session_as_forked() {
+fn of_two_tokens_for_one_place_the_unknown_one_is_a_fork() {
     let world = World::new();
     let first = world.somebody();
     let copy = world.back_up();
@@ -184,8 +189,9 @@ fn of_two_tokens_for_one_place_the_unknown_one_conflicts_and_later_ends_the_sess
 const ONLY_A: &[(&str, &str)] = &[("tokens.refresh_secret", SECRET_A)];
 const C_AFTER_A: &[(&str, &str)] = &[("tokens.refresh_secret", SECRET_C), ("tokens.refresh_secret_previous", SECRET_A)];
 
+/// A token ahead of a restored database is adopted with the row's key although another is active.
 #[test]
-fn a_token_ahead_of_a_restored_database_is_adopted_with_the_rows_key_although_another_is_active() {
+fn a_token_ahead_is_adopted_with_the_key_of_the_row() {
     let world = World::with(ONLY_A);
     let first = world.somebody();
     let copy = world.back_up();
@@ -194,8 +200,9 @@ fn a_token_ahead_of_a_restored_database_is_adopted_with_the_rows_key_although_an
     world.goes_on(&second);
 }
 
+/// A token ahead of a restored database is adopted with the active key although the row has another.
 #[test]
-fn a_token_ahead_of_a_restored_database_is_adopted_with_the_active_key_although_the_row_has_another() {
+fn a_token_ahead_is_adopted_with_the_active_key() {
     let world = World::with(ONLY_A);
     let first = world.somebody();
     let copy = world.back_up();
@@ -205,8 +212,9 @@ fn a_token_ahead_of_a_restored_database_is_adopted_with_the_active_key_although_
     world.goes_on(&second);
 }
 
+/// A token that names another user than its session does is refused and nothing is revoked.
 #[test]
-fn a_token_that_names_another_user_than_its_session_does_is_refused_and_nothing_is_revoked() {
+fn a_token_that_names_another_user_than_its_session_is_refused() {
     let world = World::with(ONLY_A);
     let bob = world.visitor("bob@example.com");
     let first = world.somebody();
@@ -221,8 +229,9 @@ fn a_token_that_names_another_user_than_its_session_does_is_refused_and_nothing_
     world.goes_on(&honest);
 }
 
+/// Two generations back is counted from the rotation and not from a recovery after it.
 #[test]
-fn two_generations_back_is_counted_from_the_rotation_and_not_from_a_recovery_after_it() {
+fn two_generations_back_is_counted_from_the_rotation() {
     let world = World::new();
     let first = world.somebody();
     let second = world.rotate(&first.refresh);
@@ -234,8 +243,9 @@ fn two_generations_back_is_counted_from_the_rotation_and_not_from_a_recovery_aft
     world.is_dead(&[&recovered]);
 }
 
+/// A token ahead of a restored database is refused with a retired key and nothing is revoked.
 #[test]
-fn a_token_ahead_of_a_restored_database_is_refused_with_a_retired_key_and_nothing_is_revoked() {
+fn a_token_ahead_is_refused_with_a_retired_key() {
     let world = World::with(ONLY_A);
     let first = world.somebody();
     let copy = world.back_up();
@@ -318,8 +328,9 @@ fn every_character_of_a_token_counts() {
     world.goes_on(&honest);
 }
 
+/// An access token is no refresh token and a refresh token is no access token.
 #[test]
-fn an_access_token_is_no_refresh_token_and_a_refresh_token_is_no_access_token() {
+fn access_tokens_and_refresh_tokens_do_not_stand_for_each_other() {
     let world = World::new();
     let pair = world.somebody();
     world.refresh(&pair.access).expect_refused("malformed");
@@ -328,8 +339,9 @@ fn an_access_token_is_no_refresh_token_and_a_refresh_token_is_no_access_token() 
     world.goes_on(&pair);
 }
 
+/// Reuse ends the one session and leaves the user's others and other users alone.
 #[test]
-fn reuse_ends_the_one_session_and_leaves_the_users_others_and_other_users_alone() {
+fn reuse_ends_the_one_session_and_no_other() {
     let world = World::new();
     let first = world.somebody();
     let laptop = world.log_in("ada@example.com");
@@ -375,8 +387,9 @@ fn the_end_of_a_session_by_reuse_outlives_a_restart() {
     world.is_dead(&[&first, &second, &third]);
 }
 
+/// A token of a session that the database does not know is refused as revoked.
 #[test]
-fn a_token_of_a_session_that_the_database_does_not_know_is_refused_as_revoked() {
+fn a_token_of_an_unknown_session_is_refused_as_revoked() {
     let world = World::new();
     let copy = world.back_up();
     let first = world.somebody();
@@ -404,8 +417,9 @@ fn without_overlap_a_retry_recovers_at_once() {
     world.goes_on(&recovered);
 }
 
+/// Without recovery a retry is repeated within the overlap and ends the session after it.
 #[test]
-fn without_recovery_a_retry_is_repeated_within_the_overlap_and_ends_the_session_after_it() {
+fn without_recovery_a_retry_ends_the_session_after_the_overlap() {
     let world = World::with(&[("rotation.recovery", "0")]);
     let first = world.somebody();
     let lost = world.rotate(&first.refresh);
@@ -416,8 +430,9 @@ fn without_recovery_a_retry_is_repeated_within_the_overlap_and_ends_the_session_
     world.is_dead(&[&lost]);
 }
 
+/// Without recovery an answer that cannot be repeated conflicts and ends nothing.
 #[test]
-fn without_recovery_an_answer_that_cannot_be_repeated_conflicts_and_ends_nothing() {
+fn without_recovery_an_unrepeatable_answer_conflicts() {
     let keys = |active, previous| {
         [("tokens.refresh_secret", active), ("tokens.refresh_secret_previous", previous), ("rotation.recovery", "0")]
     };

@@ -8,8 +8,9 @@ use serde_json::json;
 
 use crate::world::*;
 
+/// T1: a thief uses the current token first and the honest client's next refresh displaces them.
 #[test]
-fn t1_a_thief_uses_the_current_token_first_and_the_honest_clients_next_refresh_displaces_them() {
+fn t1_a_thief_who_uses_the_current_token_first_is_displaced() {
     let world = World::new();
     let stolen = world.somebody();
     let thief = world.rotate(&stolen.refresh);
@@ -21,8 +22,9 @@ fn t1_a_thief_uses_the_current_token_first_and_the_honest_clients_next_refresh_d
     world.is_dead(&[&thief, &honest]);
 }
 
+/// T1: a thief who uses the current token and goes on is cut off by the honest client's first refresh.
 #[test]
-fn t1_a_thief_who_uses_the_current_token_and_goes_on_is_cut_off_by_the_honest_clients_first_refresh() {
+fn t1_a_thief_who_goes_on_is_cut_off_by_the_first_honest_refresh() {
     let world = World::new();
     let stolen = world.somebody();
     let thief = world.rotate(&stolen.refresh);
@@ -34,8 +36,9 @@ fn t1_a_thief_who_uses_the_current_token_and_goes_on_is_cut_off_by_the_honest_cl
     world.is_dead(&[&thief, &stolen]);
 }
 
+/// T1: a thief displaced once who never comes back leaves the honest client its session.
 #[test]
-fn t1_a_thief_displaced_once_who_never_comes_back_leaves_the_honest_client_its_session() {
+fn t1_a_thief_who_never_comes_back_leaves_the_session_alone() {
     let world = World::new();
     let stolen = world.somebody();
     let _thief = world.rotate(&stolen.refresh);
@@ -44,8 +47,9 @@ fn t1_a_thief_displaced_once_who_never_comes_back_leaves_the_honest_client_its_s
     world.goes_on(&honest);
 }
 
+/// T2: a thief uses the previous token five minutes late and the honest client's next refresh ends the session.
 #[test]
-fn t2_a_thief_uses_the_previous_token_five_minutes_late_and_the_honest_clients_next_refresh_ends_the_session() {
+fn t2_a_thief_with_the_previous_token_five_minutes_late() {
     let world = World::new();
     let stolen = world.somebody();
     let honest = world.rotate(&stolen.refresh);
@@ -57,8 +61,9 @@ fn t2_a_thief_uses_the_previous_token_five_minutes_late_and_the_honest_clients_n
     world.is_dead(&[&honest, &thief]);
 }
 
+/// T3: a thief within the overlap who then refreshes first is displaced by the honest client's next refresh.
 #[test]
-fn t3_a_thief_within_the_overlap_who_then_refreshes_first_is_displaced_by_the_honest_clients_next_refresh() {
+fn t3_a_thief_within_the_overlap_who_then_refreshes_first() {
     let world = World::new();
     let stolen = world.somebody();
     let honest = world.rotate(&stolen.refresh);
@@ -73,8 +78,9 @@ fn t3_a_thief_within_the_overlap_who_then_refreshes_first_is_displaced_by_the_ho
     world.is_dead(&[&thief, &honest]);
 }
 
+/// T3: a thief within the overlap who then refreshes second ends the session at the second honest refresh.
 #[test]
-fn t3_a_thief_within_the_overlap_who_then_refreshes_second_ends_the_session_at_the_second_honest_refresh() {
+fn t3_a_thief_within_the_overlap_who_then_refreshes_second() {
     let world = World::new();
     let stolen = world.somebody();
     let honest = world.rotate(&stolen.refresh);
@@ -105,8 +111,9 @@ fn an_old_token_ends_the_session_at_once(generations: usize, since: std::time::D
     world.is_dead(&[&honest, &stolen]);
 }
 
+/// T4: a token two generations old ends the session as soon as the overlap is over.
 #[test]
-fn t4_a_token_two_generations_old_ends_the_session_as_soon_as_the_overlap_is_over() {
+fn t4_a_token_two_generations_old_past_the_overlap() {
     an_old_token_ends_the_session_at_once(2, secs(30));
 }
 
@@ -115,8 +122,9 @@ fn t4_a_token_two_generations_old_ends_the_session_days_later() {
     an_old_token_ends_the_session_at_once(2, days(3));
 }
 
+/// T4: a token three generations old ends the session even within the overlap.
 #[test]
-fn t4_a_token_three_generations_old_ends_the_session_even_within_the_overlap() {
+fn t4_a_token_three_generations_old_within_the_overlap() {
     an_old_token_ends_the_session_at_once(3, secs(1));
 }
 
@@ -125,8 +133,9 @@ fn t4_a_token_ten_generations_old_ends_the_session() {
     an_old_token_ends_the_session_at_once(10, mins(10));
 }
 
+/// T5: the previous token after the recovery window ends the session at once.
 #[test]
-fn t5_the_previous_token_after_the_recovery_window_ends_the_session_at_once() {
+fn t5_the_previous_token_after_the_recovery_window() {
     let world = World::new();
     let stolen = world.somebody();
     let honest = world.rotate(&stolen.refresh);
@@ -136,8 +145,9 @@ fn t5_the_previous_token_after_the_recovery_window_ends_the_session_at_once() {
     world.is_dead(&[&honest]);
 }
 
+/// T5: the previous token after a confirmation and the overlap ends the session at once.
 #[test]
-fn t5_the_previous_token_after_a_confirmation_and_the_overlap_ends_the_session_at_once() {
+fn t5_the_previous_token_after_a_confirmation_and_the_overlap() {
     let world = World::new();
     let stolen = world.somebody();
     let honest = world.rotate(&stolen.refresh);
@@ -180,8 +190,9 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
+/// T7: a dump of the database holds no token and nothing that one could be made of.
 #[test]
-fn t7_a_dump_of_the_database_holds_no_token_and_nothing_that_one_could_be_made_of() {
+fn t7_a_dump_of_the_database_is_no_use_to_a_thief() {
     let world = World::new();
     let first = world.somebody();
     let second = world.rotate(&first.refresh);
@@ -204,8 +215,9 @@ fn t7_a_dump_of_the_database_holds_no_token_and_nothing_that_one_could_be_made_o
     world.goes_on(&second);
 }
 
+/// T7: with the refresh key a token forged ahead is refused and ends nothing where none is to be adopted.
 #[test]
-fn t7_with_the_refresh_key_a_token_forged_ahead_is_refused_and_ends_nothing_where_none_is_to_be_adopted() {
+fn t7_a_token_forged_ahead_is_refused_where_none_is_adopted() {
     let world = World::with(&[("tokens.refresh_secret", SECRET_A), ("rotation.adopt_ahead", "false")]);
     let first = world.somebody();
     let honest = world.rotate(&first.refresh);
@@ -222,8 +234,9 @@ fn t7_with_the_refresh_key_a_token_forged_ahead_is_refused_and_ends_nothing_wher
     world.goes_on(&honest);
 }
 
+/// T7: with the refresh key a token forged ahead raises the alarm where such are adopted.
 #[test]
-fn t7_with_the_refresh_key_a_token_forged_ahead_raises_the_alarm_where_such_are_adopted() {
+fn t7_a_token_forged_ahead_raises_the_alarm_where_such_are_adopted() {
     let world = World::with(&[("tokens.refresh_secret", SECRET_A)]);
     let first = world.somebody();
     let honest = world.rotate(&first.refresh);
@@ -239,8 +252,9 @@ fn t7_with_the_refresh_key_a_token_forged_ahead_raises_the_alarm_where_such_are_
     world.is_dead(&[&thief, &honest]);
 }
 
+/// T7: with the refresh key a token forged for a place the session has reached is granted nothing.
 #[test]
-fn t7_with_the_refresh_key_a_token_forged_for_a_place_the_session_has_reached_is_granted_nothing() {
+fn t7_a_token_forged_for_a_place_already_reached_gets_nothing() {
     for (generation, after) in [(0, secs(1)), (1, secs(1)), (0, mins(1)), (1, mins(1))] {
         let world = World::with(&[("tokens.refresh_secret", SECRET_A)]);
         let first = world.somebody();
@@ -262,8 +276,9 @@ fn t7_with_the_refresh_key_a_token_forged_for_a_place_the_session_has_reached_is
     }
 }
 
+/// T8: forged edited and foreign signed tokens naming a real session are malformed and end nothing.
 #[test]
-fn t8_forged_edited_and_foreign_signed_tokens_naming_a_real_session_are_malformed_and_end_nothing() {
+fn t8_forged_tokens_that_name_a_real_session_end_nothing() {
     let world = World::with(&[("tokens.refresh_secret", SECRET_A)]);
     let other_server = World::with(&[("tokens.refresh_secret", SECRET_B)]);
     let first = world.somebody();
@@ -326,8 +341,9 @@ fn t9_a_thief_who_shadows_every_refresh_raises_an_event_by_the_third() {
     }
 }
 
+/// T9: with a bound of three a shadowing thief is displaced at the fourth refresh.
 #[test]
-fn t9_with_a_bound_of_three_a_shadowing_thief_is_displaced_at_the_fourth_refresh() {
+fn t9_a_shadowing_thief_is_displaced_at_the_fourth_refresh() {
     let world = World::with(&[BEHIND_A_PROXY, ("rotation.max_repeat_streak", "3")]);
     let mut pair = world.somebody();
     for _ in 0..3 {
@@ -349,8 +365,9 @@ fn t9_with_a_bound_of_three_a_shadowing_thief_is_displaced_at_the_fourth_refresh
     world.is_dead(&[&honest]);
 }
 
+/// T9: a phone that changes networks in two generations running raises nothing and loses nothing.
 #[test]
-fn t9_a_phone_that_changes_networks_in_two_generations_running_raises_nothing_and_loses_nothing() {
+fn t9_a_phone_that_changes_networks_twice_loses_nothing() {
     let world = World::with(&[BEHIND_A_PROXY, ("rotation.max_repeat_streak", "2")]);
     let mut pair = world.somebody();
     for round in 0..6 {

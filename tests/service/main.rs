@@ -113,8 +113,9 @@ fn a_name_that_is_nearly_ours_is_refused_in_every_place() {
     }
 }
 
+/// Names of others are passed over and one near that of the database is a warning.
 #[test]
-fn names_of_others_are_passed_over_and_one_near_that_of_the_database_is_a_warning() {
+fn names_of_others_are_passed_over_a_near_one_is_a_warning() {
     let foreign = [
         ("COUNTERSIGN_SERVICE_HOST", "10.0.0.1"),
         ("COUNTERSIGN_SERVICE_PORT", "80"),
@@ -199,8 +200,9 @@ fn a_dollar_that_cuts_a_value_short_is_told() {
     }
 }
 
+/// That the address of metrics has no effect is told at the start and beside the value.
 #[test]
-fn that_the_address_of_metrics_has_no_effect_is_told_at_the_start_and_beside_the_value() {
+fn that_the_address_of_metrics_has_no_effect_is_told() {
     let told = "has no effect";
     for (value, level) in [("127.0.0.1:9464", "WARN"), ("", "")] {
         let log = Home::new().serve(&[("COUNTERSIGN__METRICS__BIND", value)]).stop();
@@ -640,8 +642,9 @@ fn many_requests(stream: &mut TcpStream, count: usize) {
 /// More lines than a mebibyte and a pipe hold.
 const TOO_MANY: usize = 6000;
 
+/// A log that nothing reads stops neither requests nor the end and says what it dropped.
 #[test]
-fn a_log_that_nothing_reads_stops_neither_requests_nor_the_end_and_says_what_it_dropped() {
+fn a_log_that_nothing_reads_stops_neither_requests_nor_the_end() {
     let home = Home::new();
     let mut server = Unread::start(serve_on(&home, 0), Stdio::piped());
     let mut log = BufReader::new(server.0.stderr.take().unwrap());
@@ -786,7 +789,7 @@ fn the_log_holds_no_secret_and_no_query_string_at_any_level() {
 
 /// OPS-04.
 #[test]
-fn a_security_event_is_one_line_of_json_that_says_when_who_from_where_and_what() {
+fn a_security_event_is_one_line_of_json() {
     let home = Home::new();
     let server = home.serve(&[("COUNTERSIGN__ROTATION__OVERLAP", "0"), ("COUNTERSIGN__ROTATION__RECOVERY", "0")]);
     let mut connection = Connection::open(server.address).unwrap();
@@ -915,8 +918,9 @@ fn secrets_in_credentials_are_in_no_argument_no_environment_and_no_log() {
 mod embedded {
     use super::*;
 
+    /// The first start makes everything it needs for its owner alone and says where.
     #[test]
-    fn the_first_start_makes_everything_it_needs_for_its_owner_alone_and_says_where() {
+    fn the_first_start_makes_all_it_needs_for_its_owner_alone() {
         let home = Home::new();
         let server = home.serve(&[]);
         server.register("ada@example.com");

@@ -1,5 +1,5 @@
 //! The OpenAPI 3.1 document of every route, put together from what the code itself says: errors come from
-//! [`Code`], bounds from where they are checked. `tests/openapi.rs` holds the document to the server.
+//! [`Code`], bounds from where they are checked. `tests/openapi/main.rs` holds the document to the server.
 
 pub(super) mod answers;
 pub(super) mod examples;

@@ -254,7 +254,7 @@ mod tests {
 
     /// Whoever opens connections and begins requests on all of them is no better off.
     #[test]
-    fn an_address_over_its_share_makes_way_with_unfinished_requests_too_and_others_do_not() {
+    fn an_address_over_its_share_makes_way_with_unfinished_requests() {
         let connections = room_for(16);
         let greedy: Vec<_> = (0..15).map(|_| enter(&connections, 1)).collect();
         greedy.iter().for_each(Open::is_waiting);
@@ -274,8 +274,9 @@ mod tests {
         assert_eq!(closing(&many), [4]);
     }
 
+    /// Where no address has more than its share the longest idle makes way proxies last.
     #[test]
-    fn where_no_address_has_more_than_its_share_the_longest_idle_makes_way_proxies_last() {
+    fn within_all_shares_the_longest_idle_makes_way_proxies_last() {
         let connections = room_for(16);
         let mut open: Vec<_> = (0..5).map(|_| connections.enter(Some(IpAddr::from(PROXY)))).collect();
         open.extend((0..10).map(|address| enter(&connections, address)));
@@ -295,7 +296,7 @@ mod tests {
 
     /// A flood of new connections looks at all of them once in a while, not each time.
     #[test]
-    fn room_is_made_for_many_at_once_and_an_address_is_never_cut_below_its_share() {
+    fn room_is_made_for_many_and_no_address_is_cut_below_its_share() {
         let connections = room_for(1000);
         let kept = connections.0.kept;
         let greedy: Vec<_> = (0..kept).map(|_| enter(&connections, 1)).collect();

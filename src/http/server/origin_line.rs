@@ -101,8 +101,9 @@ mod tests {
         origin.found().map(|origin| origin.to_str().unwrap().to_owned())
     }
 
+    /// The origin of a head is found wherever it stands and however it arrives.
     #[test]
-    fn the_origin_of_a_head_is_found_wherever_it_stands_and_however_it_arrives() {
+    fn the_origin_of_a_head_is_found_however_it_arrives() {
         let long = format!("X: {}\r\n", "x".repeat(3_000));
         for (head, expected) in [
             ("GET / HTTP/1.1\r\nOrigin: https://a\r\n\r\n".to_owned(), Some("https://a")),

@@ -267,8 +267,9 @@ mod tests {
         assert!(completed("postgres://a:b?c,d@e/f").starts_with("postgres://a:b?c,d@e/f?application_name="));
     }
 
+    /// Of several hosts the one that takes writes is wanted and one must be no standby unless the url says otherwise.
     #[test]
-    fn of_several_hosts_the_one_that_takes_writes_is_wanted_and_one_must_be_no_standby_unless_the_url_says_otherwise() {
+    fn of_several_hosts_the_one_that_takes_writes_is_wanted() {
         let wanted = "target_session_attrs=read-write";
         for url in ["postgres://a@b,c:5433/d", "postgres:///d?host=b,c", "postgresql://b,c"] {
             assert!(completed(url).ends_with(wanted), "{url}");

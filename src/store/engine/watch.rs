@@ -418,7 +418,7 @@ mod embedded {
 
     /// Else its locks would be gone, unnoticed, as soon as any other descriptor of the file is closed (fcntl(2)).
     #[test]
-    fn nothing_stays_open_when_a_large_database_beside_a_log_has_been_inspected() {
+    fn nothing_stays_open_after_inspecting_a_database_beside_a_log() {
         let database = TestDatabase::new();
         let mut connection = database.connect();
         diesel::sql_query("CREATE TABLE spare (x)").execute(&mut connection).unwrap();
@@ -504,8 +504,9 @@ mod embedded {
         assert!(length() > before);
     }
 
+    /// What no checkpoint explains was overwritten however much is committed meanwhile.
     #[test]
-    fn what_no_checkpoint_explains_was_overwritten_however_much_is_committed_meanwhile() {
+    fn what_no_checkpoint_explains_was_overwritten() {
         for log_is_empty in [true, false] {
             let database = TestDatabase::new();
             let mut connection = database.connect();

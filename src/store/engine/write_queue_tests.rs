@@ -208,8 +208,9 @@ fn a_write_nobody_waits_for_any_more_is_not_begun() {
     });
 }
 
+/// What follows a commit follows it once even if nobody waits and never a rollback.
 #[test]
-fn what_follows_a_commit_follows_it_once_even_if_nobody_waits_and_never_a_rollback() {
+fn what_follows_a_commit_follows_it_once_and_never_a_rollback() {
     let (database, store) = store();
     run(async {
         make_table(&store).await;

@@ -208,8 +208,9 @@ fn recover_from(from: ChainPosition) -> impl FnOnce(&mut Table) -> bool {
     }
 }
 
+/// A recovery needs the place and a session that neither was confirmed nor has ended.
 #[test]
-fn a_recovery_needs_the_place_and_a_session_that_neither_was_confirmed_nor_has_ended() {
+fn a_recovery_needs_the_place_and_an_unconfirmed_live_session() {
     changed(recover_from(HERE));
     for elsewhere in [position(4, 1), position(6, 1), position(5, 0), position(5, 2)] {
         unchanged("", recover_from(elsewhere));
@@ -281,8 +282,9 @@ fn confirm_at(at: ChainPosition) -> impl FnOnce(&mut Table) -> bool {
     move |table| confirm(&mut table.connection, table.user, table.id, at, NOW).unwrap()
 }
 
+/// A confirmation is of the owner's current pair in a session that has not ended.
 #[test]
-fn a_confirmation_is_of_the_owners_current_pair_in_a_session_that_has_not_ended() {
+fn a_confirmation_is_of_the_current_pair_in_a_live_session() {
     changed(confirm_at(HERE));
     for elsewhere in [position(4, 1), position(6, 1), position(5, 0), position(5, 2)] {
         unchanged("", confirm_at(elsewhere));
@@ -304,8 +306,9 @@ fn a_streak_counts_the_current_generation_once_while_the_session_lives() {
     unchanged(REVOKED, count_at(5));
 }
 
+/// An operator ends what a refresh that is on its way may carry on and what only looks over.
 #[test]
-fn an_operator_ends_what_a_refresh_that_is_on_its_way_may_carry_on_and_what_only_looks_over() {
+fn an_operator_ends_what_a_refresh_on_its_way_may_carry_on() {
     let everybody = |table: &mut Table| {
         let all = opened_since(&mut table.connection, Timestamp::from_micros(0), None, 100).unwrap();
         let these: Vec<_> = all.into_iter().filter(|id| *id == table.id).collect();
@@ -369,7 +372,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Nothing that takes a session for live takes one that has ended with many others and is not marked yet.
 #[test]
-fn a_session_that_has_ended_with_many_others_is_over_for_every_statement_before_it_is_marked() {
+fn a_session_ended_with_many_is_over_before_it_is_marked() {
     fn over(statement: impl FnOnce(&mut Table) -> bool) {
         let mut table = Table::new();
         ended_with_many(&mut table, None);
@@ -400,8 +403,9 @@ fn a_session_that_has_ended_with_many_others_is_over_for_every_statement_before_
     });
 }
 
+/// The one that is kept those of others and those opened later go on when many end.
 #[test]
-fn the_one_that_is_kept_those_of_others_and_those_opened_later_go_on_when_many_end() {
+fn when_many_end_the_kept_later_and_foreign_ones_go_on() {
     let mut table = Table::new();
     let id = table.id;
     let mut rest = Some(ended_with_many(&mut table, Some(id)));
@@ -444,7 +448,7 @@ fn the_one_that_is_kept_those_of_others_and_those_opened_later_go_on_when_many_e
 
 /// The process that works through them may die; the next begins from the start.
 #[test]
-fn what_is_left_of_an_end_is_found_and_finished_and_of_a_deleted_user_nothing_personal_stays() {
+fn what_is_left_of_an_end_is_found_and_finished() {
     let mut table = Table::new();
     table.edit("device_name = 'device', user_agent = 'agent', ip_address = 'address', roles = '[\"admin\"]'");
     ended_with_many(&mut table, None);
@@ -546,7 +550,7 @@ fn a_rotation_is_of_a_session_that_is_to_be_remembered_or_not_as_it_says() {
 
 /// They are chosen by clients, and there is a row of them for each session.
 #[test]
-fn names_and_user_agents_are_cut_to_so_many_bytes_at_the_end_of_a_character() {
+fn names_and_user_agents_are_cut_at_the_end_of_a_character() {
     let mut table = Table::new();
     let long = "\u{1f600}".repeat(1_000);
     let device = Device { user_agent: Some(format!("x{long}")), ip_address: None };
