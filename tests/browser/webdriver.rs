@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// How long the browser waits for an element to appear, in milliseconds.
-const PATIENCE: u64 = 30_000;
+const PATIENCE: u64 = 60_000;
 /// How an element is called in answers (W3C WebDriver section 11).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::*;
 
 /// How long anything here may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const FIRST: &str = "an excellent password";
 
 /// A command on a terminal of its own, and somebody who types.

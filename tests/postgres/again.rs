@@ -14,7 +14,7 @@ struct Suite {
     includes: fn(&str) -> bool,
 }
 
-const SUITES: [Suite; 10] = [
+const SUITES: [Suite; 9] = [
     Suite {
         name: "unit",
         target: "countersign",
@@ -32,7 +32,6 @@ const SUITES: [Suite; 10] = [
     },
     Suite { name: "rotation", target: "rotation", includes: |_| true },
     Suite { name: "model", target: "model", includes: |_| true },
-    Suite { name: "crash", target: "crash", includes: |_| true },
     Suite { name: "commands", target: "commands", includes: |_| true },
     Suite { name: "service", target: "service", includes: |_| true },
     Suite { name: "health", target: "health", includes: |_| true },

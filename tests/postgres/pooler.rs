@@ -225,7 +225,7 @@ pub fn what_somebody_holds_is_not_waited_for_for_long_behind_a_pooler() {
         let began = Instant::now();
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
         while observer.number(waiting) > 0 {
-            assert!(began.elapsed() < Duration::from_secs(4), "{what} is still being waited for");
+            assert!(began.elapsed() < PATIENCE, "{what} is still being waited for");
             thread::sleep(Duration::from_millis(20));
         }
     };

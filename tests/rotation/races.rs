@@ -1,58 +1,9 @@
 //! What happens at the same instant.
 
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use serde_json::json;
 
 use crate::world::*;
 use support::harness::{Pair, TestApp};
-
-/// One client refreshes on `here` as fast as it can while its session is ended on `there`.
-fn refresh_until_ended(here: &TestApp, there: &TestApp, pair: &Pair) {
-    let (ended, start) = (AtomicBool::new(false), Barrier::new(2));
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            start.wait();
-            there.post("/v1/auth/logout", &json!({ "refresh_token": pair.refresh })).expect(204);
-            ended.store(true, Ordering::SeqCst);
-        });
-        start.wait();
-        let mut token = pair.refresh.clone();
-        let mut refusals = 0;
-        while refusals < 3 {
-            let too_late = ended.load(Ordering::SeqCst);
-            let answer = here.refresh(&token);
-            if answer.status == 200 {
-                assert!(!too_late, "a refresh succeeded after the revocation was answered");
-                assert_eq!(refusals, 0, "a session came back");
-                token = answer.pair().refresh;
-            } else {
-                answer.expect_refused("revoked");
-                refusals += 1;
-            }
-        }
-    });
-}
-
-#[test]
-fn after_a_revocation_has_answered_no_refresh_succeeds_on_this_node() {
-    let world = World::new();
-    for round in 0..25 {
-        let pair = world.visitor(&format!("user{round}@example.com"));
-        refresh_until_ended(&world, &world, &pair);
-    }
-}
-
-#[test]
-fn after_a_revocation_has_answered_no_refresh_succeeds_on_another_node() {
-    let world = World::new();
-    let other = world.second_node(&[]);
-    for round in 0..25 {
-        let pair = world.visitor(&format!("user{round}@example.com"));
-        refresh_until_ended(&world, &other, &pair);
-    }
-}
 
 #[test]
 fn of_many_recoveries_at_the_same_instant_one_wins_and_all_get_its_answer() {

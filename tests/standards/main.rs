@@ -39,7 +39,7 @@ fn table() -> Vec<(String, String, Vec<String>)> {
     .collect()
 }
 
-/// The names of all tests, each with the files that have it.
+/// The names of all tests and soaks, each with the files that have it.
 fn tests() -> BTreeMap<String, BTreeSet<PathBuf>> {
     let (mut found, mut folders) = (BTreeMap::<_, BTreeSet<_>>::new(), vec![root().join("tests"), root().join("src")]);
     while let Some(folder) = folders.pop() {
@@ -49,10 +49,10 @@ fn tests() -> BTreeMap<String, BTreeSet<PathBuf>> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).unwrap();
-                for after in text.split("#[test]").skip(1) {
-                    // Other attributes and comments may stand before it.
-                    let name = after.split("fn ").nth(1).unwrap_or_default();
-                    let name = name.split(['(', '<']).next().unwrap_or_default();
+                // Other attributes and comments may stand before the name of a test.
+                let tests = text.split("#[test]").skip(1).filter_map(|after| after.split("fn ").nth(1));
+                let soaks = text.split("pub fn ").skip(1).filter(|after| after.contains("(run: &Run) -> Outcome"));
+                for name in tests.chain(soaks).filter_map(|after| after.split(['(', '<']).next()) {
                     found.entry(name.to_owned()).or_default().insert(path.clone());
                 }
             }

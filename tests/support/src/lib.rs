@@ -9,9 +9,28 @@ pub mod harness;
 pub mod process;
 
 use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Once;
 
 /// The program under test, which Cargo builds beside the folder of the tests.
 pub fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     test.parent().and_then(|folder| folder.parent()).unwrap().join("countersign")
+}
+
+/// An example, which Cargo has built already where all tests are run.
+pub fn example(name: &str) -> PathBuf {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo.current_dir(root()).args(["build", "--locked", "--quiet", "--examples"]);
+        cargo.args((!cfg!(debug_assertions)).then_some("--release"));
+        assert!(cargo.status().unwrap().success(), "the examples are built");
+    });
+    program().with_file_name("examples").join(name)
+}
+
+/// The folder of the project.
+pub fn root() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "..", ".."].iter().collect()
 }
