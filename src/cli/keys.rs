@@ -21,12 +21,17 @@ use crate::tokens::key_list::{self, Entry};
 #[command(disable_help_subcommand = true)]
 pub enum Command {
     /// List the keys in use, each with where it comes from, and those that have signed and are not there
+    ///
+    /// Of each its name (kid), purpose and algorithm, whether it signs or only verifies, until when it is needed, and its file;
+    /// never what is in it.
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Give up a key that is lost: what it signed is signed out, and the server starts without it
+    ///
+    /// See docs/operations.md, "Lost keys, lost database".
     Forget(Forget),
 }
 

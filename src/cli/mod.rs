@@ -8,7 +8,7 @@
 //! | `users.rs`, `sessions.rs`, `keys.rs` | `user …`; `session …`; `keys …` |
 //! | `services.rs` | what `user` and `session` work with: the database, beside a running server or not |
 //! | `listing.rs` | what is read, as a table or as JSON, without anything that would steer a terminal |
-//! | `portraits.rs` | what is printed of accounts and their events |
+//! | `views.rs` | what is printed of accounts and their events |
 //! | `password.rs` | a new password, from a prompt or from standard input |
 
 mod check;
@@ -47,10 +47,17 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Listen and answer until SIGTERM (the default)
+    ///
+    /// SIGTERM or Ctrl-C ends it with exit code 0 when the requests in flight are answered. SIGHUP, SIGUSR1 and SIGUSR2 are
+    /// ignored, with a line in the log.
     Serve,
     /// Bring the database up to date, or say that it is
+    ///
+    /// A database that is newer than the program is refused.
     Migrate,
     /// Print the resolved configuration, secrets masked, or every mistake in it
+    ///
+    /// Finds what a start would refuse in files and keys as well.
     CheckConfig {
         /// Print JSON
         #[arg(long)]
@@ -66,6 +73,8 @@ enum Command {
     #[command(subcommand)]
     Keys(keys::Command),
     /// Ask the running server whether it is ready
+    ///
+    /// Exit code 0 if it is, else 1.
     Healthcheck,
     /// Print the OpenAPI document of what the server answers
     Openapi,
@@ -143,3 +152,7 @@ fn migrate(raw: RawConfig) -> Result<(), Failure> {
 fn print_document() -> Result<(), Failure> {
     say(format_args!("{}", serde_json::to_string_pretty(&openapi::document())?))
 }
+
+#[cfg(test)]
+#[path = "reference_tests.rs"]
+mod reference;

@@ -22,6 +22,8 @@ const RECENT: i64 = 10;
 #[command(disable_help_subcommand = true)]
 pub enum Command {
     /// Make an account; the password is asked for, or read from standard input
+    ///
+    /// It is checked like a registration.
     Create {
         /// The address to log in with
         email: String,
@@ -60,6 +62,8 @@ pub enum Command {
         email: String,
     },
     /// Replace a password, asked for or read from standard input, and end all sessions of the account
+    ///
+    /// The wrong passwords that are counted at the account are forgotten.
     SetPassword {
         /// Its address or id
         email: String,
