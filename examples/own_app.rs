@@ -9,7 +9,7 @@ impl RoleName for Admin {
     const NAME: &str = "admin";
 }
 
-/// For everybody who is signed in.
+/// For every signed-in user.
 async fn orders(caller: Principal) -> impl Responder {
     format!("the orders of {}", caller.user_id())
 }

@@ -131,7 +131,7 @@ impl Countersign {
 
     /// Brings the database up to date, as `countersign migrate` does, and returns the names of the migrations that were
     /// missing. [`Countersign::open`] does it for an embedded database; one that other nodes may be at work on changes when
-    /// whoever runs them says so.
+    /// their operator says so.
     ///
     /// # Errors
     ///

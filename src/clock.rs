@@ -186,7 +186,7 @@ impl Clock {
     }
 
     /// Follows another clock from here on, as several nodes do that must agree what time it is: `ask` reads it, and is
-    /// taken to have done so halfway between being asked and answering. A manual clock follows nobody. Returns by how much
+    /// taken to have done so halfway between being asked and answering. A manual clock follows no other. Returns by how much
     /// it was wrong.
     ///
     /// # Errors

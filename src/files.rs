@@ -240,7 +240,7 @@ impl FolderLock {
 
 impl Drop for FolderLock {
     fn drop(&mut self) {
-        // Before it is released: whoever waits for it finds that it is gone, and makes another.
+        // Before it is released: a process that waits for it finds that it is gone, and makes another.
         let _left_behind_it_harms_nothing = fs::remove_file(&self.path);
     }
 }

@@ -47,13 +47,13 @@
 //!    guard/mod.rs         Principal, CurrentUser, Role: who may
 //!    guard/verified.rs    the access tokens that a worker has verified lately
 //!    guard/credentials.rs where tokens are looked for: the header, the cookies
-//!    guard/caller.rs      Caller: somebody, or a request without credentials
+//!    guard/caller.rs      Caller: a signed-in user, or a request without credentials
 //!    guard/cross_site.rs  whether another site may have sent a request
 //!    admin/mod.rs  admin/users.rs  admin/sessions.rs
 //!                         accounts and sessions in the hands of a program that uses this library
 //! F5 sessions/mod.rs      confirm, list, revoke
 //!    sessions/administration.rs
-//!                         anybody's sessions, listed and ended by an operator
+//!                         the sessions of all users, listed and ended by an operator
 //!    sessions/opening.rs  how a session begins, and which ones it displaces
 //!    sessions/refresh.rs  sessions/plan.rs
 //!                         one refresh; the rotation that it hopes to be
@@ -64,12 +64,12 @@
 //!                         who asks for refreshes as no honest client does
 //!    users/mod.rs         register, change, delete
 //!    users/authentication.rs
-//!                         whether a password is somebody's
+//!                         whether a password is a user's
 //!    users/administration.rs
 //!                         accounts in the hands of an operator
 //!    users/search.rs      accounts that contain a text
 //!    users/login_limiter.rs
-//!                         how many guesses at a password anybody has
+//!                         how many guesses at a password there are
 //!    users/guess_keys.rs  users/undecided.rs
 //!                         what they are counted under; those in flight
 //!    users/allowance.rs   how many passwords one address may have hashed

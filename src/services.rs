@@ -86,7 +86,7 @@ impl Accounts {
         Ok(Self { store, clock, revocations, users })
     }
 
-    /// Anybody's sessions, in the hands of an operator.
+    /// The sessions of all users, for an operator.
     pub fn sessions(&self) -> Administration {
         Administration::new(self.store.clone(), self.clock.clone(), self.revocations.clone())
     }
@@ -157,7 +157,7 @@ fn policy(config: &Config) -> Policy {
 }
 
 /// How long sessions are kept after their end: until the last lost answer can no longer be asked for, the last access
-/// token is over, and, for whoever looks into yesterday's trouble, a day more.
+/// token is over, and a day more, for a look into yesterday's trouble.
 fn remembrance(config: &Config) -> Duration {
     let rotation = &config.rotation;
     rotation.overlap.saturating_add(rotation.recovery).saturating_add(config.tokens.access_ttl).saturating_add(A_DAY)

@@ -52,7 +52,7 @@ pub struct Missing {
     pub kid: String,
     /// What it signed.
     pub kind: Kind,
-    /// The name of the file it was generated into. None: it was configured, or nobody knows.
+    /// The name of the file it was generated into. None: it was configured, or that is unknown.
     pub file: Option<String>,
     /// Until when what it signed can be used.
     pub until: Timestamp,

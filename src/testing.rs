@@ -78,7 +78,7 @@ pub struct TestServer {
     _folder: TempDir,
 }
 
-/// Somebody who is signed in.
+/// A signed-in user.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SignedIn {
@@ -135,7 +135,7 @@ impl TestServer {
         &self.clock
     }
 
-    /// Logs in somebody with exactly these roles, who is registered first if need be.
+    /// Logs in a user with exactly these roles, who is registered first if need be.
     ///
     /// # Errors
     ///

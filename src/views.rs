@@ -80,7 +80,7 @@ pub struct SessionView {
 }
 
 impl SessionView {
-    /// `current`: whether it is the session of whoever looks.
+    /// `current`: whether it is the session that asks.
     pub fn new(session: SessionSummary, current: bool) -> Self {
         Self {
             id: session.id.to_string(),

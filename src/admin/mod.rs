@@ -14,7 +14,7 @@
 //! # }
 //! ```
 //!
-//! What is done is kept among the account's events as done by the operator. Whoever is signed out is refused by the guards
+//! What is done is kept among the account's events as done by the operator. A session that ended is refused by the guards
 //! of this process when the call returns, and by those of every other within a second.
 
 mod sessions;

@@ -16,7 +16,7 @@ pub enum Kind {
     Registered,
     /// A password was right and a session began.
     LoginOk,
-    /// A log-in was refused, or a password where somebody who is signed in must give it.
+    /// A log-in was refused, or a password that a signed-in user must give.
     LoginFailed,
     /// A refresh token was exchanged for the next.
     Rotated,
@@ -52,7 +52,7 @@ pub enum Kind {
     AccountDeleted,
     /// A request by cookie came from another site.
     CrossSite,
-    /// Somebody has made as many attempts as there are.
+    /// A client has made as many attempts as there are.
     LimitReached,
 }
 
@@ -227,7 +227,7 @@ impl Event {
         self.detail.as_deref()
     }
 
-    /// Writes the event's line, under the target `countersign::security`: an error where somebody should look now, a warning
+    /// Writes the event's line, under the target `countersign::security`: an error where the operator should look now, a warning
     /// where it may be an attack.
     pub(super) fn log(&self) {
         macro_rules! line {

@@ -5,7 +5,7 @@ use std::cell::{Cell, OnceCell};
 use super::{Event, Kind, When};
 use crate::ids::{SessionId, UserId};
 
-/// The notes on one request. Whoever answers it adds to them; the access log reads them at its end.
+/// The notes on one request. Its handler adds to them; the access log reads them at its end.
 #[derive(Debug, Default)]
 pub struct RequestLog {
     request_id: String,

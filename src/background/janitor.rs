@@ -53,7 +53,7 @@ impl From<StoreError> for Cut {
 /// Deletes at most so many rows, and returns how many it has deleted.
 type Purge = fn(&mut AnyConnection, Timestamp, i64) -> QueryResult<usize>;
 
-/// A look at the wall clock, and the time passed by then, which nobody sets.
+/// A look at the wall clock, and the time passed by then, which cannot be set.
 #[derive(Clone, Copy)]
 struct Look {
     now: Timestamp,
@@ -223,7 +223,7 @@ impl Janitor {
         Ok(())
     }
 
-    /// One write, and what it leaves behind, which nobody waits for; then a rest, and a look at the watch.
+    /// One write, and what it leaves behind, which is not waited for; then a rest, and a look at the watch.
     fn delete(
         &mut self,
         batch: impl Fn(&mut AnyConnection) -> QueryResult<usize> + Send + 'static,

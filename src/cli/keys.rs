@@ -115,7 +115,7 @@ fn forget_all(config: &Config) -> Result<(), Failure> {
         for file in &renamed {
             say(format_args!("given up: {}", visible(&file.display().to_string())))?;
         }
-        say(format_args!("the next `countersign serve` begins anew; everybody must sign in again"))?;
+        say(format_args!("the next `countersign serve` begins anew; all users must sign in again"))?;
     }
     if gone.is_some() && Store::find(&config.database)? != DatabaseState::Ready {
         return Ok(());

@@ -39,7 +39,7 @@ impl Listing {
         Self { out: BufWriter::new(io::stdout()), json, widths: Vec::new(), rows: 0 }
     }
 
-    /// Writes a page. `false`: nobody reads any more.
+    /// Writes a page. `false`: it is not read any more.
     pub fn page<R: Row>(&mut self, rows: &[R]) -> Result<bool, Failure> {
         heard(if self.json { self.elements(rows) } else { self.lines(rows) })
     }
@@ -125,7 +125,7 @@ fn steers(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Whether what was written can have been read. That nobody reads is no error.
+/// Whether what was written can have been read. That it is not read is no error.
 fn heard(result: io::Result<()>) -> Result<bool, Failure> {
     match result {
         Ok(()) => Ok(true),

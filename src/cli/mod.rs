@@ -116,7 +116,7 @@ fn resolve(raw: RawConfig) -> Result<Config, Failure> {
     Ok(raw.resolve()?)
 }
 
-/// A line on standard output. Whoever stopped listening, as `head` does, has seen enough.
+/// A line on standard output. A reader that stopped, as `head` does, has seen enough.
 fn say(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     match writeln!(std::io::stdout(), "{line}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -124,7 +124,7 @@ fn say(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     }
 }
 
-/// A line on standard error. If nobody can read it, nobody can be told that either.
+/// A line on standard error. If it cannot be read, there is nowhere to say so.
 fn warn(line: std::fmt::Arguments<'_>) {
     let _unread = writeln!(std::io::stderr(), "{line}");
 }

@@ -11,7 +11,7 @@ use crate::passwords::{MAX_CHARACTERS, Password};
 /// The longest password with the end of its line, in bytes. What is longer is not read to its end.
 const MAX_BYTES: usize = 4 * MAX_CHARACTERS + 2;
 
-/// A new password: asked for twice where somebody sits at a terminal, else all of standard input but for the end of
+/// A new password: asked for twice on a terminal, else all of standard input but for the end of
 /// its line. Within a runtime.
 pub fn read() -> Result<Password, Failure> {
     let text = if std::io::stdin().is_terminal() { ask()? } else { take()? };

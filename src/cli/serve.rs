@@ -89,6 +89,6 @@ fn announce(app: &App, config: &Config) {
         text += &format!("  Made      signing keys in {} (0600; back them up with the database)\n", keys.display());
     }
     text += &format!("  Data      {data}\n  API       {description}\n  Try       {attempt}\n\n");
-    // Nobody left to read it is no reason to stop.
+    // That it is not read any more is no reason to stop.
     let _unread = io::stderr().write_all(text.as_bytes());
 }

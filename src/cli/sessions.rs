@@ -31,7 +31,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// End one session, all of a user's, or everybody's
+    /// End one session, all of one user, or those of all users
     ///
     /// The refresh token is refused at once, access tokens within a second, on every running server.
     Revoke {
@@ -56,7 +56,7 @@ pub struct Which {
     /// Every session of the account with this address or id
     #[arg(long, value_name = "EMAIL")]
     user: Option<String>,
-    /// Every session of everybody
+    /// Every session of every user
     #[arg(long)]
     all: bool,
 }

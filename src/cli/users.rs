@@ -51,7 +51,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Close an account: nobody can log in to it, and its sessions end at once
+    /// Close an account: logging in to it is refused, and its sessions end at once
     Disable {
         /// Its address or id
         email: String,
@@ -68,7 +68,7 @@ pub enum Command {
         /// Its address or id
         email: String,
     },
-    /// Give an account another address, which nobody has proven yet; its sessions stay
+    /// Give an account another address, which counts as not proven; its sessions stay
     SetEmail {
         /// The address it has, or its id
         email: String,
@@ -126,7 +126,7 @@ pub fn run(config: &Config, command: Command) -> Result<(), Failure> {
 
 async fn create(accounts: &Accounts, email: String, name: Option<String>, roles: Vec<String>) -> Result<(), Failure> {
     let taken = || Failure(format!("{} has an account already", visible(&email)));
-    // Told before somebody has typed a password twice.
+    // Told before a password has been typed twice.
     if accounts.users.find(&email).await.map_err(unanswered)?.is_some() {
         return Err(taken());
     }

@@ -1,4 +1,4 @@
-//! From a name somebody wrote to a key, or to the key that was probably meant.
+//! From a name as it was written to a key, or to the key that was probably meant.
 
 use strsim::levenshtein;
 

@@ -20,7 +20,7 @@ pub enum Source {
     Credential(String),
     /// The program that uses this library, see [`RawConfig::with`](super::RawConfig::with).
     Code,
-    /// Nobody: a default that gave way to a key which somebody did set.
+    /// A default that gave way to another key, which was set.
     Follows(&'static str),
 }
 

@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// A duration past this would overflow somewhere sooner or later, and nobody means it: 100 years.
+/// A duration past this would overflow somewhere sooner or later, and is never meant: 100 years.
 const MAX_SECONDS: u64 = 36_500 * 86_400;
 
 /// `900` (seconds), `15m`, `30d`, `1h30m`: units w, d, h, m, s, the largest first, each at most once.

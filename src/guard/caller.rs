@@ -1,4 +1,4 @@
-//! A guard for pages that anybody may see, and that say more to somebody who is signed in.
+//! A guard for pages that any client may see, and that say more to a signed-in user.
 
 use std::future::{Ready, ready};
 
@@ -9,10 +9,10 @@ use futures_util::future::{Either, LocalBoxFuture};
 use super::Principal;
 use crate::problem::{Code, Problem};
 
-/// Somebody signed in, or a request without an access token.
+/// A signed-in user, or a request without an access token.
 ///
 /// What `Option<Principal>` looks like and is not: a token that is not good is still a 401, a request by cookie from
-/// another site a 403, and where it cannot be known whether the session has ended, the answer is 503 and not "nobody".
+/// another site a 403, and where it cannot be known whether the session has ended, the answer is 503 and not "not signed in".
 ///
 /// ```
 /// use actix_web::Responder;
@@ -34,7 +34,7 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// Who it is, if somebody is signed in.
+    /// The user, if one is signed in.
     pub fn principal(&self) -> Option<&Principal> {
         match self {
             Self::Anonymous => None,

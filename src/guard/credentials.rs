@@ -1,6 +1,6 @@
 //! Where tokens are looked for: the `Authorization` header and cookies, never the query string.
 //!
-//! Headers are bytes: what somebody else has put into them must not hide what is ours.
+//! Headers are bytes: what others have put into them must not hide what is ours.
 
 use std::borrow::Cow;
 

@@ -4,12 +4,12 @@
 //! use actix_web::{HttpResponse, Responder};
 //! use countersign::guard::{CurrentUser, Principal, Role, RoleName};
 //!
-//! /// Anybody signed in. No query, no waiting.
+//! /// Any signed-in user. No query, no waiting.
 //! async fn orders(caller: Principal) -> impl Responder {
 //!     format!("orders of {}", caller.user_id())
 //! }
 //!
-//! /// Anybody signed in, with the account as it is in the database now.
+//! /// Any signed-in user, with the account as it is in the database now.
 //! async fn profile(caller: CurrentUser) -> impl Responder {
 //!     format!("hello {}", caller.email())
 //! }
@@ -31,7 +31,7 @@
 //!
 //! Put the guard first among the arguments: [`Principal`] and [`Role`] decide at once, so that a caller
 //! without a token gets 401 before anything is said about the body. Do not ask for `Option<Principal>`:
-//! it would turn "cannot tell" (503) into "nobody". [`Caller`] is for handlers that anybody may call.
+//! it would turn "cannot tell" (503) into "not signed in". [`Caller`] is for handlers that any client may call.
 
 mod caller;
 mod credentials;
@@ -84,7 +84,7 @@ pub(crate) fn identify(req: &HttpRequest, user: UserId, session: SessionId) {
     }
 }
 
-/// Somebody signed in: the access token is genuine and in time, and its session has not ended.
+/// A signed-in user: the access token is genuine and in time, and its session has not ended.
 ///
 /// Decided from the token and memory alone, without a query. Rejects with 401 `missing_token` or
 /// `invalid_token`, 403 `cross_site` (by cookie, from elsewhere), 400 (two `Authorization` headers), and with 503
@@ -178,7 +178,7 @@ fn authenticate(req: &HttpRequest) -> Result<Authenticated, Problem> {
     first_good(req, guard_state, verified, cookies)
 }
 
-/// Who a request comes from, where it needs nobody and memory knows: strangers' guesses do not count for them.
+/// Who a request comes from, where it needs no user and memory knows one: strangers' guesses do not count for them.
 pub(crate) fn signed_in(req: &HttpRequest) -> Option<UserId> {
     match authenticate(req) {
         Ok(Authenticated::Yes(bearer)) => Some(bearer.user_id),
@@ -226,8 +226,8 @@ impl From<StoreError> for Problem {
     }
 }
 
-/// Somebody signed in, and their account as the database has it now: deleted and disabled users are
-/// gone at once, and so is anybody whose session the database does not know.
+/// A signed-in user, and their account as the database has it now: deleted and disabled users are
+/// gone at once, and so is a user whose session the database does not know.
 #[derive(Clone, Debug)]
 pub struct CurrentUser {
     principal: Principal,
@@ -294,7 +294,7 @@ pub trait RoleName {
     const NAME: &'static str;
 }
 
-/// Somebody signed in who has a role. Rejects like [`Principal`], and with 403 `insufficient_role`.
+/// A signed-in user who has a role. Rejects like [`Principal`], and with 403 `insufficient_role`.
 pub struct Role<R>(Principal, PhantomData<R>);
 
 impl<R> Role<R> {

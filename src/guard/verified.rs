@@ -11,7 +11,7 @@ use crate::tokens::jws::Rejected;
 /// Tokens in one of the two halves.
 const HALF: usize = 512;
 
-/// One for each worker, so that nobody waits for anybody. A token is known by all of its text, and only ever after its
+/// One for each worker, so that no worker waits for another. A token is known by all of its text, and only ever after its
 /// signature was checked; its times are checked each time.
 #[derive(Default)]
 pub(crate) struct Verified(RefCell<Halves>);
@@ -50,7 +50,7 @@ impl Verified {
         Ok(bearer)
     }
 
-    /// A token that nobody may use any more.
+    /// A token that may not be used any more.
     pub(crate) fn forget(&self, token: &str) {
         self.0.borrow_mut().forget(token);
     }

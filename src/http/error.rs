@@ -1,7 +1,7 @@
 //! From what services fail with to what clients are told.
 //!
 //! Services say what happened; this is the only place that says which [`Code`] it is. An answer that
-//! nobody has ("the database cannot be asked") stays a 503, whatever was asked.
+//! cannot be had ("the database cannot be asked") stays a 503, whatever was asked.
 
 use crate::passwords::{HashError, is_blocklisted};
 use crate::problem::{Code, Problem};

@@ -81,12 +81,12 @@ impl Password {
         self.0.chars().count()
     }
 
-    /// Whether it may become a password: long enough, not too long, not well known, and not what anybody would
+    /// Whether it may become a password: long enough, not too long, not well known, and not what a stranger would
     /// guess who knows whose it is. There are no rules on composition (NIST SP 800-63B section 3.1.1.2).
     ///
     /// # Errors
     ///
-    /// A sentence for whoever chose it.
+    /// A sentence for the person who chose it.
     pub fn check(&self, min_characters: usize, email: &str, name: Option<&str>) -> Result<(), String> {
         let characters = self.characters();
         if characters < min_characters {
@@ -156,7 +156,7 @@ pub struct Hasher {
     recipe: Arc<Recipe>,
 }
 
-/// Whether a comparison has begun: before that, nobody has looked at the password. Clones share it.
+/// Whether a comparison has begun: before that, the password has not been looked at. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Begun(Arc<AtomicBool>);
 
@@ -255,7 +255,7 @@ impl Hasher {
     }
 
     /// Compares a password with a stored hash. Without one, it takes as long and comes to nothing, so
-    /// that nobody learns by the clock which accounts exist.
+    /// that the time of an answer does not tell which accounts exist.
     ///
     /// # Errors
     ///
@@ -341,7 +341,7 @@ impl Recipe {
         }
     }
 
-    /// Takes a stored hash apart. `None`: nobody can read it.
+    /// Takes a stored hash apart. `None`: it cannot be read.
     fn read<'a>(&self, password: &Password, stored: &'a str) -> Option<Readable<'a>> {
         let Some(tagged) = stored.strip_prefix(TAG) else {
             let plain = stored.is_ascii() && stored.starts_with("$2") && !password.0.contains('\0');
@@ -537,7 +537,7 @@ mod tests {
         }
         let long = "x".repeat(73);
         let stored = bcrypt::hash(&long, 5).unwrap();
-        assert_eq!(today.compare(&password(&long), Some(&stored)), Comparison::Same, "nobody knows its end");
+        assert_eq!(today.compare(&password(&long), Some(&stored)), Comparison::Same, "its end is unknown");
         let unknown_pepper = recipe(5, Some(9), &[]).hash(&password("hello there")).unwrap();
         assert_eq!(today.compare(&password("hello there"), Some(&unknown_pepper)), Comparison::Different);
     }

@@ -106,7 +106,7 @@ impl<K: Copy + Eq + Hash, J> Queue<K, J> {
         state.taken += 1;
         state.lanes.entry(lane).or_default().push_back(Entry { number, job: None });
         drop(state);
-        // Whoever waits for it learns of it now, and the lock is free.
+        // Its client learns of it now, and the lock is free.
         drop(displaced);
         Ok(Room { lane, number, shared: Arc::clone(&self.shared), used: false })
     }

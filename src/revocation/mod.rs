@@ -4,7 +4,7 @@
 //! This process adds to them the moment it ends a session ([`ending`]); a thread polls the database for those that others
 //! ended ([`poll`]). While the poll fails, memory may be out of date, and says so.
 //!
-//! Whoever ends sessions does it through [`Revocations`], or tells it after the commit, and so the guard always knows.
+//! Code that ends sessions does it through [`Revocations`], or tells it after the commit, so the guard always knows.
 
 mod ending;
 pub mod poll;
@@ -55,7 +55,7 @@ pub enum Standing {
     Ended,
     /// It has not.
     Live,
-    /// Nobody knows: the database has not been heard of for a while.
+    /// Unknown: the database has not been heard of for a while.
     Unknown,
 }
 
@@ -106,7 +106,7 @@ impl Revocations {
         state.learnt.is_some_and(|learnt| learnt.elapsed() <= UNINFORMED)
     }
 
-    /// Whether the database has ever been heard of, without which nobody knows what time it is for all nodes.
+    /// Whether the database has ever been heard of, without which the time of all nodes is unknown.
     pub fn has_begun(&self) -> bool {
         self.state.read().unwrap_or_else(PoisonError::into_inner).learnt.is_some()
     }

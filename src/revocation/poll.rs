@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(250);
 const LONGEST_ACCESS: Duration = Duration::from_secs(25 * 60 * 60);
 /// How soon after reading everything that is read anew; or after so many times as long as it took, if that is later.
 const WHOLE: (Duration, u32) = (Duration::from_secs(15), 100);
-/// A difference between clocks that somebody should mend.
+/// A difference between clocks that the operator should correct.
 const WORTH_TELLING: Duration = Duration::from_secs(2);
 /// How far back a poll looks, so that a commit that came late is not missed, and how long an ended
 /// session is remembered after its last access token, for clocks that differ.

@@ -1,4 +1,4 @@
-//! Sessions in the hands of an operator: anybody's, listed and ended. It takes no key, for no token is issued or read.
+//! The sessions of all users, listed and ended by an operator. It takes no key, for no token is issued or read.
 //!
 //! That a session has ended is kept among its user's events in the same transaction. Guards of this process are told
 //! after the commit; other servers learn of it by polling.
@@ -112,7 +112,7 @@ impl Administration {
         }
     }
 
-    /// Returns how many of them it has ended, and since when nobody else could write.
+    /// Returns how many of them it has ended, and since when nothing else could write.
     async fn end_some(&self, ids: Vec<SessionId>) -> Result<(usize, Timestamp), StoreError> {
         let clock = self.clock.clone();
         let attempt = move |conn: &mut AnyConnection| -> QueryResult<(Vec<Ended>, Timestamp)> {

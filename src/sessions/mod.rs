@@ -89,14 +89,14 @@ pub struct TokenPair {
 /// Who is let in.
 #[derive(Clone)]
 pub enum Admission {
-    /// Somebody whose password was verified against this hash.
+    /// A user whose password was verified against this hash.
     Verified {
         /// The account.
         user_id: UserId,
         /// The stored hash, which must still be the stored one when the session starts.
         password_hash: String,
     },
-    /// Somebody new: the account is made in the same transaction as its first session.
+    /// A new user: the account is made in the same transaction as its first session.
     Newcomer(NewUser),
 }
 
@@ -215,7 +215,7 @@ impl Sessions {
         self.0.store.read(move |conn| sessions::live_of_user(conn, user, now)).await
     }
 
-    /// Ends some of a user's sessions, on somebody's request from `address`, and returns how many it has ended.
+    /// Ends some of a user's sessions, on a request from `address`, and returns how many it has ended.
     ///
     /// # Errors
     ///

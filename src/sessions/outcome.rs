@@ -17,7 +17,7 @@ pub enum RefusedBecause {
     Expired,
     /// Its session has been ended.
     Revoked,
-    /// It was used by somebody else; its session has just been ended.
+    /// It was used by another client; its session has just been ended.
     Reused,
 }
 
@@ -45,10 +45,10 @@ pub enum RefreshError {
     /// A late duplicate: there is a newer pair, which the client has or is about to get.
     #[error("a late duplicate")]
     Conflict,
-    /// Nobody asks so often who means well. The seconds to wait.
+    /// No honest client asks so often. The seconds to wait.
     #[error("too many refreshes")]
     TooMany(u64),
-    /// Nobody can tell; try again.
+    /// It cannot be told; try again.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A token could not be signed.

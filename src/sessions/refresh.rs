@@ -19,7 +19,7 @@ use crate::tokens::refresh::{IssuedToken, Presented, RefreshTokens, Refused, fre
 use crate::tokens::{ChainPosition, SignError};
 
 /// How often a refresh that lost a race against another looks again. In one process nothing races a
-/// transaction; among several, each round means that somebody else got on.
+/// transaction; among several, each round means that another write got through.
 const MAX_CAS_RETRIES: usize = 8;
 
 /// Everything one refresh is decided on, fixed before anything is written, so that trying it again, as after a commit
@@ -117,7 +117,7 @@ impl Sessions {
         self.0.refresh.verify(token, now.minus(grace))
     }
 
-    /// Counts a refresh that was no rotation. `Some`: whoever sent it has had as many as there are.
+    /// Counts a refresh that was no rotation. `Some`: its client has had as many as there are.
     fn count_unusual(&self, source: Option<RefreshSource>, now: Timestamp) -> Option<RefreshError> {
         let refresh_limiter = &self.0.refresh_limiter;
         let source = source?;

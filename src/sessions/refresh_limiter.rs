@@ -38,11 +38,11 @@ impl RefreshSource {
     }
 }
 
-/// Everybody counted lately.
+/// Every client counted lately.
 #[derive(Debug)]
 pub struct RefreshLimiter {
     enabled: bool,
-    /// Until when somebody may be at the limit, in microseconds: nobody looks further once that is past.
+    /// Until when a client may be at the limit, in microseconds: past that, no client is looked up.
     until: AtomicI64,
     counts: Mutex<Known>,
 }
@@ -61,7 +61,7 @@ impl Default for Known {
 }
 
 impl RefreshLimiter {
-    /// If not enabled, nobody ever offends.
+    /// If not enabled, no client is ever at the limit.
     pub fn new(enabled: bool) -> Self {
         Self { enabled, until: AtomicI64::new(i64::MIN), counts: Mutex::default() }
     }
@@ -131,7 +131,10 @@ mod tests {
         assert_eq!(refresh_limiter.wait(RefreshSource::Session(SessionId::generate()), NOW), None);
         assert!(wait >= WINDOW && wait <= WINDOW + Duration::from_secs(1), "{wait:?}");
         assert_eq!(refresh_limiter.wait(address(1), NOW.plus(wait)), None);
-        assert!(refresh_limiter.until.load(Ordering::Relaxed) <= NOW.plus(wait).as_micros(), "nobody looks any more");
+        assert!(
+            refresh_limiter.until.load(Ordering::Relaxed) <= NOW.plus(wait).as_micros(),
+            "no client is looked up any more"
+        );
     }
 
     #[test]

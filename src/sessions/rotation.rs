@@ -84,11 +84,11 @@ pub enum Verdict {
     Conflict,
     /// It cannot be used; nothing is written.
     Refuse(Refusal),
-    /// Somebody has used it who should not have had it: end the session.
+    /// It was used by a client that should not have had it: end the session.
     Reused(Reuse),
 }
 
-/// Why a token cannot be used, though nothing is wrong with anybody.
+/// Why a token cannot be used, though no client has done anything wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The session has been ended, or is not known any more.
@@ -215,7 +215,7 @@ fn recoverable(row: &SessionRow, now: Timestamp, policy: &Policy) -> bool {
 }
 
 /// An overlap answered to a second address is usually a phone changing networks; generation after
-/// generation it is somebody who shadows every refresh.
+/// generation it is a client that shadows every refresh.
 fn repeat(row: &SessionRow, claim: &Claim<'_>, policy: &Policy) -> Verdict {
     let same_address = row.client.ip_address.as_deref() == claim.ip_address;
     let counted = row.client.streak_generation == row.chain.position.generation;
@@ -231,7 +231,7 @@ fn repeat(row: &SessionRow, claim: &Claim<'_>, policy: &Policy) -> Verdict {
 }
 
 /// A token we signed for a place the row has not reached: the row was restored from an older copy. A
-/// retired key may be the very reason why somebody can sign such a token, so it is not enough.
+/// retired key may be the very reason why a thief can sign such a token, so it is not enough.
 fn ahead(row: &SessionRow, claim: &Claim<'_>, policy: &Policy) -> Verdict {
     if policy.adopt_ahead && (claim.active_key || claim.kid == row.chain.key_id) {
         Verdict::Adopt

@@ -48,7 +48,7 @@ pub enum DatabaseGone {
 }
 
 const RESTORE: &str =
-    "restore it from a backup; or, to sign everybody out and begin anew, run `countersign keys forget --all`";
+    "restore it from a backup; or, to sign all users out and begin anew, run `countersign keys forget --all`";
 
 /// Keys that are not there, and still needed.
 #[derive(Clone, Debug, PartialEq, Eq)]

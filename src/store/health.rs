@@ -30,7 +30,7 @@ const LIMIT: Duration = Duration::from_millis(2_500);
 const STUCK: Duration = Duration::from_secs(5);
 
 /// One statement, so that it also works behind a pooler: the row is written unless another node is just writing it, and
-/// nobody else holds a table that refreshes and log-ins write.
+/// no other process holds a table that refreshes and log-ins write.
 const WRITE: &str = "
     WITH a AS (DELETE FROM sessions WHERE false), b AS (DELETE FROM users WHERE false),
          c AS (DELETE FROM attempts WHERE false), d AS (DELETE FROM events WHERE false)
@@ -54,7 +54,7 @@ pub enum Unready {
 }
 
 impl Unready {
-    /// One sentence, for anybody who asks.
+    /// One sentence, for any client.
     pub fn detail(self) -> &'static str {
         match self {
             Self::NoAnswer => "The database does not answer.",
@@ -276,7 +276,7 @@ pub fn trust(connection: &mut AnyConnection, now: Timestamp) -> QueryResult<()> 
 mod tests {
     use super::*;
 
-    /// What an embedded database is made of: one writer, before which everybody waits.
+    /// What an embedded database is made of: one writer, for which all others wait.
     mod embedded {
         use futures_util::FutureExt as _;
 

@@ -1,4 +1,4 @@
-//! The database: who may talk to it, how long anybody waits, and every query there is.
+//! The database: what may talk to it, how long that waits, and every query there is.
 //!
 //! Queries live in [`users`], [`sessions`], [`events`] and [`attempts`]; they take a connection, decide in their `WHERE` clause
 //! and return the narrowest result. [`Store`] runs them: reads on a pool of connections, writes through
@@ -60,15 +60,15 @@ use crate::config::Postgres;
 
 /// Readers of the embedded database.
 const READERS: u32 = 4;
-/// Those that read for nobody who waits: the poll for revocations, and the janitor.
+/// Those that read while no request waits: the poll for revocations, and the janitor.
 const HOUSEKEEPERS: u32 = 2;
-/// The longest that anybody waits for a connection to the embedded database.
+/// The longest that a request waits for a connection to the embedded database.
 const CONNECTING: Duration = Duration::from_secs(3);
 /// A client waits for its answer, and had better be told soon that there is none; but a disk may stand still for seconds.
 const SERVER_TIMEOUTS: Timeouts = Timeouts { lock_timeout: Duration::from_secs(2), answer: Duration::from_secs(6) };
 /// An operator waits beside a server that may be very busy, and had better get through; though not for ever.
 const OPERATOR_TIMEOUTS: Timeouts = Timeouts { lock_timeout: Duration::from_secs(30), answer: Duration::from_secs(40) };
-/// How long a batch of refreshes waits for a row that somebody holds, while all the others wait for it.
+/// How long a batch of refreshes waits for a locked row, while all the others wait for it.
 const BATCH_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// How often a query is tried where the server behind its connection is gone.
 const MAX_ATTEMPTS: u32 = 2;
@@ -264,7 +264,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Busy`] if too many writes wait already, [`StoreError::Unavailable`] if it is not done in time, else
-    /// what `attempt` failed with. It is undone then, unless it is a commit whose end nobody knows.
+    /// what `attempt` failed with. It is undone then, unless it is a commit whose end is unknown.
     pub async fn write<T, F>(&self, attempt: F) -> Result<T, StoreError>
     where
         T: Send + 'static,

@@ -101,7 +101,7 @@ impl PendingWrite for PendingRotation {
         true
     }
 
-    /// If it has been carried out, it changes nothing the second time; whoever looks then finds its traces.
+    /// If it has been carried out, it changes nothing the second time; the look that follows finds its traces.
     fn is_repeatable(&self) -> bool {
         true
     }

@@ -59,7 +59,7 @@ pub fn start(log: &Log) -> Result<LastLines, LogError> {
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
-    // A descriptor of its own: a write that waits must not keep the lock on standard error from whoever needs it at the end.
+    // A descriptor of its own: a write that waits must not keep the lock on standard error from what is said at the end.
     let out = File::from(std::io::stderr().as_fd().try_clone_to_owned()?);
     let (sink, last) = Sink::start(out, |lines| tracing::error!(lines, "{lines} lines of the log were dropped"))?;
     let layer = fmt::layer().with_writer(sink);

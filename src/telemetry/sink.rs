@@ -253,7 +253,7 @@ mod tests {
         let Gated { mut sink, open, reached, written, told, .. } = gated();
         sink.write_all(b"first\n").unwrap();
         reached.recv_timeout(PATIENCE).unwrap();
-        // The writer stands still: this would wait for ever if anybody waited for it. What is kept leaves no room.
+        // The writer stands still: this would wait for ever if it waited for the writer. What is kept leaves no room.
         let mut line = vec![b'x'; MAX_WAITING / 8];
         *line.last_mut().unwrap() = b'\n';
         for _ in 0..28 {

@@ -42,7 +42,7 @@ enum ReadAudience {
 }
 
 impl ReadAudience {
-    /// Whether it names somebody, and nobody but `ours`: a token that is for others too could come from them.
+    /// Whether it names an audience, and none but `ours`: a token that is for others too could come from them.
     fn is_only(&self, ours: &[String]) -> bool {
         match self {
             Self::One(name) => ours.contains(name),

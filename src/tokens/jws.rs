@@ -86,7 +86,7 @@ pub fn verify<'a, C: DeserializeOwned>(
     Ok(Verified { key, claims: read_object(payload)? })
 }
 
-/// A part is strict unpadded base64url of one JSON object in UTF-8, also where nobody reads it (RFC 7519
+/// A part is strict unpadded base64url of one JSON object in UTF-8, also where it is not read (RFC 7519
 /// section 7.2). serde would skip other bytes in a member it ignores, and fill a struct from an array.
 fn read_object<T: DeserializeOwned>(part: &str) -> Result<T, Rejected> {
     let Ok(bytes) = URL_SAFE_NO_PAD.decode(part) else { return Err(Rejected) };

@@ -70,7 +70,7 @@ struct Claims {
     exp: i64,
 }
 
-/// A refresh token that somebody presented and that we did sign. Only the database knows whether it is still good.
+/// A refresh token that was presented and that we did sign. Only the database knows whether it is still good.
 #[derive(Clone)]
 pub struct Presented {
     claims: Claims,
@@ -100,7 +100,7 @@ impl Presented {
         Timestamp::from_seconds(self.claims.sxp)
     }
 
-    /// When it ends itself, if nobody refreshes it; claim `exp`.
+    /// When it ends itself, if it is not refreshed; claim `exp`.
     pub fn expires_at(&self) -> Timestamp {
         Timestamp::from_seconds(self.claims.exp)
     }

@@ -186,7 +186,7 @@ impl Users {
         if done { Ok(ended) } else { Err(UserError::Gone) }
     }
 
-    /// Gives an account another address, which nobody has proven then. Its sessions stay.
+    /// Gives an account another address, which is not proven then. Its sessions stay.
     ///
     /// # Errors
     ///

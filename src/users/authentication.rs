@@ -1,4 +1,4 @@
-//! Whether somebody is who they say they are: a password, compared within what is left of everybody's guesses.
+//! Whether a user is who they say they are: a password, compared within the guesses that are left.
 
 use std::net::IpAddr;
 use std::thread;
@@ -108,15 +108,15 @@ impl Users {
     /// is logged, and the answer is the same.
     async fn emit_failure(&self, event: Event) {
         emit(AfterCommit, &event);
-        let (store, now, nobody) = (self.store.clone(), self.clock.now(), UserId::generate());
-        // A task of its own: it is done even if whoever tried hangs up now.
+        let (store, now, no_user) = (self.store.clone(), self.clock.now(), UserId::generate());
+        // A task of its own: it is done even if the client hangs up now.
         let keep = async move {
             let attempt = move |conn: &mut AnyConnection| {
-                // Nothing is kept of whoever has deleted their account by now.
-                if users::exists(conn, event.kept_for().unwrap_or(nobody))? {
+                // Nothing is kept of an account that has been deleted by now.
+                if users::exists(conn, event.kept_for().unwrap_or(no_user))? {
                     emit(InTransaction(conn, now), &event)
                 } else {
-                    events::pretend_to_insert(conn, &event, nobody, now)
+                    events::pretend_to_insert(conn, &event, no_user, now)
                 }
             };
             store.write(attempt).await
@@ -126,7 +126,7 @@ impl Users {
         }
     }
 
-    /// Checks the password of somebody who is signed in. A wrong one counts like one at a log-in: a stolen access token
+    /// Checks the password of a signed-in user. A wrong one counts like one at a log-in: a stolen access token
     /// must not open a second door for guessing.
     pub(super) async fn verify(
         &self,

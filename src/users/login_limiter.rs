@@ -1,9 +1,9 @@
-//! How many guesses anybody has: at one account from one address, at one account from everywhere, from one
+//! How many guesses there are: at one account from one address, at one account from everywhere, from one
 //! address at all accounts. Guesses at accounts that do not exist are counted alike.
 //!
 //! A guess is counted before it is looked at, so that guesses made at once cannot slip through together, and
 //! taken back when it turns out to be none. A right one clears what its account and address have got wrong together, and
-//! gives that back to the two totals: many people at one address have a mistake each. The total of an account keeps nobody
+//! gives that back to the two totals: many people at one address have a mistake each. The total of an account keeps no one
 //! out of it where one of its sessions is, nor who has an access token of it. The counts are in the database: a restart
 //! forgets nothing.
 
@@ -31,7 +31,7 @@ const REGISTRATIONS: i64 = 1_000;
 const REGISTRATION_WINDOW: Duration = Duration::from_secs(60 * 60);
 /// What is counted of those.
 const REGISTRATION: &str = "registration";
-/// The seconds that whoever is refused waits where only guesses that nobody has looked at yet are in the way.
+/// The seconds to wait where only guesses that have not been looked at yet are in the way.
 const RETRY_AFTER: u64 = 2;
 /// After how many seconds what could not be taken back is tried again.
 const RETRY_PAUSES: [u64; 5] = [1, 2, 4, 8, 16];
@@ -69,7 +69,7 @@ pub struct Allowed {
     window: Duration,
 }
 
-/// A guess that has been counted. Dropped before anybody has looked at it, as when its client hangs up in the queue or
+/// A guess that has been counted. Dropped before it was looked at, as when its client hangs up in the queue or
 /// the database gives no answer, it is taken back.
 pub struct Guess {
     login_limiter: LoginLimiter,
@@ -132,7 +132,7 @@ impl LoginLimiter {
     }
 
     /// The same for who has an access token of the account: only what was got wrong from the same address counts, so that
-    /// strangers keep nobody from changing their password.
+    /// strangers keep no user from changing their password.
     ///
     /// # Errors
     ///
@@ -241,7 +241,7 @@ impl LoginLimiter {
         self.store.write(attempt).await
     }
 
-    /// Once, and if that fails, a few times more when nobody waits for it: counts that stay would refuse whoever was right.
+    /// Once, and if that fails, a few times more after the answer: counts that stay would refuse the right password.
     async fn take_back(
         self,
         counts: Vec<Count>,
@@ -282,7 +282,7 @@ impl Allowed {
     ///
     /// [`Denied`], if others were faster; then nothing was counted.
     pub async fn count(self) -> Result<Guess, Denied> {
-        // A task of its own: whoever hangs up while it is counted has it taken back by dropping the guess.
+        // A task of its own: a client that hangs up while it is counted has it taken back by dropping the guess.
         let counted = tokio::spawn(self.count_now().in_current_span()).await;
         counted.map_err(|panic| StoreError::Broken(panic.into()))?
     }
@@ -318,7 +318,7 @@ fn guess_of(counts: &[Count]) -> GuessCounts {
 }
 
 impl Guess {
-    /// To be set by whoever looks at the guess, before.
+    /// To be set before the guess is looked at.
     pub fn begun(&self) -> Begun {
         self.begun.clone()
     }
@@ -328,19 +328,19 @@ impl Guess {
     ///
     /// # Errors
     ///
-    /// If the database gave no answer: whoever waits for theirs has waited long enough then.
+    /// If the database gave no answer: those who wait for theirs have waited long enough then.
     pub async fn was_right(mut self) -> Result<(), StoreError> {
         let (counts, undecided) = (mem::take(&mut self.counts), self.undecided.take());
         if counts.is_empty() {
             return Ok(());
         }
-        // A task of its own: it is done even if whoever guessed hangs up now.
+        // A task of its own: it is done even if the client hangs up now.
         let totals = self.totals.take();
         let taken = tokio::spawn(self.login_limiter.clone().take_back(counts, undecided, totals).in_current_span());
         taken.await.map_err(|panic| StoreError::Broken(panic.into()))?
     }
 
-    /// The guess was wrong, and stays counted. If it was the last that somebody had, that is told, once: from
+    /// The guess was wrong, and stays counted. If it was the last one allowed, that is told, once: from
     /// then on everything is refused.
     pub fn was_wrong(mut self, event: &Event) {
         emit_limit_reached(&mem::take(&mut self.counts), event);

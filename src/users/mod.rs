@@ -1,4 +1,4 @@
-//! Accounts: register, authenticate, change, delete. Sessions are somebody else's business; where an
+//! Accounts: register, authenticate, change, delete. Sessions are another room's business; where an
 //! account and its sessions must change together, both sets of queries run in one transaction here.
 
 pub mod administration;
@@ -69,7 +69,7 @@ pub struct Rules {
     pub allowed_domains: Arc<[String]>,
 }
 
-/// What somebody registers with.
+/// What a registration consists of.
 #[derive(Debug)]
 pub struct Registration {
     /// E-mail address.
@@ -94,7 +94,7 @@ pub enum UserError {
     /// Members that are not acceptable.
     #[error("{} fields are not acceptable", .0.len())]
     Invalid(Vec<FieldError>),
-    /// No such account, or another password: nobody is told which. The account, for the log.
+    /// No such account, or another password: the client is not told which. The account, for the log.
     #[error("the e-mail address or the password is wrong")]
     Wrong(Option<UserId>),
     /// The right password of a disabled account.
@@ -155,7 +155,7 @@ impl Users {
     }
 
     /// A place in the queue for a password from `address`, to be asked for when everything else that the hash needs is
-    /// there: nobody keeps a place while the database is waited for.
+    /// there: no place is kept while the database is waited for.
     fn room(&self, address: Option<IpAddr>) -> Result<Room, UserError> {
         self.allowance.check(address).map_err(UserError::TooMany)?;
         let room = self.hasher.room(address)?;
@@ -221,7 +221,7 @@ impl Users {
         })
     }
 
-    /// Replaces the password of somebody who is signed in, from `address`, and knows the old one. Every other session
+    /// Replaces the password of a signed-in user who knows the old one, from `address`. Every other session
     /// ends in the same transaction.
     ///
     /// # Errors
@@ -281,7 +281,7 @@ impl Users {
         renamed.ok_or(UserError::Gone)
     }
 
-    /// Deletes the account of somebody who is signed in and knows its password, and what is kept of its past. Its sessions
+    /// Deletes the account of a signed-in user who knows its password, and what is kept of its past. Its sessions
     /// end in the same transaction and lose everything personal.
     ///
     /// # Errors
@@ -303,7 +303,7 @@ impl Users {
             let told = move |done: &bool| {
                 if *done {
                     emit(AfterCommit, &deleted);
-                    // Whoever asked need not wait for it, and may hang up.
+                    // The client need not wait for it, and may hang up.
                     runtime.spawn(async move { this.forget(id).await }.in_current_span());
                 }
             };
@@ -316,7 +316,7 @@ impl Users {
     }
 
     /// Removes what is left of a past too long for one transaction. The account is gone already; what an outage or the end
-    /// of this process leaves is nobody's, and goes with age.
+    /// of this process leaves belongs to no user, and goes with age.
     async fn forget(&self, id: UserId) {
         let mut failures = 0;
         loop {
@@ -357,7 +357,7 @@ fn clear_away(
 ///
 /// # Errors
 ///
-/// A sentence for whoever chose it.
+/// A sentence for the person who chose it.
 pub fn check_name(name: Option<&str>) -> Result<(), String> {
     let Some(name) = name else { return Ok(()) };
     if name.chars().count() > MAX_NAME {

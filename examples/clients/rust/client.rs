@@ -83,7 +83,7 @@ impl Client {
         Ok(Self { server: server.into(), store, http })
     }
 
-    /// Signs in, in the place of whoever was signed in.
+    /// Signs in, in the place of the user who was signed in.
     pub fn sign_in(&self, email: &str, password: &str) -> Result<(), Error> {
         let pair = self.ask("/v1/auth/login", &json!({ "email": email, "password": password }))?;
         let _turn = self.store.lock()?;
@@ -124,7 +124,7 @@ impl Client {
         if now() < stored.refresh_at {
             return Ok(stored);
         }
-        // It is early: while somebody else is asking, or without an answer, the access token still serves.
+        // It is early: while another client is asking, or without an answer, the access token still serves.
         let Some(turn) = self.store.try_lock()? else { return Ok(stored) };
         match self.exchange(turn, &stored) {
             Err(Error::Unavailable { .. }) => Ok(stored),
@@ -167,7 +167,7 @@ impl Client {
         }
     }
 
-    /// Tells the server that the pair is safe, so that the token before it is worth nothing to a thief. Nobody waits
+    /// Tells the server that the pair is safe, so that the token before it is worth nothing to a thief. Nothing waits
     /// for it: if it does not arrive, nothing is wrong.
     fn confirm(&self, pair: &Pair) {
         let request = self.http.post(self.url("/v1/auth/refresh/confirm")).bearer_auth(&pair.access_token);

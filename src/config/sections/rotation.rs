@@ -10,7 +10,7 @@ use crate::config::section::section;
 section! {
     /// Section `rotation`: what happens when a refresh token comes a second time.
     pub struct Rotation in "rotation" {
-        /// Within this time a repeated refresh gets the same answer again, so that duplicates and lost answers log nobody out.
+        /// Within this time a repeated refresh gets the same answer again, so that duplicates and lost answers end no session.
         ///
         /// 0 is off, else it is shorter than tokens.access_ttl (a shorter access_ttl lowers the default). Shorten it to notice
         /// a thief sooner.

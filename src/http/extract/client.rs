@@ -34,7 +34,7 @@ impl TrustedProxies {
         self.networks.contain(address)
     }
 
-    /// A proxy on this machine or its network that nobody told us of hides who its clients are, and they all share one
+    /// A proxy on this machine or its network that is not configured hides who its clients are, and they all share one
     /// budget of failed log-ins. Said once.
     fn suspect(&self, peer: IpAddr, req: &HttpRequest) {
         let near = match peer {
@@ -51,7 +51,7 @@ impl TrustedProxies {
     }
 
     /// The client's address: each proxy appends whom it spoke to, so the right-most address that is not a
-    /// trusted proxy's is the last one anybody trustworthy has seen.
+    /// trusted proxy's is the last one that a trusted proxy has seen.
     pub(crate) fn client_address(&self, req: &HttpRequest) -> Option<IpAddr> {
         if let Some(Seen(address)) = req.extensions().get() {
             return *address;

@@ -12,7 +12,7 @@ const MAX_FIELD: usize = 16 * 1024;
 /// The largest head, in bytes.
 const MAX_HEAD: usize = 48 * 1024;
 
-/// Refuses a request by its head alone, before anybody has looked at what it asks for.
+/// Refuses a request by its head alone, before what it asks for is looked at.
 pub(super) fn check(req: &ServiceRequest) -> Result<(), Problem> {
     let target = req.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let (mut whole, mut largest) = (target, target);

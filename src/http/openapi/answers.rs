@@ -44,7 +44,7 @@ pub(crate) fn empty(description: &str) -> Value {
     private(json!({ "description": description }))
 }
 
-/// An answer with a body that anybody may keep for a while.
+/// An answer with a body that any cache may keep for a while.
 pub(crate) fn public(description: &str, schema: &str, example: Value) -> Value {
     let mut answer = body(description, schema, example);
     if let Some(headers) = answer.get_mut("headers").and_then(Value::as_object_mut) {
@@ -61,7 +61,7 @@ pub(crate) fn page(description: &str) -> Value {
     headers.fold(answer, |answer, (name, component)| with_header(answer, name, component))
 }
 
-/// An answer about somebody, with the headers it has.
+/// An answer about a user, with the headers it has.
 fn private(mut answer: Value) -> Value {
     if let Some(members) = answer.as_object_mut() {
         members.insert("headers".into(), json!({}));
@@ -186,7 +186,7 @@ pub(super) fn headers() -> Value {
             "example": REQUEST_ID,
         },
         "NoStore": {
-            "description": "Nobody may keep this answer.",
+            "description": "No cache may keep this answer.",
             "required": true,
             "schema": { "const": "no-store" },
         },
@@ -196,7 +196,7 @@ pub(super) fn headers() -> Value {
             "schema": { "const": "no-cache" },
         },
         "Public": {
-            "description": "Anybody may keep this answer for five minutes.",
+            "description": "Any cache may keep this answer for five minutes.",
             "required": true,
             "schema": { "const": PUBLIC },
         },

@@ -20,7 +20,7 @@ use super::routes;
 
 /// Where the document is.
 pub(super) const PATH: &str = "/openapi.json";
-/// What anybody may keep for a while.
+/// What any cache may keep for a while.
 pub(super) const PUBLIC: &str = "public, max-age=300";
 
 const ABOUT: &str = "\
@@ -61,7 +61,7 @@ pub(crate) fn document() -> Value {
         "servers": [{ "url": "/", "description": "This server." }],
         "tags": [
             { "name": "Tokens", "description": "Register, sign in, stay signed in, sign out." },
-            { "name": "Sessions", "description": "The devices somebody is signed in on." },
+            { "name": "Sessions", "description": "The devices a user is signed in on." },
             { "name": "Account", "description": "The caller's own account." },
             { "name": "Machines", "description": "Keys, health, this description." },
         ],

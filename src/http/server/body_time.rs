@@ -1,4 +1,4 @@
-//! Bodies that must come in time, whoever reads them.
+//! Bodies that must come in time, whatever reads them.
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::connection::{Bounds, ConnectionState};
 
-/// A body that must come in time, whoever reads it.
+/// A body that must come in time, whatever reads it.
 struct TimedBody {
     payload: Payload,
     connection: Option<Rc<ConnectionState>>,
@@ -22,7 +22,7 @@ struct TimedBody {
     ended: bool,
 }
 
-/// Gives whoever reads the request's body, if it has one, no longer than [`Bounds::body`] from now.
+/// Gives the reader of the request's body, if it has one, no longer than [`Bounds::body`] from now.
 pub(crate) fn limit_body_time(req: &mut ServiceRequest, connection: Option<Rc<ConnectionState>>) {
     match req.take_payload() {
         Payload::None => {}

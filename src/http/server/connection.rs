@@ -2,7 +2,7 @@
 //! read before what it asked for is answered.
 //!
 //! The HTTP stack below bounds the first head on a connection and the silence between two requests. It does
-//! not bound a later head that trickles in, a refused body that goes on and on, or an answer that nobody
+//! not bound a later head that trickles in, a refused body that goes on and on, or an answer that the client never
 //! takes; and once 128 KiB of requests wait behind such an answer, it asks the socket for more without a
 //! pause. [`TimedStream`] stands between it and the socket and closes what is overdue.
 
@@ -113,7 +113,7 @@ impl ConnectionState {
         Serving(self)
     }
 
-    /// The request has a body. Whoever reads it gives up at [`Bounds::body`] and can say so; this is for the others.
+    /// The request has a body. Its reader gives up at [`Bounds::body`] and can say so; this is for the others.
     pub(super) fn expects_body(&self) {
         self.due.set(Some(Instant::now() + self.bounds.body + self.bounds.head));
         self.wants_more();
@@ -126,7 +126,7 @@ impl ConnectionState {
         self.wake();
     }
 
-    /// There is no more of the body to come, or nobody wants it. What then comes next is not a request.
+    /// There is no more of the body to come, or it is not wanted. What then comes next is not a request.
     pub(super) fn end_of_body(&self, whole: bool) {
         self.due.set(None);
         self.open.is_at_work();
@@ -207,7 +207,7 @@ impl Drop for Serving {
     }
 }
 
-/// A socket that reads no more when its client is overdue, and fails when nobody takes what is written.
+/// A socket that reads no more when its client is overdue, and fails when its client takes nothing of what is written.
 pub(super) struct TimedStream {
     socket: TcpStream,
     state: Rc<ConnectionState>,

@@ -252,7 +252,7 @@ mod tests {
         assert!(!honest.is_closing());
     }
 
-    /// Whoever opens connections and begins requests on all of them is no better off.
+    /// A client that begins requests on all of its connections is no better off.
     #[test]
     fn an_address_over_its_share_makes_way_with_unfinished_requests() {
         let connections = room_for(16);

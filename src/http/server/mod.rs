@@ -131,7 +131,7 @@ fn start(
 }
 
 /// As many connections as were asked for, or as there can be files: a server that runs out of them answers
-/// nobody, and one that takes no more than it has lets the rest wait their turn.
+/// no client, and one that takes no more than it has lets the rest wait their turn.
 fn affordable(connections: usize, others: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let wanted = u64::try_from(connections + others).unwrap_or(u64::MAX);

@@ -64,8 +64,8 @@ pub fn in_savepoint<T>(
     result
 }
 
-/// Moves what was committed from the write-ahead log into the database file, as far as it goes without anybody waiting.
-/// Left to the writer, whoever's commit makes the log long enough would have to wait for all of it. PostgreSQL sees to
+/// Moves what was committed from the write-ahead log into the database file, as far as it goes without making a request wait.
+/// Left to SQLite, the commit that makes the log long enough would have to wait for all of it. PostgreSQL sees to
 /// that by itself.
 ///
 /// # Errors

@@ -66,7 +66,7 @@ pub enum DatabaseFileError {
     /// A file of something else.
     #[error("database.url names {}, which is not a database of SQLite; it was left as it is: name another file, or move it away", .0.display())]
     NoDatabase(PathBuf),
-    /// An empty file that others can read, or that belongs to somebody else.
+    /// An empty file that others can read, or that belongs to another user.
     #[error("database.url names {}, an empty file that Countersign did not make; it was left as it is: name another, or remove it", .0.display())]
     Empty(PathBuf),
     /// A database of another program.
@@ -159,7 +159,7 @@ fn log_has_our_tables(whole: &Path) -> bool {
     read.is_ok() && log.windows(OUR_INDEX.len()).any(|part| part == OUR_INDEX.as_bytes())
 }
 
-/// The URI of a file that is only read, and of which SQLite believes that nobody else writes it.
+/// The URI of a file that is only read, and of which SQLite believes that no other process writes it.
 fn immutable(whole: &Path) -> String {
     let mut uri = "file:".to_owned();
     for byte in whole.as_os_str().as_bytes() {

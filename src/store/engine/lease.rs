@@ -1,4 +1,4 @@
-//! A connection that somebody has for a while: what a transaction on it is, and how it is known that the server behind it
+//! A connection taken from the pool for a while: what a transaction on it is, and how it is known that the server behind it
 //! is gone.
 
 use std::sync::Arc;
@@ -163,7 +163,7 @@ impl TrackedConnection {
         }
     }
 
-    /// Whether it is one still, as far as anybody has noticed.
+    /// Whether it is one still, as far as is known.
     pub fn is_current(&self) -> bool {
         self.remote.as_ref().is_none_or(|made| !made.spoilt && made.losses == made.all_losses.load(Ordering::SeqCst))
     }

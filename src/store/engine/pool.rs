@@ -56,7 +56,7 @@ pub struct Remote {
     server: Arc<postgres::Server>,
     losses: Arc<AtomicU64>,
     condition: Arc<Condition>,
-    /// How long a statement waits for a row that somebody holds.
+    /// How long a statement waits for a locked row.
     lock_timeout: Duration,
 }
 
@@ -138,7 +138,7 @@ impl r2d2::ManageConnection for Manager {
     }
 }
 
-/// A pool of at most `size` connections, for one of which anybody waits as long as `wait`. Those to a server are made when
+/// A pool of at most `size` connections, for one of which a request waits as long as `wait`. Those to a server are made when
 /// they are needed, those to a file at once.
 pub fn build(manager: Manager, size: u32, wait: Duration) -> Pool {
     let remote = match &manager {

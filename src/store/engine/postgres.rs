@@ -37,7 +37,7 @@ pub struct Server {
     url: String,
     /// For one statement, and for one lock.
     statement_timeout: Duration,
-    /// Whether sessions outlive transactions. None: nobody has connected yet.
+    /// Whether sessions outlive transactions. None: there was no connection yet.
     sessions_last: Mutex<Option<Finding>>,
 }
 
@@ -68,7 +68,7 @@ impl Server {
         Ok(Self { url: completed(url, configured.connect_timeout), statement_timeout, sessions_last: Mutex::new(None) })
     }
 
-    /// A new connection, whose statements wait as long as `lock_timeout` for a row that somebody holds, and the process of the server
+    /// A new connection, whose statements wait as long as `lock_timeout` for a locked row, and the process of the server
     /// that answers it. None: a pooler gives it another one for each transaction. `losses`: how often the server has been
     /// lost.
     ///
@@ -153,7 +153,7 @@ impl Server {
 
     fn find_out(&self, connection: &mut PgConnection) -> Result<Kept, StoreError> {
         let mut kept = do_sessions_last(connection, &mut self.establish()?)?;
-        // The server cuts off whoever was merely slow, too.
+        // The server cuts off clients that were merely slow, too.
         for looks_again in [true, false] {
             if kept != Kept::CutOff {
                 break;
@@ -172,12 +172,12 @@ impl Server {
 enum Kept {
     Yes,
     No,
-    /// One held its session for longer than the server lets anybody.
+    /// One held its session for longer than the server allows.
     CutOff,
 }
 
 /// Looks which process of the server answers two connections. Each has its own, for good, unless a pooler gives them to
-/// whoever asks; then the one that was given back last is mostly the next to be had. Other users of a pooler can hide that
+/// the next that asks; then the one that was given back last is mostly the next to be had. Other users of a pooler can hide that
 /// from such looks, so at last one connection holds its process while the other asks. Where the pooler has none left, since
 /// several look at once, that one waits until the server has cut off the first; twice in a row, that tells as much.
 fn do_sessions_last(connection: &mut PgConnection, other: &mut PgConnection) -> QueryResult<Kept> {

@@ -17,7 +17,7 @@ use super::lease::{is_deadlock, is_loss};
 
 /// A write as its queue sees it, whatever it does and returns.
 pub trait PendingWrite: Send {
-    /// How far it has got, and whether anybody waits for it.
+    /// How far it has got, and whether its caller waits for it.
     fn state(&self) -> &WriteState;
     /// Whether it is one statement, which undoes itself if it fails and so needs no savepoint among others.
     fn is_single_statement(&self) -> bool {
@@ -45,7 +45,7 @@ pub trait PendingWrite: Send {
 /// How far a write has got. Its writer and the client that waits for it may both want to settle that; the first one does.
 pub struct WriteState {
     phase: AtomicU8,
-    /// Nobody waits for the answer any more.
+    /// Its caller does not wait for the answer any more.
     abandoned: AtomicBool,
     /// When it is too late to begin. `None`: it never is.
     begin_before: Option<Instant>,
@@ -75,7 +75,7 @@ impl WriteState {
         self.change(Self::OPEN, Self::GIVEN_UP)
     }
 
-    /// Whether nobody waits for the answer any more.
+    /// Whether its caller has stopped waiting for the answer.
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::SeqCst)
     }
@@ -107,7 +107,7 @@ impl<T> Ticket<T> {
         &self.state
     }
 
-    /// Answers, if anybody waits.
+    /// Answers, if its caller waits.
     pub fn answer(self, outcome: Result<T, StoreError>) {
         let _unheard = self.reply.send(outcome);
     }

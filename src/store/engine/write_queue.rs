@@ -1,6 +1,6 @@
 //! Bounded queues before the threads that write.
 //!
-//! While one commit is under way, the writes that wait form the next batch: no timer holds anybody up, and the busier it
+//! While one commit is under way, the writes that wait form the next batch: no timer delays a write, and the busier it
 //! gets, the more of them share one wait for the disk. No write is answered before its commit, each one of a batch has an
 //! answer of its own, and where a batch fails, its writes are tried one by one, so that one bad row never hurts another.
 
@@ -65,7 +65,7 @@ impl<W: PendingWrite + ?Sized + 'static> WriteQueue<W> {
             let (pool, waiting, commit) = (pool.clone(), Arc::clone(&waiting), Arc::clone(&commit));
             thread::Builder::new().name("store-writer".into()).spawn(move || {
                 while let Some(writes) = next(&waiting, batch) {
-                    // Whoever waits is told by the end of their channel; those who come later must still be served.
+                    // A caller that waits is told by the end of its channel; those that come later must still be served.
                     if catch_unwind(AssertUnwindSafe(|| commit(&pool, writes))).is_err() {
                         tracing::error!("a batch of writes panicked");
                     }

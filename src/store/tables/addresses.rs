@@ -41,7 +41,7 @@ type Earlier = (UserId, String, String);
 /// Gives every account with an earlier key the present one, unless another account has it. The older of two comes first.
 /// Doing it again does no harm: what another account has given up by then is free.
 pub fn renew_keys(conn: &mut AnyConnection) -> QueryResult<()> {
-    // Nearly always: a start beside others that write waits for nobody.
+    // Nearly always: a start beside others that write waits for none of them.
     if earlier(conn, None)?.is_empty() {
         return Ok(());
     }

@@ -346,7 +346,7 @@ mod tests {
         let database = TestDatabase::new();
         let conn = &mut database.connect();
         let at = |seconds: u64| NOW.plus(Duration::from_secs(seconds));
-        // The account's window, by somebody else.
+        // The account's window, by another client.
         guess(conn, 1, 2, true, at(0)).unwrap();
         for _ in 0..3 {
             guess(conn, 1, 1, true, at(600)).unwrap();

@@ -64,7 +64,7 @@ impl<'a> NewEvent<'a> {
 }
 
 /// In the transaction of what the event tells of, at that moment: a row that its user can read, if it is of a kind that is
-/// kept and somebody's.
+/// kept and a user's.
 pub struct InTransaction<'c>(pub &'c mut AnyConnection, pub Timestamp);
 
 impl When for InTransaction<'_> {
@@ -83,7 +83,7 @@ impl When for InTransaction<'_> {
     }
 }
 
-/// A row of an event for each of these sessions, as [`InTransaction`] writes one, in few statements: somebody who has
+/// A row of an event for each of these sessions, as [`InTransaction`] writes one, in few statements: a user who has
 /// thousands must be able to end them.
 pub fn insert_each(
     conn: &mut AnyConnection,
@@ -110,11 +110,11 @@ pub fn insert_each(
     Ok(())
 }
 
-/// Takes as long as inserting an event, and leaves none: so that nobody learns by the clock whether there was a user to
+/// Takes as long as inserting an event, and leaves none: so that the time of an answer does not tell whether there was a user to
 /// keep it for.
-pub fn pretend_to_insert(conn: &mut AnyConnection, event: &Event, nobody: UserId, at: Timestamp) -> QueryResult<()> {
-    InTransaction(&mut *conn, at).emit(&event.clone().user(nobody))?;
-    diesel::delete(events::table.filter(events::user_id.eq(nobody))).execute(conn)?;
+pub fn pretend_to_insert(conn: &mut AnyConnection, event: &Event, no_user: UserId, at: Timestamp) -> QueryResult<()> {
+    InTransaction(&mut *conn, at).emit(&event.clone().user(no_user))?;
+    diesel::delete(events::table.filter(events::user_id.eq(no_user))).execute(conn)?;
     Ok(())
 }
 
@@ -174,7 +174,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
-    /// Whoever has very many sessions must be able to end them: no statement for each.
+    /// A user with very many sessions must be able to end them: no statement for each.
     #[test]
     fn of_thousands_of_sessions_an_event_each_is_kept_in_few_statements() {
         let database = TestDatabase::new();

@@ -22,7 +22,7 @@ pub struct SigningKey {
     pub issuer: String,
     /// `alg` of those tokens.
     pub algorithm: String,
-    /// The name of the file it was generated into. None: it was configured, or nobody knows.
+    /// The name of the file it was generated into. None: it was configured, or that is unknown.
     pub file: Option<String>,
     /// When a server first had it for these.
     pub first_used_at: Timestamp,

@@ -49,7 +49,7 @@ const USER_COLUMNS: UserColumns =
 pub struct AccountRow {
     /// What others may see.
     pub user: UserRow,
-    /// When somebody last logged in.
+    /// When its user last logged in.
     pub last_login_at: Option<Timestamp>,
 }
 
@@ -295,7 +295,7 @@ pub enum Moved {
     Gone,
 }
 
-/// Replaces the account's address, which nobody has proven then.
+/// Replaces the account's address, which is not proven then.
 pub fn set_email(conn: &mut AnyConnection, id: UserId, email: &str, now: Timestamp) -> QueryResult<Moved> {
     let key = EmailKey::of(email);
     if holder(conn, &key)?.is_some_and(|holder| holder != id) {

@@ -1,4 +1,4 @@
-//! Live sessions whoever they belong to, as an operator lists and ends them.
+//! The live sessions of all users, as an operator lists and ends them.
 
 use diesel::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Sessions that are over for good: found and removed a few at a time, so that nobody waits for it.
+//! Sessions that are over for good: found and removed a few at a time, so that no request waits for it.
 
 use diesel::prelude::*;
 
