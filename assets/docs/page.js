@@ -1,5 +1,6 @@
-// Starts Swagger UI, and makes it use the access token of whoever signs in on this page. Tokens stay in the memory
-// of the page: reloading it forgets them.
+// Starts Swagger UI, and makes it use the tokens that signing in on this page has given: the access token goes with every
+// call, and the refresh token stands ready in the body of those that take one. Both stay in the memory of the page:
+// reloading it forgets them.
 "use strict";
 
 (() => {
@@ -7,10 +8,15 @@
   const SIGNS_OUT = /\/v1\/auth\/logout$/;
   const BEARER = "bearer";
   const METHODS = ["get", "post", "patch", "delete"];
+  // In the order in which a client comes to need them; all others follow by path.
+  const IN_ORDER_OF_USE = ["register", "login", "refresh", "refresh/confirm", "logout"].map((name) => `/v1/auth/${name}`);
+  const TAKE_REFRESH_TOKEN = ["/v1/auth/refresh", "/v1/auth/logout"];
   const caller = document.getElementById("caller");
 
   // The last answer that signed in: its token, its session and whose it is, as far as known.
   let last = {};
+  // The body of the calls that take a refresh token, once there was an answer to tell it from.
+  let offered;
   let read = false;
 
   // Strings, and arrays of one string, which is stressed.
@@ -24,12 +30,12 @@
     return element;
   }
 
-  function sayNobody() {
-    say("Not signed in. Execute ", ["POST /v1/auth/login"], " or ", ["register"],
+  function sayNotSignedIn() {
+    say("Not signed in. Execute ", ["POST /v1/auth/register"], " or ", ["login"],
       ": the page then sends the access token by itself, and keeps it in memory only.");
   }
 
-  function saySomebody(how) {
+  function saySignedIn(how) {
     say("Signed in", ...(last.email ? [" as ", [last.email]] : []), ...how);
   }
 
@@ -37,21 +43,34 @@
     if (token !== last.token) {
       last = {};
     }
-    saySomebody([": the token goes with every call. To forget it, reload the page or use Authorize."]);
+    saySignedIn([": the token goes with every call. To forget it, reload the page or use Authorize."]);
   }
 
   // Takes up what the server said to a call that signs in.
   function adopt(ui, answer) {
     const known = answer.session_id === last.session ? last.email : undefined;
     last = { token: answer.access_token, session: answer.session_id, email: answer.user?.email ?? known };
+    offer(ui, { refresh_token: answer.refresh_token });
     if (last.token) {
       const schema = ui.specSelectors.specJson().getIn(["components", "securitySchemes", BEARER]).toJS();
       ui.authActions.authorize({ [BEARER]: { name: BEARER, schema, value: last.token } });
     } else {
       // With a token in the header the cookie would not be looked at.
       dropToken(ui);
-      saySomebody([" by cookie, which the browser sends by itself."]);
+      saySignedIn([" by cookie, which the browser sends by itself."]);
     }
+  }
+
+  // Puts the refresh token where it is needed next; without one it is a cookie, and the body is empty.
+  function offer(ui, body) {
+    offered = JSON.stringify(body, null, 2);
+    TAKE_REFRESH_TOKEN.forEach((path) =>
+      ui.oas3Actions.setRequestBodyValue({ value: offered, pathMethod: [path, "post"] }));
+  }
+
+  // A call that is unfolded begins with the example of the document, in which a token is cut short.
+  function isExample({ value, pathMethod: [path] }) {
+    return TAKE_REFRESH_TOKEN.includes(path) && value?.includes("…");
   }
 
   function dropToken(ui) {
@@ -60,9 +79,15 @@
     }
   }
 
-  // Says so whenever the token changes, be it here or in the Authorize dialog.
+  // Says so whenever the token changes, be it here or in the Authorize dialog; and puts what is offered in the place of
+  // examples.
   const telling = () => ({
     statePlugins: {
+      oas3: {
+        wrapActions: {
+          setRequestBodyValue: (set) => (given) => set(offered && isExample(given) ? { ...given, value: offered } : given),
+        },
+      },
       auth: {
         wrapActions: {
           authorize: (authorize) => (given) => {
@@ -72,7 +97,7 @@
           },
           logout: (logout) => (names) => {
             const done = logout(names);
-            sayNobody();
+            sayNotSignedIn();
             return done;
           },
         },
@@ -108,14 +133,19 @@
   }
 
   function inReadingOrder(one, other) {
-    const rank = (operation) => METHODS.indexOf(operation.get("method"));
-    return one.get("path").localeCompare(other.get("path")) || rank(one) - rank(other);
+    const place = (operation) => (IN_ORDER_OF_USE.indexOf(operation.get("path")) + 1) || Infinity;
+    const method = (operation) => METHODS.indexOf(operation.get("method"));
+    const [here, there] = [place(one), place(other)];
+    if (here !== there) {
+      return here < there ? -1 : 1;
+    }
+    return one.get("path").localeCompare(other.get("path")) || method(one) - method(other);
   }
 
   if (matchMedia("(prefers-color-scheme: dark)").matches) {
     document.documentElement.classList.add("dark-mode");
   }
-  sayNobody();
+  sayNotSignedIn();
   const ui = SwaggerUIBundle({
     url: "openapi.json",
     dom_id: "#api",
@@ -135,8 +165,9 @@
         adopt(ui, response.obj);
       } else if (response.ok && SIGNS_OUT.test(path)) {
         last = {};
+        offer(ui, {});
         dropToken(ui);
-        sayNobody();
+        sayNotSignedIn();
       }
       return response;
     },

@@ -165,6 +165,10 @@ fn every_call_is_on_the_page() {
         }
     }
     assert!(calls > 15, "{calls}");
+    let tokens =
+        "return [...document.querySelectorAll('[id^=operations-Tokens-]')].map((call) => call.id.split('-')[2])";
+    let in_order_of_use = json!(["register", "login", "refresh", "confirm", "logout"]);
+    assert_eq!(page.browser.run(tokens), in_order_of_use);
     page.says("Not signed in");
     assert_looks_as_before("read", || page.browser.screenshot());
     // What is folded away at first.
@@ -193,20 +197,23 @@ fn signing_in_on_the_page_opens_a_guarded_call() {
 fn registering_and_signing_out_on_the_page() {
     let page = Page::open();
     page.unfold("Tokens-register");
-    let answer = page.execute("Tokens-register", 201);
+    page.execute("Tokens-register", 201);
     page.says(&format!("Signed in as {ADA}"));
     page.unfold("Account-showUser");
     assert!(page.execute("Account-showUser", 200).contains(ADA));
-    // The next pair of the same session is still Ada's; the token it replaces is not sent any more.
-    let token = answer.split("\"refresh_token\": \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    // The refresh token is there already, and the next one after it. The next pair of the same session is still Ada's; the
+    // access token it replaces is not sent any more.
     page.unfold("Tokens-refresh");
-    page.write("Tokens-refresh", &json!({ "refresh_token": token }));
-    page.execute("Tokens-refresh", 200);
+    let first = page.execute("Tokens-refresh", 200);
+    let token =
+        |answer: &str| answer.split("\"refresh_token\": \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let written = |operation: &str| page.find(&format!("{}//textarea", Page::block(operation))).value();
+    assert!(written("Tokens-refresh").contains(&token(&first)));
     page.unfold("Tokens-confirm");
     page.execute("Tokens-confirm", 204);
     page.says(&format!("Signed in as {ADA}"));
     page.unfold("Tokens-logout");
-    page.write("Tokens-logout", &json!({}));
+    assert!(written("Tokens-logout").contains(&token(&first)));
     page.execute("Tokens-logout", 204);
     page.says("Not signed in");
     assert!(page.execute("Account-showUser", 401).contains("missing_token"));

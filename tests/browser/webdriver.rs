@@ -239,6 +239,13 @@ impl Element<'_> {
         self.browser.post("execute/sync", json!({ "script": script, "args": [{ ELEMENT: id }, more] }));
     }
 
+    /// What a field holds.
+    #[track_caller]
+    pub fn value(&self) -> String {
+        let value = self.browser.send(Method::GET, &format!("{}/property/value", self.path), Value::Null);
+        value.as_str().unwrap().to_owned()
+    }
+
     /// What of its text is visible.
     #[track_caller]
     pub fn text(&self) -> String {
