@@ -148,5 +148,9 @@ pub fn is_live(conn: &mut AnyConnection, id: SessionId) -> QueryResult<bool> {
 
 #[cfg(test)]
 #[cfg(feature = "sqlite")]
+#[path = "ends_tests.rs"]
+mod ends_tests;
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
 #[path = "queries_tests.rs"]
 mod tests;

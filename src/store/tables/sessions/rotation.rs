@@ -53,30 +53,34 @@ impl<'a> From<&'a NextToken> for Generation<'a> {
     }
 }
 
+/// The session, if it stands at `position` and has not ended.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn live_at(id: SessionId, position: ChainPosition) -> _ {
+    let (generation, branch): (i64, i64) = (position.generation.into(), position.branch.into());
+    sessions::table
+        .filter(sessions::id.eq(id))
+        .filter(sessions::generation.eq(generation))
+        .filter(sessions::branch.eq(branch))
+        .filter(sessions::revoked_at.is_null())
+        .filter(NotEnded)
+}
+
 /// Recovers: the successor at `from` was lost on its way, and `next`, a branch beside it, takes its place.
 /// `false`: the session has moved on since `from` was read.
 pub fn recover(conn: &mut AnyConnection, id: SessionId, from: ChainPosition, next: &NextToken) -> QueryResult<bool> {
-    let changed = diesel::update(
-        sessions::table
-            .filter(sessions::id.eq(id))
-            .filter(sessions::generation.eq(i64::from(from.generation)))
-            .filter(sessions::branch.eq(i64::from(from.branch)))
-            .filter(sessions::confirmed_at.is_null())
-            .filter(sessions::revoked_at.is_null())
-            .filter(NotEnded),
-    )
-    .set((
-        sessions::branch.eq(i64::from(next.position.branch)),
-        sessions::token_hash.eq(next.token_hash),
-        sessions::salt.eq(next.salt.as_slice()),
-        sessions::key_id.eq(&next.key_id),
-        sessions::branched_at.eq(next.now),
-        sessions::access_expires_at.eq(next.access_expires_at),
-        sessions::last_used_at.eq(next.now),
-        sessions::user_agent.eq(next.device.stored_user_agent()),
-        sessions::ip_address.eq(&next.device.ip_address),
-    ))
-    .execute(conn)?;
+    let changed = diesel::update(live_at(id, from).filter(sessions::confirmed_at.is_null()))
+        .set((
+            sessions::branch.eq(i64::from(next.position.branch)),
+            sessions::token_hash.eq(next.token_hash),
+            sessions::salt.eq(next.salt.as_slice()),
+            sessions::key_id.eq(&next.key_id),
+            sessions::branched_at.eq(next.now),
+            sessions::access_expires_at.eq(next.access_expires_at),
+            sessions::last_used_at.eq(next.now),
+            sessions::user_agent.eq(next.device.stored_user_agent()),
+            sessions::ip_address.eq(&next.device.ip_address),
+        ))
+        .execute(conn)?;
     Ok(changed == 1)
 }
 
@@ -90,20 +94,13 @@ pub fn adopt(
     (presented, key_id): (TokenDigest, &str),
     next: &NextToken,
 ) -> QueryResult<bool> {
-    let changed = diesel::update(
-        sessions::table
-            .filter(sessions::id.eq(id))
-            .filter(sessions::generation.eq(i64::from(from.generation)))
-            .filter(sessions::branch.eq(i64::from(from.branch)))
-            .filter(sessions::revoked_at.is_null())
-            .filter(NotEnded),
-    )
-    .set((
-        sessions::previous_hash.eq(Some(presented)),
-        sessions::previous_key_id.eq(Some(key_id)),
-        Generation::from(next),
-    ))
-    .execute(conn)?;
+    let changed = diesel::update(live_at(id, from))
+        .set((
+            sessions::previous_hash.eq(Some(presented)),
+            sessions::previous_key_id.eq(Some(key_id)),
+            Generation::from(next),
+        ))
+        .execute(conn)?;
     Ok(changed == 1)
 }
 
@@ -115,16 +112,9 @@ pub fn revoke_at(
     now: Timestamp,
     reason: &'static str,
 ) -> QueryResult<bool> {
-    let changed = diesel::update(
-        sessions::table
-            .filter(sessions::id.eq(id))
-            .filter(sessions::generation.eq(i64::from(from.generation)))
-            .filter(sessions::branch.eq(i64::from(from.branch)))
-            .filter(sessions::revoked_at.is_null())
-            .filter(NotEnded),
-    )
-    .set((sessions::revoked_at.eq(Some(now)), sessions::revoked_reason.eq(Some(reason))))
-    .execute(conn)?;
+    let changed = diesel::update(live_at(id, from))
+        .set((sessions::revoked_at.eq(Some(now)), sessions::revoked_reason.eq(Some(reason))))
+        .execute(conn)?;
     Ok(changed == 1)
 }
 
@@ -136,17 +126,9 @@ pub fn confirm(
     position: ChainPosition,
     now: Timestamp,
 ) -> QueryResult<bool> {
-    let changed = diesel::update(
-        sessions::table
-            .filter(sessions::id.eq(id))
-            .filter(sessions::user_id.eq(user))
-            .filter(sessions::generation.eq(i64::from(position.generation)))
-            .filter(sessions::branch.eq(i64::from(position.branch)))
-            .filter(sessions::revoked_at.is_null())
-            .filter(NotEnded),
-    )
-    .set(sessions::confirmed_at.eq(Some(now)))
-    .execute(conn)?;
+    let changed = diesel::update(live_at(id, position).filter(sessions::user_id.eq(user)))
+        .set(sessions::confirmed_at.eq(Some(now)))
+        .execute(conn)?;
     Ok(changed == 1)
 }
 
