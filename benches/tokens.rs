@@ -4,7 +4,7 @@
 //! cargo bench --bench tokens
 //! ```
 //!
-//! The library shows nobody its insides, so the files they are in are compiled into this program as they are. None of them
+//! The library does not show its insides, so the files they are in are compiled into this program as they are. None of them
 //! knows the database.
 
 use std::hint::black_box;

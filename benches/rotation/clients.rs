@@ -19,7 +19,7 @@ struct Pair {
     refresh: String,
 }
 
-/// Somebody who asks, and waits for the answer.
+/// A client that asks, and waits for the answer.
 pub struct Client {
     address: SocketAddr,
     /// Which of this machine's addresses it has.
@@ -29,7 +29,7 @@ pub struct Client {
     sessions: VecDeque<Pair>,
     request: Vec<u8>,
     turns: u32,
-    /// The body of a POST that nobody reads a token from.
+    /// The body of a POST that no token is read from.
     stand_in: String,
 }
 

@@ -42,7 +42,7 @@ pub fn serve_http() -> Outcome<()> {
 ///
 /// # Errors
 ///
-/// If nobody can be told.
+/// If it cannot be told.
 pub fn announce(addresses: &[std::net::SocketAddr]) -> Outcome<()> {
     let address = addresses.first().ok_or("not listening")?;
     writeln!(std::io::stdout(), "{address}")?;

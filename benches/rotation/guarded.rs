@@ -2,7 +2,7 @@
 //! only [`Principal`] stands before. The server itself has no such route: each of its own asks the database as well.
 //!
 //! It is an ordinary `HttpServer`, as floor A is. What the server's own socket, envelope and access line cost on top is
-//! in the row of the key set, which asks nothing of anybody.
+//! in the row of the key set, which asks nothing of any server.
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use countersign::guard::Principal;

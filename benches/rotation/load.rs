@@ -191,7 +191,7 @@ impl Crowd {
         self.clients.iter_mut().for_each(|client| client.log_in_as(email));
     }
 
-    /// Everybody goes to another server from now on, which must know the same sessions.
+    /// Every client goes to another server from now on, which must know the same sessions.
     pub fn move_to(&mut self, address: SocketAddr) {
         self.clients.iter_mut().for_each(|client| client.move_to(address));
     }

@@ -44,7 +44,7 @@ impl Options {
 ///
 /// # Errors
 ///
-/// If there is one that nobody knows.
+/// If there is one that is not known.
 pub fn read(arguments: impl Iterator<Item = String>) -> Outcome<Command> {
     let mut arguments = arguments.filter(|argument| argument != "--bench").peekable();
     match arguments.peek().map(String::as_str) {

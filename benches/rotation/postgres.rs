@@ -1,6 +1,6 @@
 //! A PostgreSQL for the benches, floor D in it, and what it counts about itself.
 //!
-//! `BENCH_POSTGRES_URL` names one, as somebody who may make databases; else the binaries that are on this machine make
+//! `BENCH_POSTGRES_URL` names one, as a user who may make databases; else the binaries that are on this machine make
 //! one of their own, with the defaults that `initdb` writes: every commit waits for the disk.
 
 use std::fs;
@@ -20,7 +20,7 @@ use crate::Outcome;
 use crate::server::folder;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The uid that nobody else has, where there is no user of PostgreSQL's own.
+/// The uid that no other user has, where there is no user of PostgreSQL's own.
 const NOBODY: u32 = 65_534;
 
 /// The floor's table has the columns of `sessions`, and 10,000 rows that leave room for updates in place.
@@ -37,7 +37,7 @@ const FLOOR: &str = "
         sha256(int8send(i)), NULL, decode(md5(i::text), 'hex'), 'a key of twenty-two by', 0, 0, NULL, 0, 0, 0, NULL, NULL,
         '[]', 'body', 0, 0, NULL, 'a client', '127.0.0.1', 0, 0 FROM generate_series(1::bigint, 10000) i;
     CREATE INDEX ON floor (user_id); CREATE INDEX ON floor (expires_at); VACUUM ANALYZE floor;";
-/// One rotation as the database sees it, without anybody around it.
+/// One rotation as the database sees it, without anything around it.
 const ROTATION: &str = "\\set id random(1, 10000)
 \\set now random(1, 1000000000)
 UPDATE floor SET generation = generation + 1, previous_hash = token_hash, token_hash = sha256(int8send(:now::bigint)), \

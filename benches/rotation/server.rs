@@ -60,7 +60,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// The real server, with its data in `home`. Its log goes nowhere, as if somebody else kept it.
+    /// The real server, with its data in `home`. Its log goes nowhere, as if another program kept it.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ impl Server {
         if server.address.port() == 0 { Err(format!("{argument} does not start").into()) } else { Ok(server) }
     }
 
-    /// Whether it runs no longer, though nobody here has asked it to stop.
+    /// Whether it runs no longer, though it was not asked to stop.
     pub fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }

@@ -285,7 +285,7 @@ mod embedded {
 
     use super::*;
 
-    /// Otherwise somebody's commit would find the log long enough, and have to wait until it is worked off.
+    /// Otherwise a commit of another's would find the log long enough, and have to wait until it is worked off.
     #[test]
     fn what_its_deletes_leave_in_the_log_is_in_the_file_before_the_next() {
         let mut house = House::new();
@@ -309,7 +309,7 @@ mod embedded {
         }
     }
 
-    /// While a million rows go, somebody else's writes are answered all along: between any two batches there is room.
+    /// While a million rows go, other writes are answered all along: between any two batches there is room.
     #[test]
     fn a_million_rows_go_in_batches_between_which_others_write() {
         let mut house = House::over(TestDatabase::in_folder(spacious_folder()));

@@ -121,7 +121,7 @@ impl World {
             let gate = Gate::shut(&self.database, self.store(), move |connection| connection.batch_execute(&write));
             return once_all_wait(others, || drop(gate)).await;
         }
-        // A batch does not wait long for a row that somebody holds, nor for a lock. So its statement takes its time.
+        // A batch does not wait long for a locked row, nor for a lock. So its statement takes its time.
         let number = i64::from_be_bytes(first.0.as_bytes()[8..].try_into().unwrap());
         let hold = format!(
             "SELECT pg_advisory_lock({number});
@@ -318,7 +318,7 @@ fn a_verdict_for_which_there_is_no_room_is_an_outage_and_no_harm_is_done() {
         let rotated = world.refresh(&held).await.unwrap();
         let gate = Gate::shut(&world.database, world.store(), |_| Ok(()));
         for _ in 0..1024 {
-            // Whoever has hung up keeps their place until a writer comes to it.
+            // A client that has hung up keeps its place until a writer comes to it.
             assert!(world.store().write(|_| Ok(())).now_or_never().is_none(), "there is room for so many");
         }
         let late = timeout(PATIENCE, world.refresh(&held)).await;
@@ -335,7 +335,7 @@ fn a_verdict_for_which_there_is_no_room_is_an_outage_and_no_harm_is_done() {
     });
 }
 
-/// A commit whose end is unknown is tried again. What it was granted then must not be judged as if somebody else had
+/// A commit whose end is unknown is tried again. What it was granted then must not be judged as if another client had
 /// been: here, as one recovery more than there may be.
 #[test]
 fn a_recovery_that_is_carried_out_again_is_granted_what_it_was_granted() {

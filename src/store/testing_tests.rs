@@ -82,7 +82,7 @@ impl TestDatabase {
         }
     }
 
-    /// Begins a transaction during which nobody else can write to that table.
+    /// Begins a transaction during which no other can write to that table.
     pub fn hold_writers_up(&self, table: &str) -> AnyConnection {
         // On SQLite there is no writing to one table alone.
         let _ = table;
@@ -98,7 +98,7 @@ impl TestDatabase {
     }
 }
 
-/// Everybody who writes, busy: whatever else is to be written waits. Dropping it lets them go.
+/// Every writer, busy: whatever else is to be written waits. Dropping it lets them go.
 pub struct Gate(Vec<(Sender<()>, JoinHandle<()>)>);
 
 impl Gate {

@@ -22,7 +22,7 @@ struct Cast {
     revoked: Pair,
 }
 
-/// Somebody with a token of every kind, each a session of its own.
+/// A user with a token of every kind, each a session of its own.
 fn cast(app: &TestApp) -> Cast {
     let expired = app.sign_up(ADA);
     app.pass(Duration::from_secs(900));
@@ -131,7 +131,7 @@ fn credentials() -> Vec<(&'static str, Credential, Verdict, Verdict)> {
     ]
 }
 
-/// Guarded routes, each with a body that changes nothing, and what whoever gets in is answered.
+/// Guarded routes, each with a body that changes nothing, and what a client that gets in is answered.
 fn guarded() -> Vec<(Method, &'static str, Value, u16)> {
     let wrong = json!({ "current_password": "wrong", "new_password": "another good one", "password": "wrong" });
     let nobodys = "/v1/sessions/01890a5d-ac96-774b-bcce-b302099a8057";

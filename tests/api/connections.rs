@@ -1,4 +1,4 @@
-//! More connections than there is room for: whoever has most of them makes way, and nothing in flight is lost.
+//! More connections than there is room for: the address that has most of them makes way, and nothing in flight is lost.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -89,7 +89,7 @@ fn one_address_with_very_many_connections_shuts_no_other_out() {
     let app = start(&home);
     let mut honest = kept(HONEST, &app, 3);
     let mut greedy = kept(GREEDY, &app, 3 * ROOM);
-    // Everybody else goes on: on new connections, and on those that they have kept.
+    // All others go on: on new connections, and on those that they have kept.
     for stream in &mut honest {
         assert!(is_answered(stream), "one of an address that has few is kept");
     }

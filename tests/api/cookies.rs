@@ -579,7 +579,7 @@ fn an_unsafe_request_by_cookie_is_refused_from_another_site() {
                 assert_eq!((answer.status, answer.code()), (403, "cross_site"), "{method} {path} {headers:?}");
                 assert!(set_cookies(&answer).is_empty(), "{method} {path} {headers:?}");
             }
-            // Safe methods may come from anywhere: whoever reads the answer is the browser's business.
+            // Safe methods may come from anywhere: which page reads the answer is the browser's business.
             let mut request = with_cookie(&app, Method::GET, "/v1/users/me", &jar.access_only());
             for (name, value) in headers {
                 request = request.header(*name, value);

@@ -535,7 +535,7 @@ fn a_log_out_without_any_token_is_a_401_and_clears_nothing() {
         ("a scheme alone", header(post(&app, "/v1/auth/logout"), "Authorization", "Bearer ")),
         ("another scheme", header(post(&app, "/v1/auth/logout"), "Authorization", "Basic YTpi")),
         ("empty cookies", cookie(post(&app, "/v1/auth/logout"), "accessToken=; refreshToken=; n=Zoë")),
-        // A form of another site, from which a browser sends no cookie: it must not sign anybody out.
+        // A form of another site, from which a browser sends no cookie: it must not end a session.
         ("another site", post(&app, "/v1/auth/logout").header("Sec-Fetch-Site", "cross-site")),
     ] {
         let answer = Answer::to(request).expect_error(401, "missing_token");

@@ -180,7 +180,7 @@ fn garbage_behind_a_request_leaves_its_answer_alone() {
 }
 
 /// RFC 9112 section 3.2: an invalid host is a 400 like a missing one.
-/// RFC 9112 section 9.6: whoever is refused before all of a request has come is still listened to for a moment. Closed at
+/// RFC 9112 section 9.6: a client that is refused before all of its request has come is still listened to for a moment. Closed at
 /// once, the connection would be reset, and the answer might be lost on its way.
 #[test]
 fn an_answer_before_the_end_of_a_request_is_not_taken_back_by_a_reset() {
@@ -365,7 +365,7 @@ fn options_of_no_path_in_particular_is_a_204() {
     assert_eq!(statuses(&answer), ["404"], "{answer}");
 }
 
-/// Nobody tunnels through here, and no other protocol is spoken.
+/// There is no tunnel through here, and no other protocol.
 #[test]
 fn connect_and_upgrade_lead_nowhere() {
     let app = TestApp::start(&Home::new());
@@ -479,7 +479,7 @@ fn neither_host_nor_any_forwarded_header_shapes_an_issuer_or_an_answer() {
             let refresh = claims(&pair["refresh_token"]);
             assert_eq!(refresh["iss"], issuer);
             assert!(refresh["aud"].as_str().unwrap().starts_with(issuer), "{refresh}");
-            // And what was issued so is good for whoever does not lie, and the other way round.
+            // And what was issued so is good for a client that does not lie, and the other way round.
             app.refresh(pair["refresh_token"].as_str().unwrap()).expect(200);
             let token = pair["access_token"].as_str();
             assert_eq!(lie("GET", "/v1/users/me", None, token).0, "200");

@@ -146,7 +146,7 @@ fn a_session_remembers_the_address_that_a_trusted_proxy_saw() {
     }
 }
 
-/// A body in chunks, whose length nobody declares.
+/// A body in chunks, whose length is not declared.
 fn chunked(app: &TestApp, size: usize) -> String {
     let mut stream = TcpStream::connect(app.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();

@@ -29,7 +29,7 @@ const P256_ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9ca
 /// The order of Ed25519's group, little-endian.
 const ED25519_ORDER: &str = "edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010";
 
-/// A server, somebody signed in there, and the server's signing key in the attacker's hand.
+/// A server, a user signed in there, and the server's signing key in the attacker's hand.
 struct Victim {
     app: TestApp,
     _home: Home,
@@ -226,7 +226,7 @@ fn algorithm_rows(victim: &Victim) -> Rows {
     rows
 }
 
-/// The public key in every form in which somebody may take it for a shared secret.
+/// The public key in every form in which it may be taken for a shared secret.
 fn public_key_forms(victim: &Victim) -> Vec<(&'static str, Vec<u8>)> {
     let set = Answer::to(victim.app.get("/.well-known/jwks.json")).expect(200).json();
     let Some(jwk) = set["keys"].get(0) else { return Vec::new() };
@@ -683,7 +683,7 @@ fn every_attack_on_a_token_gives_the_same_401() {
             .filter_map(|(row, token)| Some(format!("{row}: {}", victim.complaint(token, &expected)?)))
             .collect();
         assert!(complaints.is_empty(), "{name}:\n{}", complaints.join("\n"));
-        // What was refused has harmed nobody.
+        // What was refused has harmed no session.
         assert!(victim.app.works(&victim.pair.access));
         victim.app.refresh(&victim.pair.refresh).expect(200);
     }

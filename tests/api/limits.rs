@@ -16,7 +16,7 @@ const WRONG: &str = "wrong wrong wrong";
 /// An address for each purpose (RFC 5737).
 const OWNER: &str = "198.51.100.1";
 const THIEF: &str = "203.0.113.66";
-/// Where nobody is signed in.
+/// Where no user is signed in.
 const ELSEWHERE: &str = "198.51.100.77";
 
 /// A server with the contract's limits, behind a proxy on this machine.
@@ -67,7 +67,7 @@ fn ten_failures_at_an_account_from_an_address_are_all() {
     guess(&app, ADA, PASSWORD, THIEF).expect(200);
 }
 
-/// LOG-05: whoever counts answers learns nothing about which accounts exist.
+/// LOG-05: counting answers tells nothing about which accounts exist.
 #[test]
 fn an_account_that_does_not_exist_is_limited_alike() {
     let home = Home::new();
@@ -102,7 +102,7 @@ fn an_account_has_ten_times_as_many_failures_from_everywhere() {
     guess(&app, ADA, PASSWORD, ELSEWHERE).expect(200);
 }
 
-/// Ten wrong guesses from each of ten networks: nobody can lock the owner out of a device that is at home.
+/// Ten wrong guesses from each of ten networks: the owner cannot be locked out of a device that is at home.
 #[test]
 fn a_locked_account_opens_where_it_is_signed_in() {
     for (at_home, beside, elsewhere) in [
@@ -186,7 +186,7 @@ fn signed_in_users_are_not_locked_out_by_what_strangers_get_wrong() {
     assert_eq!(number_in_database(&home, left), 0, "what was counted at the account goes with it");
 }
 
-/// A school, an office: everybody at one address, with a typing error each.
+/// A school, an office: many users at one address, with a typing error each.
 #[test]
 fn many_people_at_one_address_with_a_typing_error_each_all_get_in() {
     let home = Home::new();
@@ -197,7 +197,7 @@ fn many_people_at_one_address_with_a_typing_error_each_all_get_in() {
         guess(&app, &email(number), WRONG, ELSEWHERE).expect(401);
         guess(&app, &email(number), PASSWORD, ELSEWHERE).expect(200);
     }
-    // Their errors come before anybody's success, as far as an address goes.
+    // Their errors come before any success, as far as an address goes.
     app.pass(Duration::from_secs(15 * 60));
     (0..99).for_each(|number| drop(guess(&app, &email(number), WRONG, ELSEWHERE).expect(401)));
     (0..99).for_each(|number| drop(guess(&app, &email(number), PASSWORD, ELSEWHERE).expect(200)));
@@ -277,7 +277,7 @@ fn of_fifty_guesses_at_once_ten_are_looked_at() {
     assert_eq!(looked_at.load(Ordering::SeqCst), 10);
 }
 
-/// Log-ins that are being looked at may all turn out to be right: whoever is refused beside them comes back soon.
+/// Log-ins that are being looked at may all turn out to be right: a client that is refused beside them comes back soon.
 #[test]
 fn who_is_refused_beside_guesses_in_flight_waits_for_those_only() {
     let home = Home::new();
@@ -312,7 +312,7 @@ fn a_restart_forgets_no_failure() {
 #[test]
 fn nobody_chooses_the_address_they_are_counted_under() {
     let home = Home::new();
-    // Nobody is trusted: what a client says of itself is nothing.
+    // No proxy is trusted: what a client says of itself is nothing.
     let direct = TestApp::start_with(config(&home).with("limits.enabled", "true"), clock());
     sign_up(&direct, ADA);
     for number in 0..10 {

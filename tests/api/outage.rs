@@ -152,7 +152,7 @@ mod embedded {
         let app = TestApp::start(&home);
         let pair = app.sign_up(ADA);
         empty_the_log(&home);
-        // The index of the log comes last, and is made anew of the log by whoever reads next: whoever has pages of the
+        // The index of the log comes last, and is made anew of the log by the next reader: one that has pages of the
         // database in memory believes them for as long as the index is the one of then. The server has mapped it, so it
         // keeps its length.
         let spoil = |file: &str, garbage: &dyn Fn(u64) -> Vec<u8>| {

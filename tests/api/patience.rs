@@ -138,7 +138,7 @@ fn a_body_that_does_not_come_in_time_is_a_400_and_closes() {
     assert!(app.works(&pair.access));
 }
 
-/// Nobody reads the body of a request that is refused by its head; nor is it thrown away for ever.
+/// The body of a request that is refused by its head is not read; nor is it thrown away for ever.
 #[test]
 fn a_refused_body_that_goes_on_and_on_is_cut_off() {
     let app = start(&Home::new());
@@ -215,7 +215,7 @@ fn a_client_that_takes_no_answer_is_cut_off() {
     let requests = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(500);
     stream.set_nonblocking(true).unwrap();
     let began = Instant::now();
-    // The server stops reading as soon as nobody takes what it writes; cutting off shows as a failed write.
+    // The server stops reading as soon as its client takes nothing of what it writes; cutting off shows as a failed write.
     loop {
         match stream.write(requests.as_bytes()) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(ms(5)),

@@ -71,7 +71,7 @@ fn an_unusable_refresh_token_is_an_invalid_grant_with_its_reason() {
     all_same(vec![refuse(&first.refresh, "expired"), refuse(&first.refresh, "expired")]);
 }
 
-/// TOK-04, LOG-13. Whoever reads the first of two members and whoever reads the last see different requests.
+/// TOK-04, LOG-13. A reader of the first of two fields and a reader of the last see different requests.
 #[test]
 fn a_body_that_names_a_member_twice_is_a_400_and_uses_nothing() {
     let app = TestApp::start(&Home::new());

@@ -1,4 +1,4 @@
-//! More log-ins than can be hashed: the queue is bounded, left by whoever hangs up, and nobody else's trouble.
+//! More log-ins than can be hashed: the queue is bounded, left by clients that hang up, and no other client's trouble.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -92,7 +92,7 @@ fn past_the_bound_a_log_in_is_503_and_everything_else_goes_on() {
     let wait = answer.split("retry-after: ").nth(1).unwrap().split('\r').next().unwrap();
     assert!(wait.parse::<u32>().unwrap() >= 1, "as long as the queue takes: {wait}");
 
-    // Who is turned away troubles nobody: the database has not heard of them.
+    // A client that is turned away costs nothing: the database has not heard of them.
     let known = || number_in_database(&home, "SELECT count(*) FROM attempts");
     let (began, mut strangers) = (Instant::now(), 0..);
     loop {
@@ -166,7 +166,7 @@ fn whoever_hangs_up_leaves_the_queue_and_their_guess_does_not_count() {
     app.sign_up("bob@example.com");
     let (crowd, _) = crowd(&app);
     drop(crowd);
-    // From the same address, so it is answered behind everybody who is still in the queue. Ada's own success would clear
+    // From the same address, so it is answered behind all that are still in the queue. Ada's own success would clear
     // what is counted at her account.
     while app.post("/v1/auth/login", &json!({ "email": "bob@example.com", "password": PASSWORD })).status == 503 {}
     let queue = i64::try_from(32 * cores()).unwrap();

@@ -62,7 +62,7 @@ fn a_log_out_of_two_sessions_is_not_left_half_done() {
     app.refresh(&two.refresh).expect_refused("revoked");
 }
 
-/// Whoever wants out gets out: the log-out is carried out although its client has hung up before its turn has come.
+/// The log-out is carried out although its client has hung up before its turn has come.
 #[test]
 fn a_log_out_whose_client_hangs_up_at_once_ends_the_session() {
     let home = Home::new();
@@ -72,7 +72,7 @@ fn a_log_out_whose_client_hangs_up_at_once_ends_the_session() {
     let mut connection = connect(&home);
     connection.hold_writers_up();
     thread::scope(|scope| {
-        // Somebody else's write waits for the database, and the log-out behind it.
+        // Another write waits for the database, and the log-out behind it.
         let rename =
             app.request(Method::PATCH, "/v1/users/me").bearer_auth(&other.access).json(&json!({ "name": "Bob" }));
         let waiting = scope.spawn(|| Answer::to(rename));

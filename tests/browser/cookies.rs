@@ -80,7 +80,7 @@ impl<'a> Person<'a> {
         }
     }
 
-    /// The sessions that live, as nobody's browser sees them.
+    /// The sessions that live, as the database has them.
     fn sessions(&self) -> Vec<Value> {
         let observer = self.app.log_in(ADA);
         let sessions = self.app.get_as("/v1/sessions", &observer.access).expect(200).json();

@@ -8,7 +8,7 @@ use support::process::PASSWORD;
 const ACCOUNT: [&str; 8] =
     ["created_at", "disabled_at", "email", "email_verified", "id", "last_login_at", "name", "roles"];
 
-/// LOG-09: nobody can log in who was not made on purpose.
+/// LOG-09: only accounts that were made on purpose can log in.
 #[test]
 fn a_fresh_install_has_no_account() {
     let home = empty();

@@ -79,7 +79,7 @@ fn an_operator_opens_a_locked_account_again() {
     assert_eq!(json(&home, &["user", "show", ADA])["locks"], json!([]));
 }
 
-/// Digests, of whoever has no account; with it goes what there is of an account.
+/// Digests, of addresses without an account; with it goes what there is of an account.
 #[test]
 fn no_address_of_strangers_is_kept_and_none_beyond_an_account() {
     let home = Home::new();

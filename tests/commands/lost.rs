@@ -83,7 +83,7 @@ fn a_secret_that_sessions_depend_on_cannot_be_changed_in_passing() {
     server.stop();
     assert_tells(&refused(&home, &second), &[&kid, "depend on it: 1)"]);
 
-    // And as it can be done too: who depends on the old one is signed out, and nobody else.
+    // And as it can be done too: users who depend on the old one are signed out, and no others.
     assert_tells(&done(&home, &["keys", "forget", &kid], &second), &[&kid, "sessions ended: 1"]);
     let server = home.serve(&second);
     assert_eq!(refresh(&server, &bob).1["code"], "invalid_grant");
@@ -316,7 +316,7 @@ mod embedded {
         assert_eq!(status, 200, "{body}");
     }
 
-    /// A slip in its name would otherwise make an empty one, and sign everybody out.
+    /// A slip in its name would otherwise make an empty one, and sign every user out.
     #[test]
     fn a_new_database_beside_the_one_that_the_keys_belong_to_is_refused() {
         let home = Home::new();

@@ -89,7 +89,7 @@ fn finish(mut command: Command, input: &[u8]) -> Outcome {
     Outcome { code: output.status.code(), out, err }
 }
 
-/// A home with a database in which there is nobody.
+/// A home with a database without accounts.
 fn empty() -> Home {
     let home = Home::new();
     assert!(run(&home, &["migrate"]).done().contains("migrated "));
@@ -116,7 +116,7 @@ fn members(value: &Value) -> Vec<&str> {
     names
 }
 
-/// Changes the database behind everybody's back.
+/// Changes the database beside the program.
 fn in_database(home: &Home, sql: &str) {
     home.database().connect().execute(sql);
 }

@@ -1,4 +1,4 @@
-//! What is printed: safe on a terminal, and no trouble for whoever stops reading.
+//! What is printed: safe on a terminal, and no trouble for a reader that stops.
 
 use std::io::{BufRead as _, BufReader};
 

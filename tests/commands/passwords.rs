@@ -17,7 +17,7 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(60);
 const FIRST: &str = "an excellent password";
 
-/// A command on a terminal of its own, and somebody who types.
+/// A command on a terminal of its own, and a user who types.
 struct Terminal {
     keyboard: File,
     child: Child,
@@ -45,7 +45,7 @@ impl Terminal {
         let (mut output, seen) = (keyboard.try_clone().unwrap(), Arc::clone(&screen));
         let reader = thread::spawn(move || {
             let mut some = [0; 256];
-            // A terminal that nobody has open any more reads as an error.
+            // A terminal that is not open any more reads as an error.
             while let Ok(count @ 1..) = output.read(&mut some) {
                 seen.lock().unwrap().extend_from_slice(&some[..count]);
             }
@@ -127,7 +127,7 @@ fn two_answers_that_differ_change_nothing() {
     assert_eq!(json(&home, &["user", "list"]), json!([]));
 }
 
-/// Whoever gives up at the prompt has changed nothing and sees what they type next.
+/// A user who gives up at the prompt has changed nothing and sees what they type next.
 #[test]
 fn giving_up_at_the_prompt_changes_nothing_and_restores_the_echo() {
     let home = empty();
@@ -148,7 +148,7 @@ fn giving_up_at_the_prompt_changes_nothing_and_restores_the_echo() {
     assert_eq!(json(&home, &["user", "show", ADA]), before);
 }
 
-/// What cannot come of it anyway is said before anybody has typed a password twice.
+/// What cannot come of it anyway is said before a password has been typed twice.
 #[test]
 fn nobody_is_asked_for_a_password_in_vain() {
     let home = empty();

@@ -15,10 +15,10 @@ use serde_json::json;
 use super::*;
 use support::process::PASSWORD;
 
-/// How soon a revocation is felt by whoever asks no database.
+/// How soon a revocation is felt by a guard that asks no database.
 const SOON: Duration = Duration::from_secs(1);
 
-/// An application of somebody else's on the same database. Its handler is guarded by memory alone.
+/// Another application on the same database. Its handler is guarded by memory alone.
 struct Neighbour(SocketAddr);
 
 impl Neighbour {
@@ -49,7 +49,7 @@ impl Neighbour {
         connection.send("GET", "/guarded", &[("Authorization", &bearer)], "").unwrap().status
     }
 
-    /// Fails unless whoever asks a second from now at the latest is told 401.
+    /// Fails unless a client that asks a second from now at the latest is told 401.
     #[track_caller]
     fn refuses_soon(&self, pair: &Value) {
         let began = Instant::now();

@@ -52,7 +52,7 @@ fn an_application_of_ones_own_has_our_routes_and_guards_its_own() -> Outcome {
 /// The application, and where it listens.
 fn own_app(home: &Home) -> (Killed, SocketAddr) {
     let (program, http) = (example("own_app"), reqwest::blocking::Client::new());
-    // Between the look for a free port and its use, somebody else may be given it; then the application ends.
+    // Between the look for a free port and its use, another process may be given it; then the application ends.
     for _ in 0..10 {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut command = Command::new(&program);
@@ -60,7 +60,7 @@ fn own_app(home: &Home) -> (Killed, SocketAddr) {
         let mut app = Killed(command.env("COUNTERSIGN__PASSWORDS__BCRYPT_COST", "4").spawn().unwrap());
         let began = Instant::now();
         while app.0.try_wait().unwrap().is_none() {
-            // It may be somebody else who answers, but nobody else has orders.
+            // Another program may answer, but no other has orders.
             if http.get(format!("http://{address}/orders")).send().is_ok_and(|answer| answer.status() != 404) {
                 return (app, address);
             }

@@ -24,7 +24,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     // passwords: how long the last hash took, which tells who is turned away how long to wait.
     // health, condition, watch: how old what is known of the database is.
     // lease: how old a connection is; write, commit: how long a write has waited, and a transaction taken.
-    // http/server: how long a client keeps us waiting, which nobody's clock decides.
+    // http/server: how long a client keeps us waiting, which no test's clock decides.
     (
         "Instant::now",
         &[

@@ -1,4 +1,4 @@
-//! The library, as an application of somebody else's uses it: accounts and sessions from Rust, and guards.
+//! The library, as an application uses it: accounts and sessions from Rust, and guards.
 
 #![cfg(feature = "sqlite")] // its servers have the embedded database
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -243,7 +243,7 @@ async fn a_caller_is_anonymous_or_signed_in_and_bad_credentials_are_refused() {
     assert_eq!(test::call_service(&app, request).await.status(), StatusCode::UNAUTHORIZED, "it has expired");
 }
 
-/// A database that nobody has heard of yet: whether a session has ended cannot be known, which is not "nobody".
+/// A database that has not been heard of yet: whether a session has ended cannot be known, which is not "not signed in".
 #[cfg(feature = "postgres")]
 #[actix_web::test]
 async fn a_caller_who_cannot_be_judged_is_a_503_and_not_anonymous() {

@@ -141,7 +141,7 @@ fn honest_stretches() -> impl Strategy<Value = Vec<Step>> {
     ]
 }
 
-/// What happens where nobody steals.
+/// What happens without a thief.
 fn honest_schedule() -> impl Strategy<Value = Vec<Step>> {
     let stretch = prop_oneof![
         60 => honest_steps().prop_map(|step| vec![step]),
@@ -539,7 +539,7 @@ impl<'a> Case<'a> {
         Ok(())
     }
 
-    /// Property 2. Apart: later than the overlap after the newest token was granted. What somebody learns
+    /// Property 2. Apart: later than the overlap after the newest token was granted. What a client learns
     /// after the other has parted (a second theft) begins a new story.
     fn notice(&mut self, by: Actor, token: usize, now: Micros, seen: &Seen) -> Result<(), String> {
         let displaced_by_other = self.tokens[token].displaced_by.is_some_and(|actor| actor != by);

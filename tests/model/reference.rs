@@ -128,7 +128,7 @@ impl Session {
     /// Presents a token: what is answered, and the pair if there is one.
     pub fn present(&mut self, token: usize, now: Micros) -> (Verdict, Option<Pair>) {
         // Past its own `exp` a token still gets its lost answer, for which the recovery window counts, and a
-        // late duplicate is still one; but it proves nothing against anybody.
+        // late duplicate is still one; but it proves nothing against any client.
         let past_its_time = self.tokens[token].expires_at <= now.div_euclid(SECOND);
         let verdict = match self.judge(token, now) {
             verdict @ (Verdict::Repeat | Verdict::Recover | Verdict::Conflict) => verdict,

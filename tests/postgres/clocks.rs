@@ -105,7 +105,7 @@ pub fn nodes_whose_clocks_are_an_hour_wrong_agree_with_all_others() {
             is_good(other, &pair);
             let rotated = next(other, &pair);
             is_good(one, &rotated);
-            // The overlap is not over for anybody.
+            // The overlap is not over for any client.
             for node in &nodes {
                 assert_eq!(next(node, &pair)["refresh_token"], rotated["refresh_token"]);
             }

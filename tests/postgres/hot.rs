@@ -37,7 +37,7 @@ fn refresh(node: &Server, held: &mut [String]) {
 }
 
 pub fn a_refresh_updates_its_row_in_place_and_the_table_does_not_grow() {
-    // Of its own: somebody else's long transaction would keep every old row where it is.
+    // Of its own: another test's long transaction would keep every old row where it is.
     let cluster = Cluster::start().unwrap();
     let home = Home::on_postgres(&cluster.url());
     let unbounded = [("COUNTERSIGN__SESSIONS__MAX_PER_USER", "0")];

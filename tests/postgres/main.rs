@@ -169,12 +169,12 @@ impl Run {
     }
 }
 
-/// The server of all tests that need none of their own. Nobody has asked for it yet: it is not there.
+/// The server of all tests that need none of their own. Not asked for yet: it is not there.
 static SERVER: Mutex<Option<Result<Server, String>>> = Mutex::new(None);
 
 struct Server {
     url: String,
-    /// None: it is somebody else's.
+    /// None: it is not ours.
     _cluster: Option<Cluster>,
 }
 

@@ -50,7 +50,7 @@ pub(super) fn refresh(node: SocketAddr, pair: &Value) -> (u16, Value) {
     (answer.status, answer.body)
 }
 
-/// Fails unless whoever asks a second after `began` at the latest is told that this session is over.
+/// Fails unless a client that asks a second after `began` at the latest is told that this session is over.
 #[track_caller]
 pub(super) fn is_felt_soon(name: &str, began: Instant, node: &Server, pair: &Value) {
     loop {
@@ -176,7 +176,7 @@ pub fn identical_refreshes_on_two_nodes_at_once_are_one_rotation() {
 }
 
 /// As one batch waits only so long for another, a node that stands still for a moment is in the other's way, though
-/// nobody is harmed. Batches that took their rows in different orders would be at every try.
+/// no session is harmed. Batches that took their rows in different orders would be at every try.
 pub fn many_sessions_refresh_on_two_nodes_at_once() {
     let logs = (0..3).map(|_| logs_of_many_refreshes()).find(|logs| !logs.contains("a batch of refreshes failed"));
     assert!(logs.is_some(), "they stood in each other's way, every time");
@@ -275,7 +275,7 @@ pub fn a_refresh_on_one_node_and_a_log_out_on_the_other_leave_no_live_session() 
     assert_eq!(home.database().connect().number(live), 1, "what was opened by registering");
 }
 
-/// Whoever has signed out is felt here as soon as anywhere, or the node says that it may not be asked.
+/// The end of a session is felt here as soon as anywhere, or the node says that it may not be asked.
 pub fn a_node_that_cannot_learn_who_has_signed_out_is_not_ready() {
     let (home, one, _other) = two_nodes();
     let ready = || Connection::open(one.address).unwrap().send("GET", "/health/ready", &[], "").unwrap().status;

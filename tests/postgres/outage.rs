@@ -1,4 +1,4 @@
-//! A server that is away, cut off, full, busy or not the right one: 503 in time, never somebody's fault, and no restart.
+//! A server that is away, cut off, full, busy or not the right one: 503 in time, never the client's fault, and no restart.
 
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -13,7 +13,7 @@ use support::process::{Home, PASSWORD, Server};
 
 const ADA: &str = "ada@example.com";
 
-/// The longest that anybody is kept waiting.
+/// The longest that a client is kept waiting.
 const BOUND: Duration = Duration::from_secs(6);
 /// How long it may take until all is well again once the database is.
 const RECOVERY: Duration = Duration::from_secs(60);
@@ -46,7 +46,7 @@ impl Told {
     }
 }
 
-/// Somebody who is signed in, and the node that they ask.
+/// A signed-in user, and the node that they ask.
 struct Somebody {
     http: Client,
     url: String,
@@ -149,7 +149,7 @@ fn cluster() -> Cluster {
     Cluster::start().unwrap()
 }
 
-/// A node, and somebody who has signed in there.
+/// A node, and a user who has signed in there.
 fn node(home: &Home, environment: &[(&str, &str)]) -> (Server, Somebody, Value) {
     let server = home.serve(environment);
     let client = Somebody::of(&server);
@@ -181,7 +181,7 @@ pub fn a_server_that_is_restarted_is_an_outage_and_then_none() {
     let next = client.recovers(&pair);
     // The lost answers cost nothing: one rotation, and its successor works.
     client.recovers(&next);
-    // Once more, and quickly: from here on nobody waits until somebody has noticed.
+    // Once more, and quickly: from here on no request waits until the outage is noticed.
     cluster.halt();
     cluster.resume().unwrap();
     for answer in client.all(&next) {
@@ -234,7 +234,7 @@ pub fn one_connection_that_is_found_cut_speaks_for_all() {
     let others = "backend_type = 'client backend' AND pid <> pg_backend_pid() AND application_name = 'countersign'";
     for round in 0..9 {
         let out = json!({ "refresh_token": client.log_in().body["refresh_token"] });
-        // While everybody waits for the table, each needs a connection of its own.
+        // While all requests wait for the table, each needs a connection of its own.
         let (mut holder, began, mut crowded) = (home.database().connect(), Instant::now(), false);
         let waiting = format!("SELECT count(*) FROM pg_stat_activity WHERE {others} AND wait_event_type = 'Lock'");
         while !crowded {
@@ -242,7 +242,7 @@ pub fn one_connection_that_is_found_cut_speaks_for_all() {
             holder.execute("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE");
             thread::scope(|scope| {
                 let crowd: Vec<_> = (0..8).map(|_| scope.spawn(|| client.me(&pair))).collect();
-                // A second is half of what anybody waits.
+                // A second is half of what a request waits.
                 let asked = Instant::now();
                 while !crowded && asked.elapsed() < Duration::from_secs(1) {
                     thread::sleep(Duration::from_millis(10));
@@ -267,7 +267,7 @@ pub fn one_connection_that_is_found_cut_speaks_for_all() {
     server.stop();
 }
 
-/// Whoever holds a table for long, as a clumsy migration or backup does.
+/// A table that is held for long, as by a clumsy migration or backup.
 pub fn a_table_that_somebody_holds_is_an_outage_with_an_end() {
     let home = Home::new();
     let (server, client, pair) = node(&home, &[]);
@@ -286,7 +286,7 @@ pub fn a_table_that_somebody_holds_is_an_outage_with_an_end() {
         crowd.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     for answer in &answers {
-        // Whether its password is right nobody knows, and too many guesses at once are too many.
+        // Whether its password is right is unknown, and too many guesses at once are too many.
         if answer.status != 429 {
             answer.is_an_outage();
         }
@@ -298,7 +298,7 @@ pub fn a_table_that_somebody_holds_is_an_outage_with_an_end() {
     server.stop();
 }
 
-/// Refreshes are committed together, but one whose row somebody holds waits alone.
+/// Refreshes are committed together, but one whose row is locked waits alone.
 pub fn a_row_that_somebody_holds_makes_nobody_else_wait() {
     let home = Home::new();
     let (server, client, held) = node(&home, &[("COUNTERSIGN__DATABASE__STATEMENT_TIMEOUT", "5s")]);
@@ -414,7 +414,7 @@ pub fn a_server_that_takes_no_writes_makes_the_node_not_ready() {
     cluster.halt();
 }
 
-/// Takes every connection that the server has for anybody.
+/// Takes every connection that the server has.
 fn fill(url: &str) -> Vec<Connection> {
     let (mut taken, began) = (vec![Connection::open(url)], Instant::now());
     // One that is just being closed would be free in a moment.
@@ -534,7 +534,7 @@ pub fn a_promoted_standby_is_found_without_a_restart() {
         thread::sleep(Duration::from_millis(20));
     }
     primary.halt();
-    // Only somebody who cannot write is there.
+    // Only a server that cannot write is there.
     thread::sleep(Duration::from_millis(1_600));
     client.refresh(&pair).is_an_outage();
     client.ready().is_an_outage();

@@ -313,7 +313,7 @@ fn chain(node: &Server, mut pair: Value, stop: &AtomicBool, in_a_row: &AtomicUsi
 }
 
 /// Statements that were prepared, and settings that were made, are in sessions that are ours no longer: it costs at most a
-/// moment of 503, no restart, and nobody's session.
+/// moment of 503, no restart, and no session.
 pub fn a_pooler_that_changes_its_mode_needs_no_restart_of_the_nodes() {
     type Change = fn(&mut Pooler, &Cluster, &str, usize);
     let changes: [(&str, Change); 2] = [("reload", Pooler::reload), ("restart", Pooler::restart)];

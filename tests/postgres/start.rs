@@ -152,7 +152,7 @@ pub fn a_standby_alone_is_not_asked_until_it_is_promoted() {
     alone.stop();
 }
 
-/// The URL with this password, which a server that trusts everybody does not look at.
+/// The URL with this password, which a server that trusts every client does not look at.
 fn with_password(url: &str, password: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap();
     let (user, place) = rest.split_once('@').unwrap();
@@ -174,7 +174,7 @@ pub fn the_password_of_the_database_is_told_nobody() {
     let (code, shown, _) = finish(home.command(["check-config"], [("DATABASE_URL", url.as_str())]));
     assert_eq!(code, Some(0));
     assert!(shown.contains("database.url") && !shown.contains(&password), "{shown}");
-    // Nobody there, no such database, and what libpq cannot read.
+    // No server there, no such database, and what libpq cannot read.
     let base = format!("postgres://postgres:{password}@");
     let elsewhere = [
         format!("{base}127.0.0.1:1/postgres?connect_timeout=2"),

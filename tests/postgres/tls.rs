@@ -51,7 +51,7 @@ fn with_tls() -> Cluster {
     cluster
 }
 
-/// The URL of the home's database, with a password, which nobody asks for, and more parameters.
+/// The URL of the home's database, with a password, which is not asked for, and more parameters.
 fn url(home: &Home, parameters: &str) -> String {
     let url = home.database().url().replace("postgres@", &format!("postgres:{PASSWORD}@"));
     assert!(url.contains(PASSWORD) && url.contains('?'), "{url}");
@@ -127,9 +127,9 @@ pub fn a_server_that_is_not_the_right_one_is_not_spoken_to() {
     home.migrate();
     let path = |name: &str| cluster.folder().join(name).display().to_string();
     let verified = |name: &str| url(&home, &format!("sslmode=verify-full&sslrootcert={}", path(name)));
-    // Somebody else vouches for it.
+    // Another authority vouches for it.
     is_refused(&home, &verified("other.crt"), "certificate verify failed");
-    // Nobody does.
+    // None does.
     is_refused(&home, &verified("missing.crt"), "does not exist");
     // It is the right one, by a name that is not its own.
     let elsewhere = verified("own.crt").replace("@127.0.0.1:", "@127.0.0.2:");

@@ -1,4 +1,4 @@
-//! Nobody steals anything; answers get lost, requests arrive twice, servers and clocks misbehave. At the
+//! There is no thief; answers get lost, requests arrive twice, servers and clocks misbehave. At the
 //! end the client holds a working pair and the session lives.
 
 use std::sync::Barrier;

@@ -1,4 +1,4 @@
-//! Somebody has a token that is not theirs. How many refreshes of the honest client it takes until the
+//! A thief has a token that is not theirs. How many refreshes of the honest client it takes until the
 //! session is dead, or the thief holds nothing that works.
 
 use aws_lc_rs::digest;

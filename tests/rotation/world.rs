@@ -104,7 +104,7 @@ impl World {
         self.clock.set(self.clock.now().minus(time));
     }
 
-    /// Somebody who signed in a minute ago.
+    /// A user who signed in a minute ago.
     pub fn somebody(&self) -> Pair {
         self.visitor("ada@example.com")
     }

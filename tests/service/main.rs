@@ -515,7 +515,7 @@ fn while_it_drains_the_server_is_alive_and_says_that_it_is_not_ready() {
     let server = home.serve(&[]);
     let ask = |path: &str| Connection::open(server.address).unwrap().send("GET", path, &[], "").unwrap();
     assert_eq!(ask("/health/ready").status, 200);
-    // Somebody is still there; with nobody it would stop at once.
+    // A client is still there; without one it would stop at once.
     let mut kept = Connection::open(server.address).unwrap();
     assert_eq!(kept.send("GET", "/health/ready", &[], "").unwrap().status, 200);
     server.signal(Signal::TERM);

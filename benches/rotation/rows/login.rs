@@ -1,4 +1,4 @@
-//! Log-ins, and what they leave for everybody else.
+//! Log-ins, and what they leave for all other requests.
 
 use std::net::Ipv4Addr;
 use std::process::{Child, Command};
@@ -40,7 +40,7 @@ pub fn rate(options: &Options, table: &mut Table) -> Outcome<()> {
 /// Refreshes at an even pace, with and without eight clients that log in without pause.
 pub fn storm(options: &Options, table: &mut Table) -> Outcome<()> {
     let home = folder()?;
-    // Whoever refreshes has come in before the passwords were dear.
+    // Those who refresh have come in before the passwords were dear.
     let Bench { server, mut crowd, runtime, home } =
         Bench::with(Server::start(home.path(), &[])?, home, What::Refresh, 16, 1)?;
     server.stop()?;

@@ -45,7 +45,7 @@ fn count(store: &Store) -> i64 {
     }
 }
 
-/// Keeps everybody who writes busy, so that all other writes wait.
+/// Keeps every writer busy, so that all other writes wait.
 fn hold(store: &Store, database: &TestDatabase) -> Gate {
     Gate::shut(database, store, |_| Ok(()))
 }
@@ -112,7 +112,7 @@ fn a_write_that_has_begun_and_is_not_done_in_time_is_undone() {
         });
         assert!(matches!(outcome.await, Err(StoreError::Unavailable(_))));
         drop(go);
-        // Whoever does that write does nothing else meanwhile.
+        // The writer that does that write does nothing else meanwhile.
         drop(hold(&store, &database));
         assert_eq!(count(&store), 0);
     });
@@ -184,7 +184,7 @@ fn a_write_that_has_waited_too_long_is_not_begun() {
             counted.fetch_add(1, Ordering::SeqCst);
             Ok(())
         });
-        // Longer than it may wait, and not as long as somebody waits for it.
+        // Longer than it may wait, and not as long as its caller waits for it.
         let let_go = async {
             tokio::time::sleep(store.timeouts.answer - store.timeouts.lock_timeout + Duration::from_millis(500)).await;
             drop(gate);
@@ -208,7 +208,7 @@ fn a_write_nobody_waits_for_any_more_is_not_begun() {
     });
 }
 
-/// What follows a commit follows it once even if nobody waits and never a rollback.
+/// What follows a commit follows it once even if its caller does not wait and never a rollback.
 #[test]
 fn what_follows_a_commit_follows_it_once_and_never_a_rollback() {
     let (database, store) = store();
@@ -218,7 +218,7 @@ fn what_follows_a_commit_follows_it_once_and_never_a_rollback() {
         let (begun, has_begun) = mpsc::channel();
         let (go, wait) = mpsc::channel::<()>();
         let (gate, mut wait) = (hold(&store, &database), Some(wait));
-        // One batch: a write that stands, one that fails, and one that whoever asked for it leaves when it has begun.
+        // One batch: a write that stands, one that fails, and one that its caller leaves when it has begun.
         let writes = (0..3_i64).map(|key| {
             let (told, begun, wait) = (told.clone(), begun.clone(), wait.take_if(|_| key == 2));
             let attempt = move |conn: &mut AnyConnection| {
@@ -237,7 +237,7 @@ fn what_follows_a_commit_follows_it_once_and_never_a_rollback() {
         has_begun.recv_timeout(Duration::from_secs(60)).unwrap();
         drop(writes);
         drop(go);
-        // Whoever does that last write does nothing else meanwhile.
+        // The writer that does that last write does nothing else meanwhile.
         drop(hold(&store, &database));
         let mut followed: Vec<_> = heard.try_iter().collect();
         // Where two write, one may be faster than the other.

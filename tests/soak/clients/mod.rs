@@ -92,7 +92,7 @@ fn build_typescript() -> Result<(), String> {
     Ok(())
 }
 
-/// How it went for everybody together.
+/// How it went for all clients together.
 #[derive(Debug, Default)]
 struct Tally {
     answered: AtomicU32,

@@ -20,7 +20,7 @@ use serde_json::Value;
 const LATEST: Duration = Duration::from_secs(1);
 /// After this long nothing goes wrong any more with one refresh token.
 const CALM_AFTER: Duration = Duration::from_secs(4);
-/// Longer than an access token lives: whoever did not wait for this answer has gone on by then.
+/// Longer than an access token lives: a client that did not wait for this answer has gone on by then.
 const HELD_FOR: Duration = Duration::from_millis(4_500);
 
 /// What may go wrong with one request.
@@ -233,7 +233,7 @@ impl Weather {
         Message::read(&mut BufReader::new(stream))?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
-    /// Carries a request for which nobody waits any more, if it is not too late for that.
+    /// Carries a request whose client does not wait any more, if it is not too late for that.
     fn carry_late(self: &Arc<Self>, request: Message, fault: Fault) {
         let (weather, delay) = (Arc::clone(self), self.millis(50, 450));
         thread::spawn(move || {
@@ -282,7 +282,7 @@ impl Network {
         Self { address, line }
     }
 
-    /// Whose network it is; nobody's while the process is being started or buried.
+    /// The process whose network it is; none while the process is being started or buried.
     pub fn belongs_to(&self, client: Option<Pid>) {
         *self.line.client.lock().unwrap() = client;
     }
@@ -428,7 +428,7 @@ impl Line {
     }
 
     fn kill(&self, fault: Fault) {
-        // Under the lock, so that it is not buried meanwhile and its number given to somebody else.
+        // Under the lock, so that it is not buried meanwhile and its number given to another process.
         if let Some(client) = *self.client.lock().unwrap() {
             kill_process(client, Signal::KILL).unwrap();
             self.weather.note(fault);

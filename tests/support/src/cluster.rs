@@ -15,7 +15,7 @@ use diesel::{Connection as _, PgConnection};
 use rustix::net;
 use tempfile::TempDir;
 
-/// The variable that names a server, as somebody who may make schemas.
+/// The variable that names a server, as a user who may make schemas.
 pub const URL: &str = "TEST_POSTGRES_URL";
 
 /// How long a server may take to start or to stop.
@@ -114,13 +114,13 @@ impl Cluster {
     /// Stops the server, at once for its clients, and keeps what it has stored.
     pub fn halt(&mut self) {
         if let Some(mut keeper) = self.keeper.take() {
-            // Whoever has ended already needs not be told.
+            // One that has ended already need not be told.
             let _ = keeper.stdin.take().unwrap().write_all(b"stop\n");
             keeper.wait().unwrap();
         }
     }
 
-    /// Starts the server again, on the port that it has. Somebody may have been given it meanwhile, for a while.
+    /// Starts the server again, on the port that it has. Another process may have been given it meanwhile, for a while.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ impl Cluster {
         }
     }
 
-    /// Starts the server on a free port. Between the look for one and its use, somebody else may take it.
+    /// Starts the server on a free port. Between the look for one and its use, another process may take it.
     fn run_anywhere(&mut self) -> Result<(), String> {
         let mut last = String::new();
         for _ in 0..5 {
@@ -190,7 +190,7 @@ impl Cluster {
         unprivileged().map_or(Ok(()), |(user, group)| chown(file, Some(user), Some(group)).map_err(told))
     }
 
-    /// Makes another cluster of a running one, that follows it and lets nobody write.
+    /// Makes another cluster of a running one, that follows it and takes no writes.
     ///
     /// # Errors
     ///
@@ -226,7 +226,7 @@ impl Cluster {
         self.as_the_server_runs(self.programs.join(program))
     }
 
-    /// As somebody who is not root, which PostgreSQL insists on.
+    /// As a user that is not root, which PostgreSQL insists on.
     pub fn as_the_server_runs(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         command.env("LC_ALL", "C").current_dir(self.folder.path()).stdin(Stdio::null());
@@ -246,7 +246,7 @@ impl Drop for Cluster {
     }
 }
 
-/// User and group to run the server as. None: as whoever runs this.
+/// User and group to run the server as. None: as the user who runs this.
 fn unprivileged() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
@@ -259,7 +259,7 @@ fn unprivileged() -> Option<(u32, u32)> {
     Some(postgres.unwrap_or((65_534, 65_534)))
 }
 
-/// A port of the loopback interface on which nobody listens now.
+/// A port of the loopback interface on which nothing listens now.
 ///
 /// # Errors
 ///
@@ -269,7 +269,7 @@ pub fn free_port() -> Result<u16, String> {
     Ok(listener.local_addr().map_err(told)?.port())
 }
 
-/// A port of the loopback interface on which nobody listens as long as this is there.
+/// A port of the loopback interface on which nothing listens as long as this is there.
 pub struct Unused(OwnedFd);
 
 impl Unused {

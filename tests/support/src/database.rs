@@ -21,7 +21,7 @@ use diesel::SqliteConnection;
 use diesel::{Connection as _, QueryResult, RunQueryDsl as _};
 use uuid::Uuid;
 
-/// Where a PostgreSQL server is, as somebody who may make schemas.
+/// Where a PostgreSQL server is, as a user who may make schemas.
 const ADMIN_URL: &str = "TEST_DATABASE_URL";
 
 /// What a server cannot make for itself on PostgreSQL, since every node needs the same: keys of the configuration,
@@ -310,7 +310,7 @@ impl Connection {
         rows.unwrap_or_else(|error| panic!("{error}: {sql}")).into_iter().map(|row| row.bytes).collect()
     }
 
-    /// Holds everybody's writes up, until [`Connection::let_writers_go`] or the end of the connection.
+    /// Holds all other writes up, until [`Connection::let_writers_go`] or the end of the connection.
     pub fn hold_writers_up(&mut self) {
         self.execute(match self {
             Self::Embedded(_) => "BEGIN IMMEDIATE",

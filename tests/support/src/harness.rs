@@ -144,12 +144,12 @@ impl TestApp {
         Answer::to(self.get(path).bearer_auth(access_token))
     }
 
-    /// Registers somebody new and signs them in.
+    /// Registers a new user and signs them in.
     pub fn sign_up(&self, email: &str) -> Pair {
         self.post("/v1/auth/register", &json!({ "email": email, "password": PASSWORD })).expect(201).pair()
     }
 
-    /// Another session of somebody who is registered.
+    /// Another session of a user who is registered.
     pub fn log_in(&self, email: &str) -> Pair {
         self.post("/v1/auth/login", &json!({ "email": email, "password": PASSWORD })).expect(200).pair()
     }

@@ -58,7 +58,7 @@ impl Home {
         self.folder.path().join(below)
     }
 
-    /// The database, which a server or `countersign migrate` has brought up to date, or nobody yet.
+    /// The database, which a server or `countersign migrate` has brought up to date, or nothing yet.
     pub fn database(&self) -> &TestDatabase {
         &self.database
     }
@@ -179,7 +179,7 @@ impl Server {
         Connection::open(self.address).unwrap().post(path, body).unwrap()
     }
 
-    /// Registers somebody: the token answer.
+    /// Registers a user: the token answer.
     #[track_caller]
     pub fn register(&self, email: &str) -> Value {
         let answer = self.post("/v1/auth/register", &json!({ "email": email, "password": PASSWORD }));
@@ -204,7 +204,7 @@ pub struct Connection {
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum Lost {
-    /// The request did not go out whole, so nobody can have promised to answer it.
+    /// The request did not go out whole, so no answer to it was promised.
     Unsent(io::Error),
     /// The request went out whole.
     Unanswered(io::Error),

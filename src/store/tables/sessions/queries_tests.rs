@@ -163,7 +163,7 @@ fn a_rotation_needs_the_place_the_token_and_a_session_that_has_not_ended() {
 fn of_many_rotations_rows_are_taken_in_the_order_of_their_ids() {
     let table = Table::new();
     let mut holder = table._database.connect();
-    // On SQLite nobody holds a row.
+    // On SQLite there are no row locks.
     if matches!(holder, AnyConnection::Sqlite(_)) {
         return;
     }
