@@ -32,6 +32,12 @@ impl<'a> Reader<'a> {
         key.parse(&self.raw.entry(key)).ok()
     }
 
+    /// Whether anything was written down for `key`, right or wrong.
+    pub(super) fn is_set(&self, key: &KeyInfo) -> bool {
+        let entry = self.raw.entry(key);
+        entry.source != Source::Default && !entry.value.parts().is_empty()
+    }
+
     /// Where the value of `key` came from.
     pub(super) fn source(&self, key: &KeyInfo) -> Source {
         self.raw.entry(key).source

@@ -45,7 +45,7 @@ pub(super) fn check(reader: &mut Reader<'_>) {
         let verifying = reader.get(previous).unwrap_or_default();
         signing.iter().for_each(|secret| warn_if_odd(reader, current, secret));
         verifying.iter().for_each(|secret| warn_if_odd(reader, previous, secret));
-        if reader.source(current) == Source::Default && !verifying.is_empty() {
+        if reader.source(current) == Source::Default && reader.is_set(previous) {
             reader.refuse(previous, format!("is set without {current}: nothing can be \"previous\" to no secret"));
         }
         if signing.is_some_and(|signing| verifying.iter().any(|secret| secret.same(&signing))) {
@@ -188,8 +188,10 @@ mod tests {
     fn a_previous_secret_needs_a_current_one() {
         for super::Use { current, previous } in super::USES {
             let (current, previous) = (current.name, previous.name);
-            let refusal = refusal(&[(previous, A)]);
-            assert!(refusal.contains(&format!("without {current}")), "{refusal}");
+            for secret in [A, "short"] {
+                let refusal = refusal(&[(previous, secret)]);
+                assert!(refusal.contains(&format!("without {current}")), "{refusal}");
+            }
         }
     }
 
