@@ -146,6 +146,39 @@ pub fn write_new(path: &Path, text: &str) -> Result<bool, FileError> {
     }
 }
 
+/// Has `fill` write a new file, of which it is given an empty beginning that is its owner's alone: whole or not at all, and
+/// never over another one. `false`: there is one.
+///
+/// # Errors
+///
+/// What `fill` fails with, or if the system refuses.
+pub fn fill_new<E: From<FileError>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<bool, E> {
+    if fs::symlink_metadata(path).is_ok() {
+        return Ok(false);
+    }
+    let draft = folder_of(path).join(format!(".draft-{}", uuid::Uuid::new_v4()));
+    let failed = |error| FileError::new(path, "written", error);
+    let filled = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft);
+    let filled = filled.map_err(|error| E::from(failed(error))).and_then(|_empty| fill(&draft));
+    let placed = filled.and_then(|()| {
+        let synced = File::open(&draft).and_then(|file| file.sync_all());
+        match synced.and_then(|()| fs::hard_link(&draft, path)) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            linked => linked.map(|()| true).map_err(|error| E::from(failed(error))),
+        }
+    });
+    let _gone_or_not_ours_to_mend = fs::remove_file(&draft);
+    if matches!(placed, Ok(true)) {
+        File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    }
+    placed
+}
+
+/// The folder that the file at `path` is in, or would be.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
+}
+
 /// The same in place of one of ours that may be there.
 ///
 /// # Errors

@@ -29,7 +29,7 @@
 //!
 //! ```text
 //! F9 main.rs              hand over, exit code
-//!    cli/                 serve, migrate, check-config, user, session, keys, healthcheck, openapi
+//!    cli/                 serve, migrate, check-config, user, session, keys, backup, and more
 //!    testing.rs           tokens for the tests of an application of one's own (feature `testing`)
 //! F8 app.rs  app/         Countersign::open, App::build, App::run: keys, services, socket, drain
 //!    telemetry/           the log: form, filter, what is never recorded

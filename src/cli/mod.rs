@@ -3,6 +3,8 @@
 //! | file | commands |
 //! |---|---|
 //! | this one | `migrate`, `openapi` |
+//! | `backup.rs` | `backup`: a copy of the embedded database while it is in use |
+//! | `shell.rs` | `completions`, `manual` |
 //! | `check.rs` | `check-config`: what is in force, or whatever `serve` would refuse |
 //! | `serve.rs`, `health.rs` | `serve`; `healthcheck` |
 //! | `users.rs`, `sessions.rs`, `keys.rs` | `user …`; `session …`; `keys …` |
@@ -11,6 +13,7 @@
 //! | `views.rs` | what is printed of accounts and their events |
 //! | `password.rs` | a new password, from a prompt or from standard input |
 
+mod backup;
 mod check;
 mod health;
 mod keys;
@@ -19,6 +22,7 @@ mod password;
 mod serve;
 mod services;
 mod sessions;
+mod shell;
 mod users;
 mod views;
 
@@ -78,6 +82,22 @@ enum Command {
     Healthcheck,
     /// Print the OpenAPI document of what the server answers
     Openapi,
+    /// Copy the embedded database to a new file, while a server is at work on it or not
+    ///
+    /// The copy is consistent, belongs to the system user who makes it, and has mode 0600. A file that is there already is not
+    /// overwritten. Without the keys, which are beside the database, the copy is of no use: keep them with it. PostgreSQL is
+    /// copied by its own tools, such as pg_dump.
+    Backup {
+        /// The file to make
+        file: PathBuf,
+    },
+    /// Print the completions of a shell
+    Completions {
+        /// Which one
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Manual,
 }
 
 /// What a command failed with: one line for standard error.
@@ -102,6 +122,9 @@ pub fn run() -> ExitCode {
         Command::Keys(command) => resolve(raw).and_then(|config| keys::run(&config, &command)),
         Command::Healthcheck => resolve(raw).and_then(|config| health::check(&config)),
         Command::Openapi => print_document(),
+        Command::Backup { file } => resolve(raw).and_then(|config| backup::run(&config, &file)),
+        Command::Completions { shell } => shell::completions(shell),
+        Command::Manual => shell::manual(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -28,7 +28,7 @@ pub async fn account(accounts: &Accounts, name: &str) -> Result<AccountRow, Fail
 }
 
 /// Makes sure that the database is there, and is as this version needs it.
-fn find(database: &Database) -> Result<(), Failure> {
+pub fn find(database: &Database) -> Result<(), Failure> {
     let shown = visible(&store::name(database));
     match Store::find(database)? {
         DatabaseState::Ready => Ok(()),

@@ -1,10 +1,13 @@
 //! What is asked and done for the database itself: before it is opened, beside the work, and at the end.
 
+use std::path::Path;
 #[cfg(feature = "sqlite")]
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "sqlite")]
+use super::SERVER_TIMEOUTS;
 use super::engine::connection::{self, AnyConnection};
 #[cfg(feature = "sqlite")]
 use super::engine::database_file::{self, Found};
@@ -12,7 +15,7 @@ use super::engine::lease::TrackedConnection;
 #[cfg(feature = "postgres")]
 use super::engine::postgres;
 #[cfg(feature = "sqlite")]
-use super::engine::watch;
+use super::engine::{sqlite, watch};
 use super::{Condition, SchemaState, Store, StoreError, migrations, read_and_then};
 use crate::clock::Timestamp;
 use crate::config::Database;
@@ -86,6 +89,21 @@ impl Store {
             return Err(StoreError::Unavailable("it is damaged, or the -wal beside it belongs to another one".into()));
         }
         Ok(condition)
+    }
+
+    /// Copies an embedded database into the empty file `copy`, as it is at one moment. Writes go on meanwhile. Takes as long
+    /// as reading it all.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or the copy cannot be written; and for PostgreSQL, which has its own tools for that.
+    pub fn copy_blocking(database: &Database, copy: &Path) -> Result<(), StoreError> {
+        let copy = copy.to_str().ok_or_else(|| StoreError::Unavailable("the copy's path is not UTF-8".into()))?;
+        match database {
+            #[cfg(feature = "sqlite")]
+            Database::Sqlite(path) => sqlite::copy(path, copy, SERVER_TIMEOUTS.lock_timeout),
+            _ => Err(StoreError::Unavailable(format!("{copy} cannot be made: it is not embedded").into())),
+        }
     }
 
     /// Whether a check or a query has found that the database is damaged.

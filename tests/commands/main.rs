@@ -9,6 +9,7 @@
 
 mod accounts;
 mod addresses;
+mod backup;
 mod files;
 mod keys;
 mod locks;

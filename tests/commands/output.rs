@@ -69,3 +69,24 @@ fn wide_names_keep_the_columns_in_line() {
     let table = run(&home, &["user", "list"]).done();
     assert!(table.contains("阿部  -") && table.contains("Bob   -"), "{table}");
 }
+
+#[test]
+fn completions_and_the_manual_page_know_every_command() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(&home, &["completions", shell]).done();
+        for word in ["check-config", "set-password", "backup"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    assert!(run(&home, &["completions", "tcl"]).misused().contains("bash"));
+    let page = run(&home, &["manual"]).done();
+    assert!(page.starts_with(".") && page.contains(".TH countersign 1"), "{page}");
+    for usage in [
+        r"countersign user create EMAIL [\-\-name NAME] [\-\-role ROLE]...",
+        "countersign session revoke",
+        "EXIT STATUS",
+    ] {
+        assert!(page.contains(usage), "{usage}: {page}");
+    }
+}

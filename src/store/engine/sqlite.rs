@@ -107,6 +107,20 @@ pub fn open_to_inspect(path: &Path, lock_timeout: Duration) -> Result<SqliteConn
     Ok(sqlite)
 }
 
+/// Copies the database at `path`, which must be one of ours, into the empty file `copy`, as it is at one moment.
+///
+/// # Errors
+///
+/// If it cannot be read, or the copy cannot be written.
+pub fn copy(path: &Path, copy: &str, lock_timeout: Duration) -> Result<(), StoreError> {
+    let mut sqlite = open_to_inspect(path, lock_timeout)?;
+    // It forbids writing the copy as well.
+    sqlite.batch_execute("PRAGMA query_only = OFF")?;
+    let vacuum = diesel::sql_query("VACUUM INTO ?").bind::<diesel::sql_types::Text, _>(copy);
+    diesel::RunQueryDsl::execute(vacuum, &mut sqlite)?;
+    Ok(())
+}
+
 fn open(path: &Path) -> Result<SqliteConnection, StoreError> {
     let Some(text) = path.to_str() else {
         return Err(StoreError::Unavailable("the database's path is not UTF-8".into()));
