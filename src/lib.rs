@@ -104,6 +104,7 @@
 //!    device.rs            what a device may be called
 //!    ids.rs  secret.rs  clock.rs
 //!    json_schema.rs       schemas of what occurs in many bodies
+//!    systemd.rs           what the service manager tells us
 //!    files.rs             private files and folders, and what is said when the system refuses
 //!    network.rs           what counts as one place on the network; which are our own proxies
 //!    email.rs             what an e-mail address is, and which are the same
@@ -142,6 +143,7 @@ mod sessions;
 mod signing_keys;
 mod startup;
 mod store;
+mod systemd;
 mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -4,6 +4,7 @@
 //! whole requests. So whatever `log.level` asks for, other crates are heard from `INFO` up only.
 
 mod json;
+mod priority;
 mod sink;
 
 use std::fs::File;
@@ -17,9 +18,11 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, fmt, registry};
 
+use self::priority::Prioritised;
 pub use self::sink::LastLines;
 use self::sink::Sink;
 use crate::config::{Log, LogFormat};
+use crate::systemd;
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
@@ -63,10 +66,12 @@ pub fn start(log: &Log) -> Result<LastLines, LogError> {
     let out = File::from(std::io::stderr().as_fd().try_clone_to_owned()?);
     let (sink, last) = Sink::start(out, |lines| tracing::error!(lines, "{lines} lines of the log were dropped"))?;
     let layer = fmt::layer().with_writer(sink);
+    let is_journal = systemd::is_journal(std::io::stderr());
     let layer = if text {
-        layer.with_ansi(std::io::stderr().is_terminal()).boxed()
+        let layer = layer.with_ansi(std::io::stderr().is_terminal());
+        layer.map_event_format(|form| Prioritised { form, is_journal }).boxed()
     } else {
-        layer.fmt_fields(JsonFields::new()).event_format(json::Json).boxed()
+        layer.fmt_fields(JsonFields::new()).event_format(Prioritised { form: json::Json, is_journal }).boxed()
     };
     registry().with(layer.with_filter(harmless)).with(wanted).try_init()?;
     // Where it happened is enough to find it; what it says might quote a request.

@@ -1,0 +1,18 @@
+//! What the service manager tells this process (systemd.exec(5)).
+
+use std::env;
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::fs::fstat;
+
+/// Whether `stream`, which is standard error, is the journal: `$JOURNAL_STREAM` names the file that it would be then, as
+/// `DEVICE:INODE`. A program in between, such as a shell with a redirection, may have made it another one.
+pub fn is_journal(stream: impl AsFd) -> bool {
+    let Ok(named) = env::var("JOURNAL_STREAM") else { return false };
+    let is = || -> io::Result<String> {
+        let file = fstat(stream)?;
+        Ok(format!("{}:{}", file.st_dev, file.st_ino))
+    };
+    is().is_ok_and(|file| file == named)
+}
