@@ -104,7 +104,7 @@
 //!    device.rs            what a device may be called
 //!    ids.rs  secret.rs  clock.rs
 //!    json_schema.rs       schemas of what occurs in many bodies
-//!    systemd.rs           what the service manager tells us
+//!    systemd.rs           what the service manager tells us, and is told
 //!    files.rs             private files and folders, and what is said when the system refuses
 //!    network.rs           what counts as one place on the network; which are our own proxies
 //!    email.rs             what an e-mail address is, and which are the same

@@ -6,13 +6,14 @@
 //! | `backup.rs` | `backup`: a copy of the embedded database while it is in use |
 //! | `shell.rs` | `completions`, `manual` |
 //! | `check.rs` | `check-config`: what is in force, or whatever `serve` would refuse |
-//! | `serve.rs`, `health.rs` | `serve`; `healthcheck` |
+//! | `serve.rs`, `attend.rs`, `health.rs` | `serve`; what its service manager is told; `healthcheck` |
 //! | `users.rs`, `sessions.rs`, `keys.rs` | `user …`; `session …`; `keys …` |
 //! | `services.rs` | what `user` and `session` work with: the database, beside a running server or not |
 //! | `listing.rs` | what is read, as a table or as JSON, without anything that would steer a terminal |
 //! | `views.rs` | what is printed of accounts and their events |
 //! | `password.rs` | a new password, from a prompt or from standard input |
 
+mod attend;
 mod backup;
 mod check;
 mod health;

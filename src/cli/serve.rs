@@ -1,14 +1,16 @@
 //! `serve`: listen and answer until a signal says otherwise.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::Arc;
 
 use actix_web::rt;
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind, signal};
 
-use super::Failure;
+use super::{Failure, attend};
 use crate::app::App;
 use crate::config::Config;
+use crate::systemd::Manager;
 use crate::telemetry;
 
 /// Serves until SIGTERM or SIGINT, then finishes the requests in flight.
@@ -24,9 +26,16 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         // Before anything else, so that a signal during a slow start is heard.
         outlive_signals()?;
         let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let manager = Manager::here().map(Arc::new);
+        if let Some(manager) = &manager {
+            manager.doing("starting");
+        }
         let app = App::build(config)?;
         announce(&app, config);
-        app.run(stop_signal(interrupt, terminate)).await?;
+        if let Some(manager) = &manager {
+            attend::start(Arc::clone(manager), app.address())?;
+        }
+        app.run(stop_signal(interrupt, terminate, manager)).await?;
         tracing::info!("stopped");
         Ok(())
     })
@@ -52,12 +61,15 @@ fn outlive_signals() -> io::Result<()> {
     Ok(())
 }
 
-async fn stop_signal(mut interrupt: unix::Signal, mut terminate: unix::Signal) {
+async fn stop_signal(mut interrupt: unix::Signal, mut terminate: unix::Signal, manager: Option<Arc<Manager>>) {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
     tracing::info!("stopping: requests in flight are being finished");
+    if let Some(manager) = manager {
+        manager.stopping("stopping: requests in flight are being finished");
+    }
 }
 
 /// Says where things are and what to try: for people on a terminal, else as one line of the log.

@@ -1,11 +1,13 @@
 //! The first moments of a node, and what its operator is told.
 
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use support::cluster::Cluster;
 use support::database::{Connection as DatabaseConnection, SHARED};
+use support::manager::Manager;
 use support::process::{Connection, Home, Server};
 
 /// How long a command may take, and a node to notice what was done.
@@ -77,8 +79,14 @@ pub fn without_what_all_nodes_share_it_does_not_start_and_names_the_key() {
 
 pub fn with_migrations_pending_it_lives_and_is_not_ready_until_they_are_done() {
     let home = Home::new();
-    let server = Server::start(home.command(["serve"], [PORT, ("COUNTERSIGN__PASSWORDS__BCRYPT_COST", "4")]));
+    let socket = home.path("notify");
+    let manager = Manager::new(UnixDatagram::bind(&socket).unwrap());
+    let environment = [PORT, ("COUNTERSIGN__PASSWORDS__BCRYPT_COST", "4"), ("NOTIFY_SOCKET", socket.to_str().unwrap())];
+    let server = Server::start(home.command(["serve"], environment));
     assert_eq!(get(&server, "/health/live").0, 200);
+    assert_eq!(manager.hears(), ["STATUS=starting"]);
+    let told = manager.hears().join("\n");
+    assert!(told.starts_with("STATUS=not ready: ") && !told.contains("READY=1"), "{told}");
     assert_eq!(get(&server, "/health/ready"), (503, "unavailable".to_owned()));
     let told = "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()";
     assert_eq!(home.database().connect().number(told), 0, "a node migrates nothing");
@@ -96,6 +104,7 @@ pub fn with_migrations_pending_it_lives_and_is_not_ready_until_they_are_done() {
         }
     };
     becomes(200);
+    manager.hears_until("READY=1");
     server.register("ada@example.com");
     // One migration that this version has and the database has not is enough.
     let mut database = home.database().connect();

@@ -11,8 +11,8 @@ fn log_with(format: &str, stream: impl Fn(&File) -> String) -> String {
     home.migrate();
     let (path, began) = (home.path("log"), Instant::now());
     let file = File::create(&path).unwrap();
-    let environment =
-        [("PORT", "0"), ("COUNTERSIGN__LOG__FORMAT", format), ("JOURNAL_STREAM", &stream(&file))].map(|(n, v)| (n, v.to_owned()));
+    let environment = [("PORT", "0"), ("COUNTERSIGN__LOG__FORMAT", format), ("JOURNAL_STREAM", &stream(&file))]
+        .map(|(n, v)| (n, v.to_owned()));
     let environment = environment.iter().map(|(name, value)| (*name, value.as_str()));
     let mut child = home.command(["serve"], environment).stderr(file).spawn().unwrap();
     let says = |what: &str| {

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
 mod journal;
+mod notify;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

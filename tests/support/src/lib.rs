@@ -6,6 +6,7 @@
 pub mod cluster;
 pub mod database;
 pub mod harness;
+pub mod manager;
 pub mod process;
 
 use std::path::PathBuf;
