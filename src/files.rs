@@ -140,14 +140,10 @@ pub fn check_writable_folder(folder: &Path) -> Result<(), FileError> {
 ///
 /// If the system refuses.
 pub fn write_new(path: &Path, text: &str) -> Result<bool, FileError> {
-    match draft(path, text, |draft| fs::hard_link(draft, path).and_then(|()| fs::remove_file(draft))) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        written => written.map(|()| true),
-    }
+    fill_new(path, |draft| write_text(draft, path, text))
 }
 
-/// Has `fill` write a new file, of which it is given an empty beginning that is its owner's alone: whole or not at all, and
-/// never over another one. `false`: there is one.
+/// The same with a file that `fill` writes, of which it is given an empty beginning.
 ///
 /// # Errors
 ///
@@ -156,53 +152,63 @@ pub fn fill_new<E: From<FileError>>(path: &Path, fill: impl FnOnce(&Path) -> Res
     if fs::symlink_metadata(path).is_ok() {
         return Ok(false);
     }
-    let draft = folder_of(path).join(format!(".draft-{}", uuid::Uuid::new_v4()));
-    let failed = |error| FileError::new(path, "written", error);
-    let filled = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft);
-    let filled = filled.map_err(|error| E::from(failed(error))).and_then(|_empty| fill(&draft));
-    let placed = filled.and_then(|()| {
-        let synced = File::open(&draft).and_then(|file| file.sync_all());
-        match synced.and_then(|()| fs::hard_link(&draft, path)) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-            linked => linked.map(|()| true).map_err(|error| E::from(failed(error))),
+    let mut is_new = true;
+    draft(path, fill, |draft| match place_new(draft, path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            is_new = false;
+            Ok(())
         }
-    });
-    let _gone_or_not_ours_to_mend = fs::remove_file(&draft);
-    if matches!(placed, Ok(true)) {
-        File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed)?;
-    }
-    placed
+        placed => placed,
+    })?;
+    Ok(is_new)
 }
 
-/// The folder that the file at `path` is in, or would be.
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
-}
-
-/// The same in place of one of ours that may be there.
+/// Writes a file for its owner alone, whole or not at all, in place of one of ours that may be there.
 ///
 /// # Errors
 ///
 /// If the system refuses.
 pub fn replace(path: &Path, text: &str) -> Result<(), FileError> {
-    draft(path, text, |draft| fs::rename(draft, path))
+    draft(path, |draft| write_text(draft, path, text), |draft| fs::rename(draft, path))
+}
+
+fn write_text(draft: &Path, path: &Path, text: &str) -> Result<(), FileError> {
+    let written = OpenOptions::new().write(true).open(draft).and_then(|mut file| {
+        file.write_all(text.trim_end().as_bytes())?;
+        file.write_all(b"\n")
+    });
+    written.map_err(|error| FileError::new(path, "written", error))
+}
+
+/// Gives `draft` the name `path`, which no file may have.
+fn place_new(draft: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(draft, path) {
+        // A file system without links, as on many a disk for backups: the name is taken first.
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+            fs::rename(draft, path)
+        }
+        linked => linked,
+    }
 }
 
 /// Written beside, synced, then put into place.
-fn draft(path: &Path, text: &str, place: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), FileError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+fn draft<E: From<FileError>>(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+    place: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<(), E> {
+    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     let draft = folder.join(format!(".draft-{}", uuid::Uuid::new_v4()));
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).and_then(|mut file| {
-        file.write_all(text.trim_end().as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        place(&draft)?;
-        File::open(folder)?.sync_all()
+    let failed = |error| E::from(FileError::new(path, "written", error));
+    let empty = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft);
+    let written = empty.map_err(failed).and_then(|_empty| fill(&draft)).and_then(|()| {
+        let placed = File::open(&draft).and_then(|file| file.sync_all()).and_then(|()| place(&draft));
+        placed.and_then(|()| File::open(folder)?.sync_all()).map_err(failed)
     });
-    written.map_err(|error| {
-        let _gone_or_not_ours_to_mend = fs::remove_file(&draft);
-        FileError::new(path, "written", error)
-    })
+    // Still there where it was linked, or nothing has become of it.
+    let _gone_or_not_ours_to_mend = fs::remove_file(&draft);
+    written
 }
 
 /// What is in a small file.

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::fstat;
@@ -28,6 +29,8 @@ pub struct Manager {
     socket: UnixDatagram,
     /// It ends this process if it does not hear from it for so long.
     pub watchdog: Option<Duration>,
+    /// Whether it has been told that the process is about to end, behind which nothing else may be said.
+    stops: Mutex<bool>,
 }
 
 impl Manager {
@@ -38,7 +41,7 @@ impl Manager {
         let connected = connect(&named).inspect_err(|error| {
             tracing::warn!(%error, "the service manager does not listen at $NOTIFY_SOCKET, and is told nothing");
         });
-        Some(Self { socket: connected.ok()?, watchdog: watchdog() })
+        Some(Self { socket: connected.ok()?, watchdog: watchdog(), stops: Mutex::new(false) })
     }
 
     /// What the process is doing, in a sentence for `systemctl status`.
@@ -58,11 +61,30 @@ impl Manager {
 
     /// It is about to end.
     pub fn stopping(&self, status: &str) {
-        self.tell(&format!("STOPPING=1\nSTATUS={status}"));
+        let mut stops = self.lock();
+        if !std::mem::replace(&mut *stops, true) {
+            self.send(&format!("STOPPING=1\nSTATUS={status}"));
+        }
+    }
+
+    /// Whether it has been told so.
+    pub fn knows_the_end(&self) -> bool {
+        *self.lock()
+    }
+
+    fn tell(&self, lines: &str) {
+        let stops = self.lock();
+        if !*stops {
+            self.send(lines);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.stops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// That it does not listen any more is no reason to do anything else.
-    fn tell(&self, lines: &str) {
+    fn send(&self, lines: &str) {
         if let Err(error) = self.socket.send(lines.as_bytes()) {
             tracing::debug!(%error, "the service manager could not be told");
         }

@@ -285,7 +285,7 @@ mod embedded {
 
     use super::*;
 
-    /// Otherwise a commit of another's would find the log long enough, and have to wait until it is worked off.
+    /// Otherwise a commit of another's would find the log long enough, and have to wait until it is checkpointed.
     #[test]
     fn what_its_deletes_leave_in_the_log_is_in_the_file_before_the_next() {
         let mut house = House::new();

@@ -12,6 +12,8 @@ use crate::systemd::Manager;
 
 /// Between two looks at whether the server is ready.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Between two requests for the watchdog at least, whatever its period.
+const SHORTEST: Duration = Duration::from_millis(10);
 /// How long an answer about readiness may take. A server whose database does not answer needs some seconds to say so.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -33,6 +35,9 @@ fn ask(address: SocketAddr, path: &str, patience: Duration) -> Result<(), String
 fn attend(manager: &Manager, address: SocketAddr) {
     let mut told = String::new();
     while let Err(why) = ask(address, "/health/ready", PATIENCE) {
+        if manager.knows_the_end() {
+            return;
+        }
         if why != told {
             manager.doing(&format!("not ready: {why}"));
             told = why;
@@ -42,12 +47,14 @@ fn attend(manager: &Manager, address: SocketAddr) {
     manager.ready(&format!("answers on http://{address}"));
     let Some(period) = manager.watchdog else { return };
     // Twice a period, so that one answer may be slow.
-    let step = period / 2;
-    loop {
+    let step = (period / 2).max(SHORTEST);
+    while !manager.knows_the_end() {
         let began = Instant::now();
         // Not whether it is ready: an outage of the database is not mended by a restart.
         match ask(address, "/health/live", step) {
             Ok(()) => manager.alive(),
+            // A server that stops takes no connections any more.
+            Err(_) if manager.knows_the_end() => return,
             Err(why) => tracing::error!("the server does not answer itself: {why}"),
         }
         thread::sleep(step.saturating_sub(began.elapsed()));

@@ -6,7 +6,7 @@ use super::listing::visible;
 use super::{Failure, say, services};
 use crate::config::{Config, Database};
 use crate::files;
-use crate::store::Store;
+use crate::store::{OpenError, Store};
 
 /// Copies the database into `file`, which must not be there.
 pub fn run(config: &Config, file: &Path) -> Result<(), Failure> {
@@ -14,6 +14,8 @@ pub fn run(config: &Config, file: &Path) -> Result<(), Failure> {
         return Err(Failure("the database is PostgreSQL: copy it with its own tools, such as pg_dump".into()));
     }
     services::find(&config.database)?;
+    // A copy of what is damaged would pass for a backup.
+    Store::inspect_for_operator(&config.database).map_err(|error| OpenError::new(&config.database, error))?;
     let copied = files::fill_new(file, |draft| {
         Store::copy_blocking(&config.database, draft)
             .map_err(|error| Failure(format!("the database could not be copied: {}; nothing was made", error.cause())))

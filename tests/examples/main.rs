@@ -34,9 +34,9 @@ fn an_application_of_ones_own_has_our_routes_and_guards_its_own() -> Outcome {
     };
     let pair = sign_in("/v1/auth/register")?;
     let id = pair["user"]["id"].as_str().unwrap();
-    let nobody = http.get(url("/orders")).send()?;
-    assert_eq!(nobody.status(), 401);
-    assert_eq!(nobody.headers()["www-authenticate"], "Bearer realm=\"countersign\"");
+    let anonymous = http.get(url("/orders")).send()?;
+    assert_eq!(anonymous.status(), 401);
+    assert_eq!(anonymous.headers()["www-authenticate"], "Bearer realm=\"countersign\"");
     assert_eq!(get("/orders", &pair), (200, format!("the orders of {id}")));
     let (status, told) = get("/sales", &pair);
     assert_eq!(status, 403);

@@ -419,7 +419,7 @@ mod embedded {
         let file = home.database().file();
         let read = || [file.to_owned(), beside(file, "-wal")].map(|file| fs::read(file).unwrap());
         let before = read();
-        let commands: [&[&str]; 13] = [
+        let commands: [&[&str]; 14] = [
             &["user", "list"],
             &["user", "show", ADA],
             &["user", "create", "new@example.com"],
@@ -433,6 +433,7 @@ mod embedded {
             &["keys", "forget", "--all"],
             &["migrate"],
             &["check-config"],
+            &["backup", "copy.db"],
         ];
         for command in commands {
             let outcome = home.command(command.iter().copied(), []).output().unwrap();
@@ -441,6 +442,7 @@ mod embedded {
             assert!(told.contains(file.to_str().unwrap()) && told.contains("from a backup"), "{command:?}: {told}");
             assert!(read() == before, "{command:?}");
         }
+        assert!(!home.path("copy.db").exists());
         let outcome = home.command(["healthcheck"], [("PORT", "1")]).output().unwrap();
         assert_eq!(outcome.status.code(), Some(1));
         assert!(read() == before, "healthcheck");

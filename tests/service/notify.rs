@@ -24,8 +24,9 @@ fn the_manager_is_told_when_it_is_ready_that_it_lives_and_when_it_stops() {
     server.signal(Signal::TERM);
     let told = manager.hears_until("STOPPING=1");
     assert!(!told.contains(&"READY=1".to_owned()), "{told:?}");
-    let (status, _) = server.wait();
+    let (status, log) = server.wait();
     assert_eq!(status.code(), Some(0));
+    assert!(!log.contains("\"level\":\"ERROR\""), "a server that stops has not failed: {log}");
 }
 
 /// That is where systemd has its own.
