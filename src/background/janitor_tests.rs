@@ -298,27 +298,28 @@ mod embedded {
         assert_eq!(House::over(TestDatabase::in_folder(copy)).count("sessions"), 0);
     }
 
-    /// In memory, if there is room for a million rows: tens of thousands of commits that wait for a disk would take minutes,
-    /// and have nothing to do with what is tested.
+    /// In memory, if there is room: thousands of commits that wait for a disk would take minutes, and have nothing to do
+    /// with what is tested.
     fn spacious_folder() -> TempDir {
         let memory = std::path::Path::new("/dev/shm");
         let room = rustix::fs::statvfs(memory).map(|it| it.f_bavail.saturating_mul(it.f_frsize));
         match tempfile::tempdir_in(memory) {
-            Ok(folder) if room.is_ok_and(|bytes| bytes > 4 << 30) => folder,
+            Ok(folder) if room.is_ok_and(|bytes| bytes > 512 << 20) => folder,
             _ => tempfile::tempdir().unwrap(),
         }
     }
 
-    /// While a million rows go, other writes are answered all along: between any two batches there is room.
+    /// While very many rows go, other writes are answered all along: between any two batches there is room.
     #[test]
-    fn a_million_rows_go_in_batches_between_which_others_write() {
+    fn very_many_rows_go_in_batches_between_which_others_write() {
         let mut house = House::over(TestDatabase::in_folder(spacious_folder()));
-        house.sessions(400_000, i64::MAX, 0, "NULL");
-        house.sessions(100_000, 0, i64::MAX, "NULL");
+        const ROWS: usize = 100_000;
+        house.sessions(40_000, i64::MAX, 0, "NULL");
+        house.sessions(10_000, 0, i64::MAX, "NULL");
         house.sessions(100, i64::MAX, i64::MAX, "NULL");
-        house.events(200_000, i64::MIN);
+        house.events(20_000, i64::MIN);
         house.run(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000)
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000)
              INSERT INTO attempts (key, count, window_ends_at) SELECT randomblob(16), 1, 0 FROM n",
         );
         house.run("CREATE TABLE seen (changes INTEGER NOT NULL)");
@@ -332,19 +333,19 @@ mod embedded {
             }
         });
         let mut removed = 0;
-        while removed < 1_000_000 {
+        while removed < ROWS {
             let some = house.round();
-            assert!(some > 0, "{removed} of a million went, and then no more");
+            assert!(some > 0, "{removed} of {ROWS} went, and then no more");
             removed += some;
         }
         done.store(true, Ordering::SeqCst);
         other.join().unwrap();
-        assert_eq!(removed, 1_000_000);
+        assert_eq!(removed, ROWS);
         assert_eq!(["sessions", "attempts", "events"].map(|table| house.count(table)), [100, 0, 0]);
         // One batch and their own note, or, where the system let them sleep through the janitor's rest, two.
         let steps = "(SELECT changes - lag(changes) OVER (ORDER BY changes) AS step FROM seen)";
         let (wide, all) = (house.count(&format!("{steps} WHERE step > 513")), house.count(steps));
         assert!(wide * 50 <= all, "{wide} of {all} had to wait for more than a batch");
-        assert!(all > 1_000_000 / BATCH.1, "others wrote all along: {all} times");
+        assert!(all > i64::try_from(ROWS).unwrap() / BATCH.1, "others wrote all along: {all} times");
     }
 }

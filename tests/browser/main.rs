@@ -10,7 +10,7 @@ mod webdriver;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use self::picture::assert_looks_as_before;
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         })
         .with_ignored_flag(missing.is_some())
     };
-    libtest_mimic::run(&Arguments::from_args(), TESTS.map(trial).into()).exit_code()
+    support::run(TESTS.map(trial).into())
 }
 
 /// The page of a server of its own.

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::{Completion, Trial};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::process::{Answer, Connection, Home, PASSWORD, Server};
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
             Err(refused) => Ok(Completion::ignored_with(refused)),
         }
     }));
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    support::run(trials)
 }
 
 fn ask(server: &Server, path: &str) -> Answer {

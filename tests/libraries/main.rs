@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::{Value, json};
 
 use support::process::{Home, PASSWORD, Server, lacks_packages};
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
             Err(missing) => lacks_packages(missing),
         })
     });
-    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
+    support::run(trials.into())
 }
 
 fn run(name: &str, runner: Runner, kinds: &[Kind]) -> Result<(), Failed> {

@@ -13,7 +13,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
 
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::{Completion, Trial};
 use support::process::Home;
 
 const PORT: u16 = 80;
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         ),
         trial("the_issuer_of_an_ipv6_address_has_brackets", the_issuer_of_an_ipv6_address_has_brackets),
     ];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    support::run(trials)
 }
 
 /// `Err`: why that cannot be tested here.

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 
 use support::cluster::Cluster;
 use support::{cluster, database};
@@ -92,7 +92,6 @@ const WITH_A_POOLER: &[Test] = tests! {
 };
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
     if std::env::var_os(TOLD).is_some() {
         let trial = |(name, test): &Test| {
             let test = *test;
@@ -102,7 +101,7 @@ fn main() -> ExitCode {
             })
         };
         let trials = [WITH_A_SERVER, WITH_PROGRAMS, WITH_OPENSSL, WITH_A_POOLER].concat().iter().map(trial).collect();
-        return libtest_mimic::run(&arguments, trials).exit_code();
+        return support::run(trials);
     }
 
     let programs = cluster::installed().err();
@@ -141,10 +140,7 @@ fn main() -> ExitCode {
             .map(|(name, run)| Trial::test(name, move || run.finish()).with_ignored_flag(server.is_some())),
     );
     let _stopped = Stopped;
-    // They mostly wait: for processes that start, for commits, for time to pass.
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    arguments.test_threads = arguments.test_threads.or(Some(2 * cores));
-    libtest_mimic::run(&arguments, trials).exit_code()
+    support::run(trials)
 }
 
 /// One test of one program.

@@ -10,8 +10,20 @@ pub mod manager;
 pub mod process;
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::sync::Once;
+
+use libtest_mimic::{Arguments, Trial};
+
+/// Runs tests as the command line says. Unless it or `RUST_TEST_THREADS` says how many at once, they are more than there are
+/// cores, for they mostly wait: for processes that start, for commits, for time to pass.
+pub fn run(trials: Vec<Trial>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let told = || std::env::var("RUST_TEST_THREADS").ok()?.parse().ok();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.test_threads = arguments.test_threads.or_else(told).or(Some(4 * cores));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
 
 /// The program under test, which Cargo builds beside the folder of the tests.
 pub fn program() -> PathBuf {
