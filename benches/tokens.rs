@@ -46,6 +46,7 @@ ours! {
     email "../src/email.rs"
     files "../src/files.rs"
     ids "../src/ids.rs"
+    network "../src/network.rs"
     rotation "../src/sessions/rotation.rs"
     rows "../src/store/tables/sessions/rows.rs"
     secret "../src/secret.rs"

@@ -3,7 +3,7 @@
 mod build_error;
 
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::http::extract::client::TrustedProxies;
 use crate::http::extract::cookies::Cookies;
 use crate::http::server::{self, Bounds, Draining};
 use crate::http::{self, AppState};
-use crate::network::TrustedNetworks;
+use crate::network::{Address, Listener, TrustedNetworks};
 use crate::services::{Accounts, Services};
 use crate::startup::{self, Made};
 
@@ -176,16 +176,18 @@ impl Countersign {
 /// # #[actix_web::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let app = countersign::App::build(&countersign::Config::load()?)?;
-/// println!("listening on http://{}", app.address());
+/// println!("listening on {}", app.address());
 /// app.run(until_told_to_stop()).await?;
 /// # Ok(())
 /// # }
 /// ```
 pub struct App {
     countersign: Countersign,
-    listener: TcpListener,
-    address: SocketAddr,
+    listeners: Vec<Listener>,
+    address: Address,
     bounds: Bounds,
+    /// Whether the sockets were opened by others, who keep them open.
+    are_kept_open: bool,
 }
 
 impl App {
@@ -204,14 +206,22 @@ impl App {
     ///
     /// [`BuildError`].
     pub fn build_with_clock(config: &Config, clock: Clock) -> Result<Self, BuildError> {
-        let host = config.server.host.trim_start_matches('[').trim_end_matches(']');
-        let bound = TcpListener::bind((host, config.server.port))
-            .and_then(|listener| listener.local_addr().map(|address| (listener, address)));
-        let (listener, address) =
-            bound.map_err(|source| BuildError::Bind { address: config.server.authority(), source })?;
+        Self::build_on(config, clock, Vec::new())
+    }
+
+    /// The same, on sockets that are there already. Without any, it binds the one that the configuration says.
+    pub(crate) fn build_on(config: &Config, clock: Clock, mut listeners: Vec<Listener>) -> Result<Self, BuildError> {
+        let failed = |source| BuildError::Bind { address: config.server.authority(), source };
+        let are_kept_open = !listeners.is_empty();
+        if !are_kept_open {
+            listeners.push(server::bind(&config.server.host, config.server.port).map_err(failed)?);
+        }
+        let tcp = listeners.iter().find(|listener| matches!(listener, Listener::Tcp(_)));
+        let address = tcp.or(listeners.first()).ok_or(ErrorKind::NotFound.into()).and_then(Listener::address);
+        let address = address.map_err(failed)?;
         let countersign = Countersign::open_with_clock(config, clock)?;
         let bounds = Bounds { keep_alive: config.server.keep_alive, ..Bounds::default() };
-        Ok(Self { countersign, listener, address, bounds })
+        Ok(Self { countersign, listeners, address, bounds, are_kept_open })
     }
 
     /// The same, less patient with its clients: for tests.
@@ -222,9 +232,10 @@ impl App {
         self
     }
 
-    /// Where it listens; the real port where the configured one was 0.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Where it listens; the real port where the configured one was 0. Of several sockets, the first
+    /// that others can reach by TCP.
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// What answers.
@@ -247,11 +258,12 @@ impl App {
         let proxies = state.proxies.clone();
         let settings = server::Settings {
             bounds: self.bounds,
-            is_proxy: Box::new(move |peer| proxies.trusts(peer)),
+            is_proxy: Box::new(move |peer| proxies.trust(peer)),
             draining: state.draining.clone(),
             origins: Arc::new(state.origins.clone()),
+            are_kept_open: self.are_kept_open,
         };
-        let ended = server::run(self.listener, settings, routes, shutdown).await;
+        let ended = server::run(self.listeners, settings, routes, shutdown).await;
         // Nothing else is waited for on this thread any more.
         self.countersign.close();
         ended

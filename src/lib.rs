@@ -48,6 +48,7 @@
 //!    guard/verified.rs    the access tokens that a worker has verified lately
 //!    guard/credentials.rs where tokens are looked for: the header, the cookies
 //!    guard/caller.rs      Caller: a signed-in user, or a request without credentials
+//!    guard/peer.rs        who is at the other end of a request's connection
 //!    guard/cross_site.rs  whether another site may have sent a request
 //!    admin/mod.rs  admin/users.rs  admin/sessions.rs
 //!                         accounts and sessions in the hands of a program that uses this library
@@ -100,13 +101,13 @@
 //! F1 config/              every key, its source, its bounds: RawConfig -> Config
 //!    audit/               security events, and when they are made known
 //!    background/mod.rs    the runner of background tasks
+//!    systemd/             what the service manager tells us, hands over, and is told
 //! F0 problem.rs  problem/  the table from code to status, the error body, and challenges
 //!    device.rs            what a device may be called
 //!    ids.rs  secret.rs  clock.rs
 //!    json_schema.rs       schemas of what occurs in many bodies
-//!    systemd.rs           what the service manager tells us, and is told
 //!    files.rs             private files and folders, and what is said when the system refuses
-//!    network.rs           what counts as one place on the network; which are our own proxies
+//!    network.rs           where to listen; who is at the other end; which are our own proxies
 //!    email.rs             what an e-mail address is, and which are the same
 //! ```
 
@@ -157,6 +158,7 @@ pub use config::Config;
 #[doc(hidden)]
 pub use http::server::Bounds;
 pub use ids::{InvalidId, SessionId, UserId};
+pub use network::Address;
 
 /// The page's example must compile.
 #[cfg(doctest)]

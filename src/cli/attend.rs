@@ -2,12 +2,12 @@
 //! that requests are answered. It finds out as any client would.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::health;
+use crate::network::Address;
 use crate::systemd::Manager;
 
 /// Between two looks at whether the server is ready.
@@ -22,17 +22,17 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// # Errors
 ///
 /// If the system has no thread to give.
-pub fn start(manager: Arc<Manager>, address: SocketAddr) -> io::Result<()> {
-    thread::Builder::new().name("attend".into()).spawn(move || attend(&manager, address))?;
+pub fn start(manager: Arc<Manager>, address: Address) -> io::Result<()> {
+    thread::Builder::new().name("attend".into()).spawn(move || attend(&manager, &address))?;
     Ok(())
 }
 
 /// An error says why the answer is not 200, or why there is none.
-fn ask(address: SocketAddr, path: &str, patience: Duration) -> Result<(), String> {
+fn ask(address: &Address, path: &str, patience: Duration) -> Result<(), String> {
     health::ask(address, path, patience).unwrap_or_else(|error| Err(error.to_string()))
 }
 
-fn attend(manager: &Manager, address: SocketAddr) {
+fn attend(manager: &Manager, address: &Address) {
     let mut told = String::new();
     while let Err(why) = ask(address, "/health/ready", PATIENCE) {
         if manager.knows_the_end() {
@@ -44,7 +44,7 @@ fn attend(manager: &Manager, address: SocketAddr) {
         }
         thread::sleep(PAUSE);
     }
-    manager.ready(&format!("answers on http://{address}"));
+    manager.ready(&format!("answers on {address}"));
     let Some(period) = manager.watchdog else { return };
     // Twice a period, so that one answer may be slow.
     let step = (period / 2).max(SHORTEST);

@@ -1,7 +1,8 @@
 //! `healthcheck`: is the server ready?
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,6 +10,7 @@ use serde_json::Value;
 use super::listing::visible;
 use super::{Failure, say};
 use crate::config::Config;
+use crate::network::Address;
 
 /// How long each step may take. A server whose database does not answer needs some seconds to say so.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -18,7 +20,7 @@ const MAX_BYTES: u64 = 64 << 10;
 /// Asks where the server listens.
 pub fn check(config: &Config) -> Result<(), Failure> {
     let address = server_address(config)?;
-    let answer = ask(address, "/health/ready", TIMEOUT).map_err(|error| {
+    let answer = ask(&Address::Tcp(address), "/health/ready", TIMEOUT).map_err(|error| {
         Failure(format!("nothing answers on {address}: {error}; start it, or name its configuration with --config"))
     })?;
     match answer {
@@ -27,10 +29,22 @@ pub fn check(config: &Config) -> Result<(), Failure> {
     }
 }
 
-/// Asks the server that listens on `address` over plain HTTP/1.1, with so much patience at each step. An answer that is
+/// Asks the server that listens there over plain HTTP/1.1, with so much patience at each step. An answer that is
 /// not 200 says why.
-pub fn ask(address: SocketAddr, path: &str, patience: Duration) -> io::Result<Result<(), String>> {
-    let answer = get(reached(address), path, patience)?;
+pub fn ask(address: &Address, path: &str, patience: Duration) -> io::Result<Result<(), String>> {
+    let answer = match address {
+        Address::Tcp(address) => {
+            let address = reached(*address);
+            let stream = TcpStream::connect_timeout(&address, patience)?;
+            stream.set_read_timeout(Some(patience))?;
+            get(stream, &address.to_string(), path)?
+        }
+        Address::Unix(address) => {
+            let stream = UnixStream::connect_addr(address)?;
+            stream.set_read_timeout(Some(patience))?;
+            get(stream, "localhost", path)?
+        }
+    };
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     if head.starts_with("HTTP/1.1 200") {
         return Ok(Ok(()));
@@ -40,10 +54,8 @@ pub fn ask(address: SocketAddr, path: &str, patience: Duration) -> io::Result<Re
     Ok(Err(detail.unwrap_or_else(|| head.lines().next().unwrap_or_default().trim_end().to_owned())))
 }
 
-fn get(address: SocketAddr, path: &str, patience: Duration) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, patience)?;
-    stream.set_read_timeout(Some(patience))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+fn get(mut stream: impl Read + Write, host: &str, path: &str) -> io::Result<String> {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.take(MAX_BYTES).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())

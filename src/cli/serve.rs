@@ -9,12 +9,14 @@ use tokio::signal::unix::{self, SignalKind, signal};
 
 use super::{Failure, attend};
 use crate::app::App;
+use crate::clock::Clock;
 use crate::config::Config;
-use crate::systemd::Manager;
+use crate::systemd::{Manager, Passed};
 use crate::telemetry;
 
 /// Serves until SIGTERM or SIGINT, then finishes the requests in flight.
 pub fn run(config: &Config) -> Result<(), Failure> {
+    let passed = Passed::take()?;
     let _last_lines = telemetry::start(&config.log)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -30,10 +32,13 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         if let Some(manager) = &manager {
             manager.doing("starting");
         }
-        let app = App::build(config)?;
+        if !passed.metrics.is_empty() {
+            tracing::warn!("the service manager passed a socket for metrics, which this version has none of");
+        }
+        let app = App::build_on(config, Clock::system(), passed.http)?;
         announce(&app, config);
         if let Some(manager) = &manager {
-            attend::start(Arc::clone(manager), app.address())?;
+            attend::start(Arc::clone(manager), app.address().clone())?;
         }
         app.run(stop_signal(interrupt, terminate, manager)).await?;
         tracing::info!("stopped");
@@ -74,7 +79,7 @@ async fn stop_signal(mut interrupt: unix::Signal, mut terminate: unix::Signal, m
 
 /// Says where things are and what to try: for people on a terminal, else as one line of the log.
 fn announce(app: &App, config: &Config) {
-    let (url, data) = (format!("http://{}", app.address()), std::path::absolute(&config.data_dir));
+    let (url, data) = (app.address().to_string(), std::path::absolute(&config.data_dir));
     let data = data.unwrap_or_else(|_| config.data_dir.clone());
     let (data, first_start) = (data.display(), app.countersign().first_start());
     let attempt = format!(

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 
 use crate::email;
+use crate::network::Proxy;
 
 /// An IP address or a host name to listen on; brackets around an IPv6 address are dropped.
 pub(super) fn host(text: &str) -> Result<String, String> {
@@ -116,13 +117,16 @@ pub(super) fn mail_domain(text: &str) -> Result<String, String> {
         .ok_or_else(|| "is not a domain such as example.com".to_owned())
 }
 
-/// An address or a network in CIDR form; bits behind the prefix are cleared.
-pub(super) fn network(text: &str) -> Result<IpNet, String> {
+/// An address, a network in CIDR form, of which bits behind the prefix are cleared, or `unix`.
+pub(super) fn proxy(text: &str) -> Result<Proxy, String> {
+    if text == "unix" {
+        return Ok(Proxy::Unix);
+    }
     let plain = text.parse::<IpAddr>().map(IpNet::from);
     plain
         .or_else(|_| text.parse::<IpNet>())
-        .map(|network| network.trunc())
-        .map_err(|error| format!("is not an address or a network such as 10.0.0.0/8 ({error})"))
+        .map(|network| Proxy::Network(network.trunc()))
+        .map_err(|error| format!("is neither an address nor a network such as 10.0.0.0/8 ({error}), nor unix"))
 }
 
 /// An IP address and port to listen on.
@@ -307,13 +311,17 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_an_address_or_a_network() {
-        let shown = |text: &str| network(text).map(|network| network.to_string());
+    fn a_proxy_is_an_address_a_network_or_whoever_comes_by_a_unix_socket() {
+        let shown = |text: &str| match proxy(text)? {
+            Proxy::Network(network) => Ok::<_, String>(network.to_string()),
+            Proxy::Unix => Ok("any Unix socket".to_owned()),
+        };
         assert_eq!(shown("10.0.0.7").as_deref(), Ok("10.0.0.7/32"));
         assert_eq!(shown("::1").as_deref(), Ok("::1/128"));
         assert_eq!(shown("10.1.2.3/8").as_deref(), Ok("10.0.0.0/8"));
-        for text in ["", "10.0.0.0/33", "10.0.0", "proxy.example", "10.0.0.0/8,::1"] {
-            assert!(network(text).is_err(), "{text:?}");
+        assert_eq!(shown("unix").as_deref(), Ok("any Unix socket"));
+        for text in ["", "10.0.0.0/33", "10.0.0", "proxy.example", "10.0.0.0/8,::1", "Unix", "unix:/run/x"] {
+            assert!(proxy(text).is_err(), "{text:?}");
         }
     }
 

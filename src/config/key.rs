@@ -275,7 +275,7 @@ impl Same for String {
     }
 }
 
-impl Same for ipnet::IpNet {
+impl Same for crate::network::Proxy {
     fn same(&self, other: &Self) -> bool {
         self == other
     }

@@ -1,7 +1,7 @@
 //! Configuration: [`RawConfig`] is what was written down and where, [`Config`] is what it means.
 //!
 //! Every key is declared once, in `sections/`; a name that is no key is refused. Later wins: built-in defaults,
-//! `config/countersign.toml` (or the file named on the command line), `.env` in the working
+//! `config/countersign.toml` (or the file named on the command line, or systemd's), `.env` in the working
 //! directory, environment variables, systemd credentials. [`RawConfig::resolve`] gives either a
 //! [`Config`] without contradictions or every [`Mistake`] at once, none of which shows a secret.
 //!

@@ -1,8 +1,9 @@
 //! The layers put together: for every key the value that won, and where it came from.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -83,7 +84,8 @@ impl fmt::Debug for RawConfig {
 
 impl RawConfig {
     /// Reads every layer: the defaults, `config_file` (which must exist) or else
-    /// `config/countersign.toml` (which need not), `.env`, the environment, systemd credentials.
+    /// `config/countersign.toml`, under systemd `$CONFIGURATION_DIRECTORY/countersign.toml` (which need not), `.env`, the
+    /// environment, systemd credentials.
     ///
     /// What cannot be read or is not a key is kept as a mistake, which [`resolve`](Self::resolve)
     /// reports together with all others.
@@ -93,7 +95,7 @@ impl RawConfig {
 
     /// Like [`load`](Self::load), with `folder` in place of the working directory and `environment`
     /// in place of the process's own. The environment also says where systemd put things:
-    /// `STATE_DIRECTORY` and `CREDENTIALS_DIRECTORY`.
+    /// `STATE_DIRECTORY`, `CONFIGURATION_DIRECTORY` and `CREDENTIALS_DIRECTORY`.
     pub fn load_from(
         folder: &Path,
         config_file: Option<&Path>,
@@ -109,7 +111,8 @@ impl RawConfig {
         if let Some(state) = variable("STATE_DIRECTORY") {
             raw.keep_data_in(&state);
         }
-        let file = config_file.unwrap_or(Path::new(FILE));
+        let usual = variable("CONFIGURATION_DIRECTORY").map_or(FILE.into(), |folders| file_of_the_system(&folders));
+        let file = config_file.unwrap_or(&usual);
         raw.apply(file::toml_file(&folder.join(file), file, config_file.is_some()));
         raw.apply(variables::dotenv(&folder.join(".env")));
         let credentials = variable("CREDENTIALS_DIRECTORY");
@@ -228,6 +231,12 @@ fn shown(key: &KeyInfo, value: &Value) -> Option<String> {
         _ => part.to_owned(),
     };
     Some(parts.into_iter().map(part).collect::<Vec<_>>().join(", "))
+}
+
+/// Where the file is that systemd's folder for the service's configuration is for. It may name several.
+fn file_of_the_system(folders: &OsString) -> PathBuf {
+    let first = folders.as_bytes().split(|byte| *byte == b':').next().unwrap_or_default();
+    Path::new(OsStr::from_bytes(first)).join("countersign.toml")
 }
 
 #[cfg(test)]
@@ -357,6 +366,20 @@ mod tests {
             .credential("tokens.access_secret", "another one, long enough to be taken");
         let refusal = both.resolve().unwrap_err().to_string();
         assert!(refusal.contains("ACCESS_TOKEN_SECRET") && !refusal.contains(SECRET), "{refusal}");
+    }
+
+    /// As `ConfigurationDirectory=` says where it is; it need not be there.
+    #[test]
+    fn under_systemd_the_file_is_in_the_configuration_directory() {
+        let line = |folders: &str| {
+            let place = Place::new().file("config/countersign.toml", "server.port = 1");
+            let place = place.file("etc/countersign.toml", "server.port = 2");
+            line(&place.variable("CONFIGURATION_DIRECTORY", folders).load(None), "server.port")
+        };
+        assert_eq!(line("etc"), "server.port = 2 (etc/countersign.toml)");
+        assert_eq!(line("etc:/elsewhere"), line("etc"));
+        assert_eq!(line("/nonexistent"), "server.port = 8080 (built-in default)");
+        assert_eq!(line(""), "server.port = 1 (config/countersign.toml)");
     }
 
     #[test]

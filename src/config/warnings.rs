@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::key::KeyInfo;
 use super::sections::{Cookies, DatabaseKeys, Log, Metrics, Passwords, Server, Tokens};
 use super::{Config, Database, address, database_url, log_level};
+use crate::network::Proxy;
 
 /// Below this, bcrypt is faster than it should be for what is at stake.
 const LOWEST_COST: u32 = 10;
@@ -85,8 +86,10 @@ pub(super) fn about(config: &Config) -> Vec<String> {
             DatabaseKeys::url
         ));
     }
-    for network in &config.server.trusted_proxies {
-        if network.prefix_len() == 0 {
+    for proxy in &config.server.trusted_proxies {
+        if let Proxy::Network(network) = proxy
+            && network.prefix_len() == 0
+        {
             warnings.push(format!(
                 "{} holds {network}: any client can choose the address it is counted under",
                 Server::trusted_proxies

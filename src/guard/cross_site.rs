@@ -6,6 +6,7 @@ use actix_web::HttpRequest;
 use actix_web::http::Method;
 use actix_web::http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 
+use super::peer::peer;
 use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::network::TrustedNetworks;
 use crate::problem::{Code, Problem};
@@ -93,7 +94,7 @@ impl Origins {
     }
 
     fn is_by_proxy(&self, req: &HttpRequest) -> bool {
-        req.peer_addr().is_some_and(|peer| self.proxies.contain(peer.ip()))
+        peer(req).is_some_and(|peer| self.proxies.trust(peer))
     }
 
     fn allows(&self, req: &HttpRequest) -> bool {

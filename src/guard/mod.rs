@@ -36,6 +36,7 @@
 mod caller;
 mod credentials;
 pub(crate) mod cross_site;
+pub(crate) mod peer;
 mod verified;
 
 use std::borrow::Cow;

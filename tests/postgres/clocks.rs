@@ -47,7 +47,7 @@ impl Node {
         let thread = thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let app = App::build_with_clock(&config, Clock::wrong_by(seconds)).unwrap();
-                bound.send(app.address()).unwrap();
+                bound.send(app.address().tcp().unwrap()).unwrap();
                 app.run(async { stopped.await.unwrap_or_default() }).await.unwrap();
             });
         });

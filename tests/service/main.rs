@@ -5,6 +5,7 @@
 
 mod journal;
 mod notify;
+mod sockets;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -3,11 +3,10 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use crate::config::address;
 use crate::config::key::Key;
 use crate::config::section::section;
+use crate::network::Proxy;
 
 section! {
     /// Section `server`: where to listen, and which proxies to believe.
@@ -22,11 +21,12 @@ section! {
         /// Change it if another program has this one.
         port: u16 = "8080", Key::number(0..=65_535).short(&["PORT"]);
 
-        /// Addresses or networks (10.0.0.0/8) of proxies whose X-Forwarded-For, -Proto and -Host are believed.
+        /// Proxies whose X-Forwarded-For, -Proto and -Host are believed: addresses, networks (10.0.0.0/8), or `unix` for all
+        /// that come by a Unix socket.
         ///
         /// Set it behind a proxy, else all clients share the proxy's address where failed log-ins are counted. Never wider
         /// than the proxies: a client in it can choose the address it is counted under.
-        trusted_proxies: Vec<IpNet> = "", Key::text(address::network);
+        trusted_proxies: Vec<Proxy> = "", Key::text(address::proxy);
 
         /// Further http(s) URLs that clients know this server by, beside tokens.issuer: their pages count as this host.
         ///

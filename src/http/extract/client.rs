@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::network::TrustedNetworks;
+use crate::guard::peer::peer;
+use crate::network::{Peer, TrustedNetworks};
 use crate::store::sessions::Device;
 use actix_web::http::header::{HeaderName, USER_AGENT};
 use actix_web::{HttpMessage as _, HttpRequest};
@@ -30,22 +31,26 @@ impl TrustedProxies {
     }
 
     /// Whether a peer is one of them.
-    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
-        self.networks.contain(address)
+    pub(crate) fn trust(&self, peer: Peer) -> bool {
+        self.networks.trust(peer)
     }
 
     /// A proxy on this machine or its network that is not configured hides who its clients are, and they all share one
     /// budget of failed log-ins. Said once.
-    fn suspect(&self, peer: IpAddr, req: &HttpRequest) {
-        let near = match peer {
+    fn suspect(&self, peer: Peer, req: &HttpRequest) {
+        let near = match peer.address() {
             IpAddr::V4(v4) => v4.is_loopback() || v4.is_private(),
             IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
         };
         if near && req.headers().contains_key(FORWARDED_FOR) && !self.warned.swap(true, Ordering::Relaxed) {
+            let entry = match peer {
+                Peer::Address(address) => address.to_canonical().to_string(),
+                Peer::Unix => "unix".to_owned(),
+            };
             tracing::warn!(
-                %peer,
-                "requests come with X-Forwarded-For from an address that is not in server.trusted_proxies: all of its \
-                 clients are counted as one"
+                peer = entry,
+                "requests come with X-Forwarded-For from a proxy that is not in server.trusted_proxies: all of its \
+                 clients are counted as one; to believe it, add {entry} there"
             );
         }
     }
@@ -62,12 +67,12 @@ impl TrustedProxies {
     }
 
     fn see(&self, req: &HttpRequest) -> Option<IpAddr> {
-        let peer = req.peer_addr()?.ip().to_canonical();
-        if !self.trusts(peer) {
+        let peer = peer(req)?;
+        if !self.trust(peer) {
             self.suspect(peer, req);
-            return Some(peer);
+            return Some(peer.address());
         }
-        let mut client = peer;
+        let mut client = peer.address();
         // What the client itself wrote into the line may be no text at all; what the proxy appended still counts.
         let lines: Vec<_> =
             req.headers().get_all(FORWARDED_FOR).map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
@@ -75,7 +80,7 @@ impl TrustedProxies {
         for hop in hops.iter().rev() {
             let Some(address) = address_of(hop.trim()) else { break };
             client = address.to_canonical();
-            if !self.trusts(client) {
+            if !self.networks.contain(client) {
                 break;
             }
         }
@@ -89,7 +94,7 @@ impl TrustedProxies {
 
     /// Whether the client spoke TLS, to us or to a trusted proxy.
     pub(crate) fn is_tls(&self, req: &HttpRequest) -> bool {
-        let by_proxy = req.peer_addr().is_some_and(|peer| self.trusts(peer.ip().to_canonical()));
+        let by_proxy = peer(req).is_some_and(|peer| self.trust(peer));
         let proto = req.headers().get(FORWARDED_PROTO);
         // Where each proxy adds what it was asked by, the first in the line is the client's.
         let proto = proto.and_then(|value| value.as_bytes().split(|byte| *byte == b',').next());

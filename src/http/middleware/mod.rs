@@ -92,7 +92,7 @@ impl Exchange {
                 informed: true,
             },
         };
-        exchange.draining.count();
+        exchange.draining.count(req.request());
         exchange
     }
 

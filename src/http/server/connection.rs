@@ -16,10 +16,10 @@ use std::time::Duration;
 use actix_web::HttpRequest;
 use actix_web::web::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::connections::Open;
+use super::socket::Socket;
 
 /// So many bytes are looked at before more are read, and kept for later while a request is being answered. Each
 /// request in them is held as one of seven KiB, and the shortest has 18 bytes.
@@ -209,7 +209,7 @@ impl Drop for Serving {
 
 /// A socket that reads no more when its client is overdue, and fails when its client takes nothing of what is written.
 pub(super) struct TimedStream {
-    socket: TcpStream,
+    socket: Socket,
     state: Rc<ConnectionState>,
     /// Goes off when something is due, or before that.
     alarm: Pin<Box<Sleep>>,
@@ -222,7 +222,7 @@ pub(super) struct TimedStream {
 }
 
 impl TimedStream {
-    pub(super) fn new(socket: TcpStream, bounds: Bounds, open: Open) -> Self {
+    pub(super) fn new(socket: Socket, bounds: Bounds, open: Open) -> Self {
         let alarm = Box::pin(sleep(bounds.keep_alive));
         Self {
             socket,
@@ -380,13 +380,14 @@ impl AsyncWrite for TimedStream {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
 
     use tokio::io::AsyncWriteExt as _;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::super::connections::Connections;
     use super::*;
+    use crate::network::Peer;
 
     /// Reads once: how many bytes.
     async fn read(server: &mut TimedStream) -> Poll<usize> {
@@ -405,16 +406,17 @@ mod tests {
     async fn a_request_that_arrives_as_its_connection_makes_way_is_answered_first() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let connections = Connections::new(1, Box::new(|_| false));
-        let open = connections.enter(Some(IpAddr::from(Ipv4Addr::LOCALHOST)));
+        let open = connections.enter(Some(Peer::Address(Ipv4Addr::LOCALHOST.into())));
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
-        let mut server = TimedStream::new(socket, Bounds::default(), open);
+        let mut server = TimedStream::new(socket.into(), Bounds::default(), open);
         assert!(read(&mut server).await.is_pending());
 
         let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
         client.write_all(request).await.unwrap();
-        server.socket.readable().await.unwrap();
-        let _newer = connections.enter(Some(IpAddr::from(Ipv4Addr::LOCALHOST)));
+        let Socket::Tcp(socket) = &server.socket else { panic!("it is one") };
+        socket.readable().await.unwrap();
+        let _newer = connections.enter(Some(Peer::Address(Ipv4Addr::LOCALHOST.into())));
         assert!(server.state.open.is_closing(), "there is room for one only");
         assert_eq!(read(&mut server).await, Poll::Ready(request.len()));
         assert!(read(&mut server).await.is_pending(), "not the end: what was read may be a request");

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
 
-use crate::network::rate_limit_key;
+use crate::network::{Peer, rate_limit_key};
 
 /// One part in so many of the room is for new connections while those that are to make way are being closed.
 const SPARE: usize = 16;
@@ -30,7 +30,7 @@ const AT_WORK: u64 = u64::MAX;
 const WAITING: u64 = u64::MAX - 1;
 
 /// Whether a peer is a proxy, which has as many clients as it likes.
-pub(super) type IsProxy = Box<dyn Fn(IpAddr) -> bool + Send + Sync>;
+pub(super) type IsProxy = Box<dyn Fn(Peer) -> bool + Send + Sync>;
 
 /// All of them. Clones share it.
 #[derive(Clone)]
@@ -79,8 +79,8 @@ impl Connections {
     }
 
     /// Enters a new connection, and closes others if it takes that.
-    pub(super) fn enter(&self, peer: Option<IpAddr>) -> Open {
-        let address = peer.filter(|peer| !(self.0.is_proxy)(peer.to_canonical())).map(rate_limit_key);
+    pub(super) fn enter(&self, peer: Option<Peer>) -> Open {
+        let address = peer.filter(|peer| !(self.0.is_proxy)(*peer)).map(|peer| rate_limit_key(peer.address()));
         let standing = Arc::new(Standing {
             address,
             idle_since: AtomicU64::new(self.now()),
@@ -213,11 +213,11 @@ mod tests {
     const PROXY: [u8; 4] = [10, 0, 0, 1];
 
     fn room_for(most: usize) -> Connections {
-        Connections::new(most, Box::new(|peer| peer == IpAddr::from(PROXY)))
+        Connections::new(most, Box::new(|peer| peer.address() == IpAddr::from(PROXY)))
     }
 
     fn enter(connections: &Connections, last: u8) -> Open {
-        connections.enter(Some(IpAddr::from([192, 0, 2, last])))
+        connections.enter(Some(Peer::Address([192, 0, 2, last].into())))
     }
 
     fn closing(open: &[Open]) -> Vec<usize> {
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn within_all_shares_the_longest_idle_makes_way_proxies_last() {
         let connections = room_for(16);
-        let mut open: Vec<_> = (0..5).map(|_| connections.enter(Some(IpAddr::from(PROXY)))).collect();
+        let mut open: Vec<_> = (0..5).map(|_| connections.enter(Some(Peer::Address(PROXY.into())))).collect();
         open.extend((0..10).map(|address| enter(&connections, address)));
         let mut times: Vec<u64> = (0..15).collect();
         times[9] = 6;

@@ -6,20 +6,22 @@ mod connections;
 mod draining;
 mod http10;
 mod origin_line;
+mod socket;
 mod wire;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use actix_http::HttpService;
-use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, map_config};
+use actix_http::error::DispatchError;
+use actix_service::{IntoServiceFactory as _, ServiceFactory, ServiceFactoryExt as _, map_config};
 use actix_web::dev::{AppConfig, Server, fn_service};
 use actix_web::web::ServiceConfig;
 use actix_web::{App, rt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 pub(crate) use self::body_time::limit_body_time;
 pub use self::connection::Bounds;
@@ -27,8 +29,10 @@ pub(crate) use self::connection::ConnectionState;
 use self::connection::TimedStream;
 use self::connections::{Connections, IsProxy};
 pub(crate) use self::draining::Draining;
+use self::socket::Socket;
 use self::wire::Wire;
 use crate::guard::cross_site::Origins;
+use crate::network::Listener;
 
 /// How long what a client still sends is read behind an answer that did not wait for it. Closed at once, the connection
 /// would be reset, and the answer could be lost with it (RFC 9112 section 9.6).
@@ -51,25 +55,50 @@ pub(crate) struct Settings {
     pub(crate) is_proxy: IsProxy,
     pub(crate) draining: Draining,
     pub(crate) origins: Arc<Origins>,
+    /// Whether others keep the sockets open, for a server that comes after this one.
+    pub(crate) are_kept_open: bool,
 }
 
-/// Answers on `listener` until `shutdown` resolves, then finishes the requests in flight.
+/// Binds a TCP socket: `host` is a name or an IP address, in brackets or not.
+///
+/// # Errors
+///
+/// What the system says.
+pub(crate) fn bind(host: &str, port: u16) -> std::io::Result<Listener> {
+    let listener = TcpListener::bind((host.trim_start_matches('[').trim_end_matches(']'), port))?;
+    // It listens already, but with as short a queue as the standard library asks for.
+    rustix::net::listen(&listener, BACKLOG)?;
+    Ok(Listener::Tcp(listener))
+}
+
+/// Answers on all `listeners` until `shutdown` resolves, then finishes the requests in flight. Where others keep the sockets
+/// open, whoever connects from then on is left to the next server.
 ///
 /// # Errors
 ///
 /// If the socket fails.
 pub(crate) async fn run(
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     settings: Settings,
     routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
     shutdown: impl Future<Output = ()> + 'static,
 ) -> std::io::Result<()> {
     let draining = settings.draining.clone();
-    let server = start(listener, settings, routes)?;
+    let are_kept_open = settings.are_kept_open;
+    let server = start(listeners, settings, routes)?;
     let handle = server.handle();
     rt::spawn(async move {
         shutdown.await;
-        draining.send_away().await;
+        draining.begin();
+        if are_kept_open {
+            handle.pause().await;
+            draining.until_silent().await;
+        } else {
+            draining.until_gone().await;
+            // What has been accepted by now is answered before the end.
+            handle.pause().await;
+            draining.until_gone().await;
+        }
         handle.stop(true).await;
     });
     server.await
@@ -79,27 +108,25 @@ pub(crate) async fn run(
 /// [`TimedStream`] and [`Wire`] between HTTP and the socket, and [`Connections`] that make way where the server would accept no
 /// more.
 fn start(
-    listener: TcpListener,
-    Settings { bounds, is_proxy, draining, origins }: Settings,
+    listeners: Vec<Listener>,
+    Settings { bounds, is_proxy, draining, origins, .. }: Settings,
     routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> std::io::Result<Server> {
-    // It listens already, but with as short a queue as the standard library asks for.
-    rustix::net::listen(&listener, BACKLOG)?;
     // More than 512 the server does not take.
     let workers = thread::available_parallelism()?.get().min(512);
-    let most = affordable(bounds.connections, OTHER_FILES + workers * FILES_OF_A_WORKER);
+    let others = OTHER_FILES + workers * FILES_OF_A_WORKER;
+    let most = affordable(bounds.connections, others);
     let connections = Connections::new(most, is_proxy);
-    let server = Server::build()
+    let mut server = Server::build()
         .workers(workers)
         .max_concurrent_connections(most.div_ceil(workers))
         .shutdown_timeout(DRAIN.as_secs())
         .disable_signals();
     let stopping = server.graceful_shutdown_signal();
-    let service = move || {
+    let http = move || {
         let (routes, draining, stopping) = (routes.clone(), draining.clone(), stopping.clone());
-        let (connections, origins) = (connections.clone(), origins.clone());
         let app = App::new().configure(routes).into_factory().map_err(|error| error.error_response());
-        let http = HttpService::build()
+        HttpService::build()
             .keep_alive(bounds.keep_alive)
             .client_request_timeout(bounds.head)
             .client_disconnect_timeout(LINGER)
@@ -113,21 +140,54 @@ fn start(
             .on_connect_ext(move |wire: &Wire, data: &mut actix_http::Extensions| {
                 data.insert(wire.connection().state().clone());
                 data.insert(draining.connected());
+                if let Some(peer) = wire.peer() {
+                    data.insert(peer);
+                }
             })
-            .h1(map_config(app, |()| AppConfig::default()));
-        fn_service(move |socket: TcpStream| {
-            let peer = socket.peer_addr().ok();
-            let open = connections.enter(peer.map(|peer| peer.ip()));
-            let origins = origins.clone();
-            async move {
-                let address = peer.map(|peer| peer.ip().to_canonical());
-                let wire = Wire::new(TimedStream::new(socket, bounds, open), address, origins);
-                Ok((wire, peer))
-            }
-        })
-        .and_then(http)
+            .h1(map_config(app, |()| AppConfig::default()))
     };
-    Ok(server.listen("countersign", listener, service)?.run())
+    let entrance = Entrance { bounds, connections, origins };
+    for listener in listeners {
+        let (http, entrance) = (http.clone(), entrance.clone());
+        server = match listener {
+            Listener::Tcp(listener) => {
+                server.listen("countersign", listener, move || entrance.accept::<TcpStream>().and_then(http()))?
+            }
+            Listener::Unix(listener) => {
+                server.listen_uds("countersign", listener, move || entrance.accept::<UnixStream>().and_then(http()))?
+            }
+        };
+    }
+    Ok(server.run())
+}
+
+/// What a connection passes before HTTP is spoken on it.
+#[derive(Clone)]
+struct Entrance {
+    bounds: Bounds,
+    connections: Connections,
+    origins: Arc<Origins>,
+}
+
+impl Entrance {
+    fn accept<S: Into<Socket> + 'static>(
+        &self,
+    ) -> impl ServiceFactory<
+        S,
+        Config = (),
+        Response = (Wire, Option<SocketAddr>),
+        Error = DispatchError,
+        InitError = (),
+    > + use<S> {
+        let Self { bounds, connections, origins } = self.clone();
+        fn_service(move |socket: S| {
+            let socket: Socket = socket.into();
+            let (peer, address) = (socket.peer(), socket.peer_address());
+            let open = connections.enter(peer);
+            let wire = Wire::new(TimedStream::new(socket, bounds, open), peer, origins.clone());
+            async move { Ok((wire, address)) }
+        })
+    }
 }
 
 /// As many connections as were asked for, or as there can be files: a server that runs out of them answers

@@ -6,7 +6,7 @@
 //! more header fields. So it is found by its looks, at the end of what is written.
 
 use std::io;
-use std::net::IpAddr;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -23,6 +23,7 @@ use super::origin_line::OriginLine;
 use crate::guard::cross_site::Origins;
 use crate::http::middleware::add_headers;
 use crate::http::middleware::cors::Readers;
+use crate::network::Peer;
 use crate::problem::{Code, Problem};
 
 /// The parser's own answers are shorter.
@@ -31,7 +32,7 @@ const LONGEST_BARE: usize = 256;
 /// A connection, as the parser sees it.
 pub(super) struct Wire {
     connection: TimedStream,
-    peer: Option<IpAddr>,
+    peer: Option<Peer>,
     requests: Http10,
     origins: Arc<Origins>,
     /// Where the request comes from that is being read; none where no origin may read answers.
@@ -43,13 +44,17 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(connection: TimedStream, peer: Option<IpAddr>, origins: Arc<Origins>) -> Self {
+    pub(super) fn new(connection: TimedStream, peer: Option<Peer>, origins: Arc<Origins>) -> Self {
         let origin = origins.any_allowed().then(OriginLine::default);
         Self { connection, peer, requests: Http10::new(), origins, origin, incoming: BytesMut::new(), refusal: None }
     }
 
     pub(super) fn connection(&self) -> &TimedStream {
         &self.connection
+    }
+
+    pub(super) fn peer(&self) -> Option<Peer> {
+        self.peer
     }
 
     /// Reads what the client sends next.
@@ -167,7 +172,7 @@ fn date(line: &str) -> Option<&str> {
 }
 
 /// The whole answer to a request that could not be read, in place of the bare one; and its line in the log.
-fn refuse(problem: &Problem, bare: &[u8], peer: Option<IpAddr>, readers: &Readers) -> BytesMut {
+fn refuse(problem: &Problem, bare: &[u8], peer: Option<Peer>, readers: &Readers) -> BytesMut {
     let id = Uuid::now_v7().to_string();
     let mut response = problem.respond(Some(&id));
     readers.say(&mut response);
@@ -179,7 +184,7 @@ fn refuse(problem: &Problem, bare: &[u8], peer: Option<IpAddr>, readers: &Reader
             method = "(unreadable)",
             route = "(none)",
             status = status.as_u16(),
-            ip_address = peer.map(tracing::field::display),
+            ip_address = peer.map(|peer| tracing::field::display(peer.address())),
             "request"
         );
     });

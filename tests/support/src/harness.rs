@@ -108,7 +108,7 @@ impl TestApp {
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let app = App::build_with_clock(&config, hand).unwrap().within(bounds);
-                bound.send(app.address()).unwrap();
+                bound.send(app.address().tcp().unwrap()).unwrap();
                 app.run(async { stopped.await.unwrap_or_default() }).await.unwrap();
             });
         });

@@ -1,27 +1,13 @@
-//! The service manager: what it tells this process (systemd.exec(5)), and what it is told (sd_notify(3)).
+//! What the service manager is told (sd_notify(3)).
 
 use std::env;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use rustix::fs::fstat;
-
-/// Whether `stream`, which is standard error, is the journal: `$JOURNAL_STREAM` names the file that it would be then, as
-/// `DEVICE:INODE`. A program in between, such as a shell with a redirection, may have made it another one.
-pub fn is_journal(stream: impl AsFd) -> bool {
-    let Ok(named) = env::var("JOURNAL_STREAM") else { return false };
-    let is = || -> io::Result<String> {
-        let file = fstat(stream)?;
-        Ok(format!("{}:{}", file.st_dev, file.st_ino))
-    };
-    is().is_ok_and(|file| file == named)
-}
 
 /// A service manager that waits to be told how this process is.
 #[derive(Debug)]
