@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
+use std::path::Path;
 
 use ipnet::IpNet;
 
@@ -57,6 +58,19 @@ impl Address {
         match self {
             Self::Tcp(address) => Some(*address),
             Self::Unix(_) => None,
+        }
+    }
+
+    /// What curl is told instead of scheme and host.
+    pub(crate) fn for_curl(&self) -> String {
+        match self {
+            Self::Tcp(address) => format!("http://{address}"),
+            Self::Unix(address) => match (address.as_pathname(), abstract_name(address)) {
+                (None, Some(name)) => {
+                    format!("--abstract-unix-socket {} http://localhost", String::from_utf8_lossy(name))
+                }
+                (path, _) => format!("--unix-socket {} http://localhost", path.unwrap_or(Path::new("")).display()),
+            },
         }
     }
 }

@@ -83,8 +83,9 @@ fn announce(app: &App, config: &Config) {
     let data = data.unwrap_or_else(|_| config.data_dir.clone());
     let (data, first_start) = (data.display(), app.countersign().first_start());
     let attempt = format!(
-        "curl -X POST {url}/v1/auth/register -H 'Content-Type: application/json' \
-         -d '{{\"email\":\"ada@example.com\",\"password\":\"correct horse battery\"}}'"
+        "curl -X POST {}/v1/auth/register -H 'Content-Type: application/json' \
+         -d '{{\"email\":\"ada@example.com\",\"password\":\"correct horse battery\"}}'",
+        app.address().for_curl()
     );
     let description = format!("{url}{}", if config.docs.enabled { "/docs" } else { "/openapi.json" });
     if !io::stderr().is_terminal() {

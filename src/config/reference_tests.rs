@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::key::{KeyInfo, Kind, Shape};
 use super::keys;
@@ -164,4 +164,52 @@ fn every_key_says_what_it_is_and_when_to_change_it() {
 #[test]
 fn the_environment_name_has_two_underscores_between_section_and_key() {
     assert_eq!(super::Tokens::access_ttl.variable(), "COUNTERSIGN__TOKENS__ACCESS_TTL");
+}
+
+/// Names in messages, comments and pages are text, which the compiler does not read.
+#[test]
+fn whatever_is_written_like_a_key_is_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths: Vec<PathBuf> = vec![root.join("README.md"), root.join("SECURITY.md"), root.join("CONTRIBUTING.md")];
+    for folder in ["docs", "config/systemd", "src"] {
+        let mut folders = vec![root.join(folder)];
+        while let Some(folder) = folders.pop() {
+            let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            let (more, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+            folders.extend(more);
+            paths.extend(files);
+        }
+    }
+    // Here wrong names are refused; there, columns of a table are named like this.
+    paths.retain(|path| !["src/config", "src/store"].iter().any(|room| path.starts_with(root.join(room))));
+    let (mut found, mut wrong) = (0, Vec::new());
+    for path in paths {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let text =
+            if path.extension().is_some_and(|extension| extension == "rs") { words_of_code(&text) } else { text };
+        for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || "_.:/-(".contains(c))) {
+            let word = word.trim_end_matches(['.', ':']);
+            let Some((section, name)) = word.split_once('.') else { continue };
+            let is_name = name.chars().all(|c| c == '_' || c.is_ascii_lowercase());
+            let is_file = ["rs", "md", "toml", "crt", "key"].contains(&name);
+            if !is_name || is_file || !SECTIONS.iter().any(|known| known.name == section) {
+                continue;
+            }
+            match keys().any(|key| key.name == word) {
+                true => found += 1,
+                false => wrong.push(format!("{}: {word}", path.display())),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "no keys:\n{}", wrong.join("\n"));
+    assert!(found > 100, "the names were read: {found}");
+}
+
+/// The comments and the texts in quotes.
+fn words_of_code(source: &str) -> String {
+    let comments = source.lines().filter_map(|line| line.split_once("//")).map(|(_, comment)| comment);
+    let code: Vec<&str> = source.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+    let code = code.join("\n").replace("\\\"", "").replace("'\"'", "");
+    let texts = code.split('"').skip(1).step_by(2);
+    comments.chain(texts).collect::<Vec<_>>().join("\n")
 }

@@ -10,8 +10,8 @@ mod queue;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
 
@@ -298,8 +298,15 @@ impl Hasher {
 
 fn serve(jobs: &Jobs<Source, Job>) {
     // On Linux niceness belongs to the thread. Where it is refused, hashing is merely less polite.
+    static SAID: Once = Once::new();
     if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::debug!(%error, "hashing runs at normal priority");
+        SAID.call_once(|| {
+            tracing::warn!(
+                %error,
+                "passwords are hashed at normal priority, beside which other requests are slower: under systemd, \
+                 SystemCallFilter=setpriority allows the higher nice value"
+            );
+        });
     }
     jobs.serve();
 }

@@ -52,7 +52,12 @@ fn tests() -> BTreeMap<String, BTreeSet<PathBuf>> {
                 // Other attributes and comments may stand before the name of a test.
                 let tests = text.split("#[test]").skip(1).filter_map(|after| after.split("fn ").nth(1));
                 let soaks = text.split("pub fn ").skip(1).filter(|after| after.contains("(run: &Run) -> Outcome"));
-                for name in tests.chain(soaks).filter_map(|after| after.split(['(', '<']).next()) {
+                // Those of a program without `#[test]`, which boots a system for each.
+                let booted = text
+                    .split("\nfn ")
+                    .skip(1)
+                    .filter(|after| after.split('{').next().is_some_and(|head| head.ends_with("(system: &System) ")));
+                for name in tests.chain(soaks).chain(booted).filter_map(|after| after.split(['(', '<']).next()) {
                     found.entry(name.to_owned()).or_default().insert(path.clone());
                 }
             }

@@ -1,0 +1,239 @@
+//! The units of `config/systemd/`, and what `docs/operations.md` says of them, under real ones of two releases of systemd:
+//! 252, of Debian 12, and 257, of Debian 13.
+//!
+//! Each test boots a system of its own (see `system.rs`). That takes root and trees that `.ci/systemd-trees` makes; else these
+//! tests are reported as ignored.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
+
+mod system;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+
+use libtest_mimic::{Completion, Trial};
+use serde_json::{Value, json};
+use support::process::PASSWORD;
+
+use self::system::{PATIENCE, System, tree, wait_for};
+
+const RELEASES: [&str; 2] = ["bookworm", "trixie"];
+
+type Test = (&'static str, fn(&System));
+
+macro_rules! tests {
+    ($($name:ident),+ $(,)?) => {
+        [$((stringify!($name), $name as fn(&System))),+]
+    };
+}
+
+fn main() -> ExitCode {
+    let tests: [Test; 8] = tests![
+        the_units_are_correct_and_expose_little,
+        the_steps_of_the_page_lead_to_a_signed_in_user,
+        it_has_no_more_rights_than_it_needs,
+        credentials_are_used_and_shown_nobody,
+        a_restart_behind_its_socket_refuses_and_drops_nothing,
+        a_server_that_hangs_is_started_again,
+        after_a_kill_it_is_back_and_nobody_is_signed_out,
+        a_refused_niceness_is_a_warning,
+    ];
+    let trials = RELEASES.iter().flat_map(|release| {
+        tests.map(|(name, test)| {
+            Trial::ignorable_test(format!("{release}::{name}"), move || match tree(release) {
+                Ok(_) => {
+                    test(&System::boot(release));
+                    Ok(Completion::Completed)
+                }
+                Err(missing) => Ok(Completion::ignored_with(missing)),
+            })
+        })
+    });
+    support::run(trials.collect())
+}
+
+/// The service as the page says, and with it `changes` to its unit, as `systemctl edit` makes them.
+fn start(system: &System, changes: &str) {
+    system.run("install -m 755 target/release/countersign /usr/local/bin/");
+    system.run("cp config/systemd/countersign.service config/systemd/countersign.socket /etc/systemd/system/");
+    // A test is no time for expensive hashes.
+    system.write(
+        "/etc/countersign/countersign.toml",
+        "[passwords]\nbcrypt_cost = 10\n[server]\ntrusted_proxies = [\"unix\"]\n",
+    );
+    if !changes.is_empty() {
+        system.write("/etc/systemd/system/countersign.service.d/override.conf", changes);
+    }
+    system.run("systemctl daemon-reload && systemctl start countersign");
+}
+
+fn post(system: &System, path: &str, body: &Value) -> Value {
+    let curl = "curl -sS --fail-with-body -H 'Content-Type: application/json'";
+    serde_json::from_str(&system.run(&format!("{curl} -d '{body}' http://127.0.0.1:8080{path}"))).unwrap()
+}
+
+fn register(system: &System) -> Value {
+    post(system, "/v1/auth/register", &json!({ "email": "ada@example.com", "password": PASSWORD }))
+}
+
+fn the_units_are_correct_and_expose_little(system: &System) {
+    system.run("install -m 755 target/release/countersign /usr/local/bin/");
+    system.run("cp config/systemd/*.service config/systemd/*.socket /etc/systemd/system/");
+    let is_new = system.run("systemctl --version").split_whitespace().nth(1).unwrap().parse::<u32>().unwrap() >= 254;
+    if is_new {
+        system.run("cp -r config/systemd/countersign.service.d /etc/systemd/system/");
+    }
+    let said =
+        system.run("systemctl daemon-reload; systemd-analyze verify countersign.service countersign.socket 2>&1");
+    assert_eq!(said, "");
+    // Tenths: 1.2, as the best that Debian ships.
+    system.run("systemd-analyze security --offline=true --threshold=12 countersign.service");
+}
+
+/// Every block of commands of that part of the page, in their order, as one who copies them does it.
+fn the_steps_of_the_page_lead_to_a_signed_in_user(system: &System) {
+    let page = fs::read_to_string(support::root().join("docs/operations.md")).unwrap();
+    let part = page.split("\n## ").find(|part| part.starts_with("Under systemd\n")).unwrap();
+    let blocks: Vec<&str> = part.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() > 2, "{part}");
+    for block in &blocks {
+        system.run(&format!("set -e\n{block}"));
+    }
+    let pair = register(system);
+    let token = pair["access_token"].as_str().unwrap();
+    let me =
+        system.run(&format!("curl -sS --fail -H 'Authorization: Bearer {token}' http://127.0.0.1:8080/v1/users/me"));
+    assert!(me.contains("ada@example.com"), "{me}");
+    assert_eq!(system.property("ActiveState"), "active");
+}
+
+fn it_has_no_more_rights_than_it_needs(system: &System) {
+    start(system, "");
+    assert_eq!(system.property("StatusText"), "answers on http://127.0.0.1:8080");
+    let process = system.property("MainPID");
+    let status = system.run(&format!("cat /proc/{process}/status"));
+    let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    assert!(!line("Uid:").split_whitespace().any(|user| user == "0"), "{status}");
+    for capabilities in ["CapEff:", "CapPrm:", "CapBnd:", "CapAmb:"] {
+        assert_eq!(line(capabilities).trim_matches('0'), "", "{status}");
+    }
+    assert_eq!((line("NoNewPrivs:").as_str(), line("Seccomp:").as_str()), ("1", "2"));
+    let modes = system.run("find /var/lib/countersign/ -printf '%y %m %f\\n'");
+    assert!(modes.contains("f 600 countersign.db\n"), "{modes}");
+    for line in modes.lines() {
+        assert!(line.starts_with("f 600 ") || line.starts_with("d 700 "), "{modes}");
+    }
+    // The threads that hash passwords give way to others.
+    let threads = system.run(&format!("ps -L -o ni=,comm= -p {process}"));
+    let polite = threads.lines().filter(|line| line.contains("hasher")).map(|line| line.trim_start().starts_with("2 "));
+    assert!(polite.clone().count() > 0 && polite.clone().all(|polite| polite), "{threads}");
+    let warnings = system.run("journalctl -b -u countersign -p warning --no-pager -q");
+    assert_eq!(warnings, "", "nothing needs a look");
+}
+
+/// Plain and encrypted ones.
+fn credentials_are_used_and_shown_nobody(system: &System) {
+    let (plain, sealed) = ("k8Jq2mW0zRt5Yb7Nc4Xd9Lf1Hg6Pv3Ua", "Zw3Ke7Rp1Mx9Tb5Qn2Vd8Lc4Hy6Gs0Fj");
+    system.write("/etc/credstore/REFRESH_TOKEN_SECRET", plain);
+    system.run("chmod 700 /etc/credstore && chmod 600 /etc/credstore/*");
+    system.run("mkdir -p -m 700 /etc/credstore.encrypted");
+    system.run(&format!(
+        "printf %s {sealed} | systemd-creds encrypt --name=ACCESS_TOKEN_SECRET - /etc/credstore.encrypted/ACCESS_TOKEN_SECRET"
+    ));
+    start(system, "[Service]\nLoadCredentialEncrypted=ACCESS_TOKEN_SECRET\n");
+    let jwks = system.run("curl -sS http://127.0.0.1:8080/.well-known/jwks.json");
+    assert_eq!(jwks, "{\"keys\":[]}", "access tokens are signed with a secret, which is not published");
+    register(system);
+    let told =
+        system.run("journalctl -b --no-pager -o export; systemctl show countersign; systemctl status countersign");
+    assert!(!told.contains("signing keys were made"), "there was no need of any");
+    for secret in [plain, sealed, PASSWORD] {
+        assert!(!told.contains(secret), "a secret is told");
+    }
+}
+
+/// One request over a connection of its own.
+fn ask(socket: &Path, request: &str) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn a_restart_behind_its_socket_refuses_and_drops_nothing(system: &System) {
+    system.write(
+        "/etc/systemd/system/countersign.socket.d/override.conf",
+        "[Socket]\nListenStream=/run/countersign.sock\n",
+    );
+    system.run("cp config/systemd/countersign.socket /etc/systemd/system/");
+    system.run("install -m 755 target/release/countersign /usr/local/bin/");
+    system.run("cp config/systemd/countersign.service /etc/systemd/system/ && systemctl daemon-reload");
+    system.run("systemctl start countersign.socket");
+    start(system, "");
+    let pair = register(system);
+    let token = pair["access_token"].as_str().unwrap();
+    let request =
+        format!("GET /v1/users/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n");
+    let socket = system.path("/run/countersign.sock");
+    let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (over, answered) = (Arc::clone(&over), Arc::clone(&answered));
+            let (socket, request) = (socket.clone(), request.clone());
+            thread::spawn(move || {
+                while !over.load(Ordering::SeqCst) {
+                    let answer = ask(&socket, &request);
+                    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+                    answered.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    let more = || {
+        let before = answered.load(Ordering::SeqCst);
+        wait_for("answers", || (answered.load(Ordering::SeqCst) > before + 20).then_some(()));
+    };
+    for _ in 0..3 {
+        more();
+        let process = system.property("MainPID");
+        system.run("systemctl restart countersign");
+        assert_ne!(system.property("MainPID"), process);
+    }
+    more();
+    over.store(true, Ordering::SeqCst);
+    for client in clients {
+        client.join().unwrap();
+    }
+}
+
+fn a_server_that_hangs_is_started_again(system: &System) {
+    start(system, "[Service]\nWatchdogSec=5s\n");
+    system.run("kill -STOP $(systemctl show countersign -p MainPID --value)");
+    system.is_back();
+    register(system);
+}
+
+fn after_a_kill_it_is_back_and_nobody_is_signed_out(system: &System) {
+    start(system, "");
+    let pair = register(system);
+    system.run("kill -KILL $(systemctl show countersign -p MainPID --value)");
+    system.is_back();
+    let next = post(system, "/v1/auth/refresh", &json!({ "refresh_token": pair["refresh_token"] }));
+    assert_ne!(next["refresh_token"], pair["refresh_token"]);
+}
+
+/// As `SystemCallFilter=~@resources` does it, unless the unit gives it back.
+fn a_refused_niceness_is_a_warning(system: &System) {
+    start(system, "[Service]\nSystemCallFilter=~setpriority\n");
+    let warnings = system.run("journalctl -b -u countersign -p warning --no-pager -q -o cat");
+    assert_eq!(warnings.matches("setpriority").count(), 1, "{warnings}");
+    register(system);
+}
