@@ -21,7 +21,7 @@ use libtest_mimic::{Completion, Trial};
 use serde_json::{Value, json};
 use support::process::PASSWORD;
 
-use self::system::{PATIENCE, System, tree, wait_for};
+use self::system::{PATIENCE, System, wait_for};
 
 const RELEASES: [&str; 2] = ["bookworm", "trixie"];
 
@@ -46,12 +46,12 @@ fn main() -> ExitCode {
     ];
     let trials = RELEASES.iter().flat_map(|release| {
         tests.map(|(name, test)| {
-            Trial::ignorable_test(format!("{release}::{name}"), move || match tree(release) {
-                Ok(_) => {
-                    test(&System::boot(release));
+            Trial::ignorable_test(format!("{release}::{name}"), move || match System::boot(release) {
+                Ok(system) => {
+                    test(&system);
                     Ok(Completion::Completed)
                 }
-                Err(missing) => Ok(Completion::ignored_with(missing)),
+                Err(why_not) => Ok(Completion::ignored_with(why_not)),
             })
         })
     });

@@ -2,6 +2,7 @@
 //! memory, and systemd as its first process.
 
 use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,7 +19,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 ///
 /// What is missing.
-pub fn tree(release: &str) -> Result<PathBuf, String> {
+fn tree(release: &str) -> Result<PathBuf, String> {
     if !geteuid().is_root() {
         return Err("only root can boot a system".to_owned());
     }
@@ -44,11 +45,16 @@ pub struct System {
 
 impl System {
     /// Boots `release`. The project is in `/src` there, as far as a service needs it.
-    pub fn boot(release: &str) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// Why no system can be booted on this machine: what is missing, or what the kernel does not allow.
+    pub fn boot(release: &str) -> Result<Self, String> {
+        let tree = tree(release)?;
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let machine = format!("cs-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
         let mut command = Command::new("systemd-nspawn");
-        command.arg("-D").arg(tree(release).unwrap()).arg(format!("--machine={machine}")).args([
+        command.arg("-D").arg(tree).arg(format!("--machine={machine}")).args([
             "--boot",
             "--volatile=overlay",
             "--private-network",
@@ -59,15 +65,25 @@ impl System {
         let bind = |from: &Path, to: &str| format!("--bind-ro={}:{to}", from.display());
         command.arg(bind(&support::program(), "/src/target/release/countersign"));
         command.arg(bind(&support::root().join("config").canonicalize().unwrap(), "/src/config"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut said = tempfile::tempfile().unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.try_clone().unwrap());
         let container = command.spawn().unwrap();
         let mut system = Self { container, first: 0 };
-        system.first = wait_for("the first process", || system.first_process());
+        let is_there = wait_for("the first process", || match system.first_process() {
+            Some(first) => Some(Ok(first)),
+            // A system that has begun does not end.
+            None => system.container.try_wait().unwrap().map(Err),
+        });
+        system.first = is_there.map_err(|ended| {
+            let mut why = String::new();
+            let _ = said.seek(SeekFrom::Start(0)).and_then(|_| said.read_to_string(&mut why));
+            format!("systemd-nspawn cannot boot a system here ({ended}): {}", why.trim())
+        })?;
         wait_for("the end of the boot", || {
             let state = system.output("systemctl is-system-running");
             matches!(String::from_utf8_lossy(&state.stdout).trim(), "running" | "degraded").then_some(())
         });
-        system
+        Ok(system)
     }
 
     fn first_process(&self) -> Option<u32> {
