@@ -564,13 +564,15 @@ fn the_end_of_a_session_is_felt_by_every_process_within_a_second() {
     let answer = loop {
         let asked = began.elapsed();
         let answer = there.get("/principal", Some(&pair.access));
-        if answer.status != 200 {
-            break answer;
+        match answer.status {
+            200 => assert!(asked <= Duration::from_secs(1), "it was still believed after {asked:?}"),
+            // It has learnt nothing for a second, as on a busy machine.
+            503 => assert!(asked < Duration::from_secs(60), "it learns nothing"),
+            _ => break answer,
         }
-        assert!(asked <= Duration::from_secs(1), "it was still believed after {asked:?}");
     };
     answer.expect_error(401, "invalid_token");
-    there.get("/principal", Some(&other.access)).expect(200);
+    becomes(&there, &other, 200).expect(200);
 }
 
 /// What is in memory is believed for a second and no longer.
