@@ -133,7 +133,7 @@ fn it_has_no_more_rights_than_it_needs(system: &System) {
     let threads = system.run(&format!("ps -L -o ni=,comm= -p {process}"));
     let polite = threads.lines().filter(|line| line.contains("hasher")).map(|line| line.trim_start().starts_with("2 "));
     assert!(polite.clone().count() > 0 && polite.clone().all(|polite| polite), "{threads}");
-    let warnings = system.run("journalctl -b -u countersign -p warning --no-pager -q");
+    let warnings = system.run("journalctl -b -t countersign -p warning --no-pager -q");
     assert_eq!(warnings, "", "nothing needs a look");
 }
 
@@ -233,7 +233,7 @@ fn after_a_kill_it_is_back_and_nobody_is_signed_out(system: &System) {
 /// As `SystemCallFilter=~@resources` does it, unless the unit gives it back.
 fn a_refused_niceness_is_a_warning(system: &System) {
     start(system, "[Service]\nSystemCallFilter=~setpriority\n");
-    let warnings = system.run("journalctl -b -u countersign -p warning --no-pager -q -o cat");
+    let warnings = system.run("journalctl -b -t countersign -p warning --no-pager -q -o cat");
     assert_eq!(warnings.matches("setpriority").count(), 1, "{warnings}");
     register(system);
 }
