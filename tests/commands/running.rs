@@ -65,7 +65,7 @@ impl Neighbour {
     }
 
     /// Fails if a client that asks later than a second from now is let in: what a server knows it believes for a second.
-    /// One that has learnt nothing meanwhile, as on a busy machine, lets nobody in.
+    /// A server that could not refresh it, as on a busy machine, answers 503.
     #[track_caller]
     fn refuses_soon(&self, pair: &Value) {
         let began = Instant::now();

@@ -161,7 +161,7 @@ fn peers_of_a_unix_socket_are_proxies_if_that_is_configured() {
     }
 }
 
-/// Whoever connects while nobody accepts waits for the next server; what has begun is finished.
+/// Connections made during the restart wait for the next process; requests in flight are finished.
 #[test]
 fn a_restart_on_the_same_socket_refuses_and_drops_nothing() {
     let home = Home::new();

@@ -71,8 +71,8 @@ pub(crate) fn bind(host: &str, port: u16) -> std::io::Result<Listener> {
     Ok(Listener::Tcp(listener))
 }
 
-/// Answers on all `listeners` until `shutdown` resolves, then finishes the requests in flight. Where others keep the sockets
-/// open, whoever connects from then on is left to the next server.
+/// Answers on all `listeners` until `shutdown` resolves, then finishes the requests in flight. Where a service
+/// manager keeps the sockets open, connections made after that wait for the next process.
 ///
 /// # Errors
 ///
