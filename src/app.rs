@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web::ServiceConfig;
 
 pub use self::build_error::BuildError;
 pub(crate) use self::build_error::way_out;
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::current::Current;
 use crate::guard::cross_site::Origins;
 use crate::guard::{GuardState, Verified};
 use crate::http::extract::client::TrustedProxies;
@@ -23,7 +24,7 @@ use crate::http::server::{self, Bounds, Draining};
 use crate::http::{self, AppState};
 use crate::network::{Address, Listener, TrustedNetworks};
 use crate::services::{Accounts, Services};
-use crate::startup::{self, Made};
+use crate::startup::{self, Made, StartError};
 
 /// How long the end waits for other processes that read or write the database.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -51,10 +52,9 @@ impl From<Made> for FirstStart {
 /// [first page](crate) shows it whole.
 #[derive(Clone)]
 pub struct Countersign {
-    accounts: Accounts,
-    state: web::Data<AppState>,
-    guard_state: web::Data<GuardState>,
-    allowed_origins: Arc<[String]>,
+    services: Current<Services>,
+    state: Current<AppState>,
+    guard_state: Current<GuardState>,
     docs: bool,
     issuer: String,
     first_start: FirstStart,
@@ -78,39 +78,16 @@ impl Countersign {
     /// [`BuildError`].
     pub fn open_with_clock(config: &Config, clock: Clock) -> Result<Self, BuildError> {
         let started = startup::begin(config, &clock)?;
-        let (issuer, made) = (started.ours.issuers.current.clone(), started.made.clone());
+        let (issuer, made) = (started.keys.ours.issuers.current.clone(), started.made.clone());
         for conflict in started.store.address_conflicts_blocking().unwrap_or_default() {
             tracing::warn!("{conflict}");
         }
-        let Services { accounts, sessions, access, tasks } = Services::start(config, clock, started)?;
-        let proxies = TrustedNetworks::new(config.server.trusted_proxies.clone());
-        let urls = config.server.public_urls.iter().chain([&issuer]).map(String::as_str);
-        let origins = Origins::new(config.cors.allowed_origins.clone(), urls, proxies.clone());
-        let guard_state = GuardState {
-            access: Arc::clone(&access),
-            revocations: accounts.revocations.clone(),
-            store: accounts.store.clone(),
-            clock: accounts.clock.clone(),
-            access_cookie: config.cookies.access_name.clone(),
-            origins: origins.clone(),
-        };
-        let state = AppState {
-            users: accounts.users.clone(),
-            store: accounts.store.clone(),
-            access,
-            cookies: Cookies::new(config.cookies.clone(), sessions.clone(), origins.clone()),
-            sessions,
-            origins,
-            proxies: TrustedProxies::new(proxies),
-            registration: config.registration.enabled,
-            draining: Draining::default(),
-            tasks,
-        };
+        let services = Services::start(config, clock, started)?;
+        let (state, guard_state) = compose(config, &services, &issuer, Draining::default());
         Ok(Self {
-            accounts,
-            state: web::Data::new(state),
-            guard_state: web::Data::new(guard_state),
-            allowed_origins: config.cors.allowed_origins.clone().into(),
+            services: Current::new(services),
+            state: Current::new(state),
+            guard_state: Current::new(guard_state),
             docs: config.docs.enabled,
             issuer,
             first_start: made.into(),
@@ -126,7 +103,26 @@ impl Countersign {
     pub fn configure(&self, config: &mut ServiceConfig) {
         // Called once a worker: what that worker has verified is its own.
         config.app_data(self.state.clone()).app_data(self.guard_state.clone()).app_data(Verified::default());
-        http::mount(config, &self.allowed_origins, self.docs);
+        http::mount(config, self.docs);
+    }
+
+    /// Puts another configuration in force, for every request that comes from now on, and reads the keys in the data folder
+    /// anew. Of what cannot change while the server runs, `config` must say the same as before.
+    ///
+    /// # Errors
+    ///
+    /// Why the keys cannot be used. Then everything stays as it was.
+    pub(crate) fn reconfigure(&self, config: &Config) -> Result<(), StartError> {
+        let before = self.services.get();
+        let Accounts { store, clock, .. } = &before.accounts;
+        let keys = startup::read_keys_anew(config, store, clock)?;
+        let services = before.reconfigured(config, keys);
+        let draining = self.state.peek().draining.clone();
+        let (state, guard_state) = compose(config, &services, &self.issuer, draining);
+        self.services.replace(services);
+        self.state.replace(state);
+        self.guard_state.replace(guard_state);
+        Ok(())
     }
 
     /// Brings the database up to date, as `countersign migrate` does, and returns the names of the migrations that were
@@ -142,20 +138,22 @@ impl Countersign {
 
     /// Accounts: found, made, changed and deleted.
     pub fn users(&self) -> admin::Users {
-        admin::Users { users: self.accounts.users.clone() }
+        admin::Users { users: self.services.peek().accounts.users.clone() }
     }
 
     /// Live sessions: listed and ended.
     pub fn sessions(&self) -> admin::Sessions {
-        admin::Sessions { sessions: self.accounts.sessions() }
+        admin::Sessions { sessions: self.services.peek().accounts.sessions() }
     }
 
     /// Stops what is done beside requests, and moves everything into the file of an embedded database, which alone is the database then and can be copied: to be
     /// called when the server has stopped, as [`App::run`] does. May take seconds.
     pub fn close(&self) {
         // Only a file must be left alone before it is closed; a server that is away must not delay the end.
-        self.state.tasks.stop(if self.accounts.store.is_shared() { Duration::ZERO } else { CLOSING });
-        self.accounts.store.empty_log_blocking(CLOSING);
+        let state = self.state.get();
+        let store = &state.store;
+        state.tasks.stop(if store.is_shared() { Duration::ZERO } else { CLOSING });
+        store.empty_log_blocking(CLOSING);
     }
 
     /// `iss` of the tokens issued here.
@@ -167,6 +165,35 @@ impl Countersign {
     pub fn first_start(&self) -> &FirstStart {
         &self.first_start
     }
+}
+
+/// What handlers and guards work with.
+fn compose(config: &Config, services: &Services, issuer: &str, draining: Draining) -> (AppState, GuardState) {
+    let Services { accounts, sessions, access, tasks, .. } = services.clone();
+    let proxies = TrustedNetworks::new(config.server.trusted_proxies.clone());
+    let urls = config.server.public_urls.iter().map(String::as_str).chain([issuer]);
+    let origins = Arc::new(Origins::new(config.cors.allowed_origins.clone(), urls, proxies.clone()));
+    let guard_state = GuardState {
+        access: Arc::clone(&access),
+        revocations: accounts.revocations,
+        store: accounts.store.clone(),
+        clock: accounts.clock,
+        access_cookie: config.cookies.access_name.clone(),
+        origins: Arc::clone(&origins),
+    };
+    let state = AppState {
+        users: accounts.users,
+        store: accounts.store,
+        access,
+        cookies: Cookies::new(config.cookies.clone(), sessions.clone(), Arc::clone(&origins)),
+        sessions,
+        origins,
+        proxies: TrustedProxies::new(proxies),
+        registration: config.registration.enabled,
+        draining,
+        tasks,
+    };
+    (state, guard_state)
 }
 
 /// The server: [`Countersign`] alone, on a socket of its own.
@@ -252,15 +279,15 @@ impl App {
         let countersign = self.countersign.clone();
         let routes = move |config: &mut ServiceConfig| {
             countersign.configure(config);
-            http::mount_default(config, &countersign.allowed_origins, countersign.docs);
+            http::mount_default(config, countersign.docs);
         };
         let state = &self.countersign.state;
-        let proxies = state.proxies.clone();
+        let (of_proxies, of_origins) = (state.clone(), state.clone());
         let settings = server::Settings {
             bounds: self.bounds,
-            is_proxy: Box::new(move |peer| proxies.trust(peer)),
-            draining: state.draining.clone(),
-            origins: Arc::new(state.origins.clone()),
+            is_proxy: Box::new(move |peer| of_proxies.peek().proxies.trust(peer)),
+            draining: state.peek().draining.clone(),
+            origins: Arc::new(move || Arc::clone(&of_origins.peek().origins)),
             are_kept_open: self.are_kept_open,
         };
         let ended = server::run(self.listeners, settings, routes, shutdown).await;

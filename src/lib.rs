@@ -103,6 +103,7 @@
 //!    background/mod.rs    the runner of background tasks
 //!    systemd/             what the service manager tells us, hands over, and is told
 //! F0 problem.rs  problem/  the table from code to status, the error body, and challenges
+//!    current.rs           what is in force, and can be replaced while requests are answered
 //!    device.rs            what a device may be called
 //!    ids.rs  secret.rs  clock.rs
 //!    json_schema.rs       schemas of what occurs in many bodies
@@ -127,6 +128,7 @@ mod background;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod current;
 mod device;
 mod email;
 mod files;

@@ -7,15 +7,15 @@ use crate::background::Tasks;
 use crate::background::janitor::Janitor;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::current::Current;
 use crate::passwords::Hasher;
 use crate::revocation::Revocations;
 use crate::revocation::unfinished::Unfinished;
 use crate::sessions::administration::Administration;
-use crate::sessions::refresh_limiter::RefreshLimiter;
 use crate::sessions::rotation::Policy;
-use crate::sessions::{Lifetimes, Sessions};
-use crate::signing_keys::Recorder;
-use crate::startup::Started;
+use crate::sessions::{self, Lifetimes, Sessions};
+use crate::signing_keys::{Ours, Recorder};
+use crate::startup::{Keys, Started};
 use crate::store::{Store, StoreError};
 use crate::tokens::access::AccessTokens;
 use crate::users::login_limiter::{Limits, LoginLimiter};
@@ -77,11 +77,10 @@ impl Accounts {
         revocations: Revocations,
         allowed_domains: &[String],
     ) -> Result<Self, ServicesError> {
-        let (passwords, limits) = (&config.passwords, &config.limits);
+        let passwords = &config.passwords;
         let hasher = Hasher::start(passwords.bcrypt_cost, passwords.pepper.as_ref(), &passwords.pepper_previous)?;
-        let limits = limits.enabled.then_some(Limits { failures: limits.login_failures, window: limits.login_window });
-        let login_limiter = LoginLimiter::new(store.clone(), clock.clone(), limits);
-        let rules = Rules { min_password: passwords.min_length, allowed_domains: allowed_domains.into() };
+        let login_limiter = LoginLimiter::new(store.clone(), clock.clone(), limits(config));
+        let rules = rules(config, allowed_domains);
         let users = Users::new(store.clone(), clock.clone(), revocations.clone(), hasher, login_limiter, rules);
         Ok(Self { store, clock, revocations, users })
     }
@@ -93,6 +92,7 @@ impl Accounts {
 }
 
 /// What a server works with.
+#[derive(Clone)]
 pub struct Services {
     /// What needs no key.
     pub accounts: Accounts,
@@ -101,7 +101,11 @@ pub struct Services {
     /// What signs and verifies access tokens.
     pub access: Arc<AccessTokens>,
     /// What is done beside the requests.
-    pub tasks: Tasks,
+    pub tasks: Arc<Tasks>,
+    /// The keys as the list in the database is told of them.
+    ours: Current<Ours>,
+    /// How long the janitor keeps what is over.
+    keep: Current<Duration>,
 }
 
 impl Services {
@@ -111,49 +115,73 @@ impl Services {
     ///
     /// [`ServicesError`].
     pub fn start(config: &Config, clock: Clock, started: Started) -> Result<Self, ServicesError> {
-        let Started { store, refresh, access, ours, checked, made: _ } = started;
+        let Started { store, keys: Keys { refresh, access, ours }, checked, made: _ } = started;
         let (revocations, poll) = Revocations::start(store.clone(), clock.clone())?;
         let domains = &config.registration.allowed_domains;
         let accounts = Accounts::new(config, store.clone(), clock.clone(), revocations.clone(), domains)?;
+        let (ours, keep) = (Current::new(ours), Current::new(remembrance(config)));
         accounts.users.look_for_slow_hashes()?;
         let access = Arc::new(access);
         let sessions = Sessions::new(
             store.clone(),
             clock.clone(),
+            revocations.clone(),
             Arc::clone(&access),
             Arc::new(refresh),
-            revocations.clone(),
-            lifetimes(config),
-            policy(config),
-            config.sessions.max_per_user,
-            RefreshLimiter::new(config.limits.enabled),
+            session_settings(config),
         );
-        let (tasks, keep) = (Tasks::default(), remembrance(config));
+        let tasks = Tasks::default();
         tasks.start(poll)?;
-        tasks.start(Recorder::new(store.clone(), clock.clone(), revocations.clone(), ours, checked))?;
+        tasks.start(Recorder::new(store.clone(), clock.clone(), revocations.clone(), ours.clone(), checked))?;
         tasks.start(Unfinished::new(revocations.clone())?)?;
-        tasks.start(Janitor::new(store, clock, revocations, keep, tasks.stop_signal()))?;
-        Ok(Self { accounts, sessions, access, tasks })
+        tasks.start(Janitor::new(store, clock, revocations, keep.clone(), tasks.stop_signal()))?;
+        Ok(Self { accounts, sessions, access, tasks: Arc::new(tasks), ours, keep })
+    }
+
+    /// The same services over the same database, by another configuration and with other keys. Threads, tasks, connections
+    /// and everything that has been counted go on.
+    #[must_use]
+    pub fn reconfigured(&self, config: &Config, keys: Keys) -> Self {
+        let Keys { refresh, access, ours } = keys;
+        let access = Arc::new(access);
+        self.ours.replace(ours);
+        self.keep.replace(remembrance(config));
+        let rules = rules(config, &config.registration.allowed_domains);
+        let users = self.accounts.users.reconfigured(limits(config), rules);
+        Self {
+            accounts: Accounts { users, ..self.accounts.clone() },
+            sessions: self.sessions.reconfigured(Arc::clone(&access), Arc::new(refresh), session_settings(config)),
+            access,
+            ..self.clone()
+        }
     }
 }
 
-fn lifetimes(config: &Config) -> Lifetimes {
-    Lifetimes {
-        idle: config.tokens.refresh_idle_ttl,
-        short: config.tokens.refresh_short_ttl,
-        absolute: config.tokens.refresh_absolute_ttl,
-    }
+fn limits(config: &Config) -> Option<Limits> {
+    let limits = &config.limits;
+    limits.enabled.then_some(Limits { failures: limits.login_failures, window: limits.login_window })
 }
 
-fn policy(config: &Config) -> Policy {
-    let rotation = &config.rotation;
-    Policy {
+fn rules(config: &Config, allowed_domains: &[String]) -> Rules {
+    Rules { min_password: config.passwords.min_length, allowed_domains: allowed_domains.into() }
+}
+
+fn session_settings(config: &Config) -> sessions::Settings {
+    let (tokens, rotation) = (&config.tokens, &config.rotation);
+    let lifetimes = Lifetimes {
+        idle: tokens.refresh_idle_ttl,
+        short: tokens.refresh_short_ttl,
+        absolute: tokens.refresh_absolute_ttl,
+    };
+    let policy = Policy {
         overlap: rotation.overlap,
         recovery: rotation.recovery,
         max_recoveries: rotation.max_recoveries,
         adopt_ahead: rotation.adopt_ahead,
         max_repeat_streak: rotation.max_repeat_streak,
-    }
+    };
+    let (most, limited) = (config.sessions.max_per_user, config.limits.enabled);
+    sessions::Settings { lifetimes, policy, most, limited }
 }
 
 /// How long sessions are kept after their end: until the last lost answer can no longer be asked for, the last access

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::background::Task;
 use crate::clock::{Clock, Timestamp};
+use crate::current::Current;
 use crate::revocation::Revocations;
 use crate::store::signing_keys::{self, SigningKey};
 use crate::store::{AnyConnection, QueryResult, SchemaState, Store, StoreError};
@@ -205,13 +206,13 @@ pub struct Recorder {
     store: Store,
     clock: Clock,
     revocations: Revocations,
-    ours: Ours,
+    ours: Current<Ours>,
     checked: bool,
 }
 
 impl Recorder {
     /// `checked`: the list has been looked at already, and this process is on it.
-    pub fn new(store: Store, clock: Clock, revocations: Revocations, ours: Ours, checked: bool) -> Self {
+    pub fn new(store: Store, clock: Clock, revocations: Revocations, ours: Current<Ours>, checked: bool) -> Self {
         Self { store, clock, revocations, ours, checked }
     }
 }
@@ -228,10 +229,11 @@ impl Task for Recorder {
         if !self.revocations.has_begun() || !up_to_date() {
             return RETRY;
         }
+        let ours = self.ours.get();
         if !self.checked {
-            self.checked = check_late(&self.store, &self.ours, self.clock.now());
+            self.checked = check_late(&self.store, &ours, self.clock.now());
         }
-        match self.ours.record(&self.store, self.clock.now()) {
+        match ours.record(&self.store, self.clock.now()) {
             Ok(()) if self.checked => return PERIOD,
             Ok(()) => {}
             Err(error) => tracing::debug!(error = error.chain(), "the list of signing keys could not be written"),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::{Stop, Task};
 use crate::audit::RETENTION;
 use crate::clock::{Clock, Timestamp};
+use crate::current::Current;
 use crate::ids::SessionId;
 use crate::revocation::Revocations;
 use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts, events, health, sessions};
@@ -126,7 +127,7 @@ pub struct Janitor {
     store: Store,
     clock: Clock,
     revocations: Revocations,
-    keep: Duration,
+    keep: Current<Duration>,
     stop: Stop,
     /// The size of the next batch, in rows.
     batch: i64,
@@ -154,7 +155,7 @@ impl Janitor {
     /// Sessions are kept for `keep` after their end: as long as any token of theirs may be asked about, or the memory
     /// of their end must be renewed. Nothing is removed until the time of all nodes is known from `revocations`: a machine's
     /// clock that is ahead would have it take live sessions from all of them.
-    pub fn new(store: Store, clock: Clock, revocations: Revocations, keep: Duration, stop: Stop) -> Self {
+    pub fn new(store: Store, clock: Clock, revocations: Revocations, keep: Current<Duration>, stop: Stop) -> Self {
         Self { store, clock, revocations, keep, stop, batch: BATCH.0, walked: None, time: Time::default() }
     }
 
@@ -174,7 +175,7 @@ impl Janitor {
 
     /// Removes everything whose time has come by `now`, which was found to be right, and returns how many rows that were.
     fn remove(&mut self, now: Timestamp) -> Result<usize, Cut> {
-        let (over, past) = (now.minus(self.keep), now.minus(RETENTION));
+        let (over, past) = (now.minus(**self.keep.peek()), now.minus(RETENTION));
         let chores: [(&str, Purge, Timestamp); 3] = [
             ("expired sessions", sessions::purge_expired, over),
             ("attempts", attempts::purge, now),

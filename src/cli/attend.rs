@@ -17,13 +17,13 @@ const SHORTEST: Duration = Duration::from_millis(10);
 /// How long an answer about readiness may take. A server whose database does not answer needs some seconds to say so.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Starts the thread that tells `manager`, of a server that listens on `address`.
+/// Starts the thread that tells `manager`, of a server that listens on `address`; `status`, once it is ready.
 ///
 /// # Errors
 ///
 /// If the system has no thread to give.
-pub fn start(manager: Arc<Manager>, address: Address) -> io::Result<()> {
-    thread::Builder::new().name("attend".into()).spawn(move || attend(&manager, &address))?;
+pub fn start(manager: Arc<Manager>, address: Address, status: String) -> io::Result<()> {
+    thread::Builder::new().name("attend".into()).spawn(move || attend(&manager, &address, &status))?;
     Ok(())
 }
 
@@ -32,7 +32,7 @@ fn ask(address: &Address, path: &str, patience: Duration) -> Result<(), String> 
     health::ask(address, path, patience).unwrap_or_else(|error| Err(error.to_string()))
 }
 
-fn attend(manager: &Manager, address: &Address) {
+fn attend(manager: &Manager, address: &Address, status: &str) {
     let mut told = String::new();
     while let Err(why) = ask(address, "/health/ready", PATIENCE) {
         if manager.knows_the_end() {
@@ -44,7 +44,7 @@ fn attend(manager: &Manager, address: &Address) {
         }
         thread::sleep(PAUSE);
     }
-    manager.ready(&format!("answers on {address}"));
+    manager.ready(status);
     let Some(period) = manager.watchdog else { return };
     // Twice a period, so that one answer may be slow.
     let step = (period / 2).max(SHORTEST);

@@ -6,7 +6,8 @@
 //! | `backup.rs` | `backup`: a copy of the embedded database while it is in use |
 //! | `shell.rs` | `completions`, `manual` |
 //! | `check.rs` | `check-config`: what is in force, or whatever `serve` would refuse |
-//! | `serve.rs`, `attend.rs`, `health.rs` | `serve`; what its service manager is told; `healthcheck` |
+//! | `serve.rs`, `reload.rs`, `attend.rs` | `serve`; SIGHUP; what its service manager is told |
+//! | `health.rs` | `healthcheck` |
 //! | `users.rs`, `sessions.rs`, `keys.rs` | `user …`; `session …`; `keys …` |
 //! | `services.rs` | what `user` and `session` work with: the database, beside a running server or not |
 //! | `listing.rs` | what is read, as a table or as JSON, without anything that would steer a terminal |
@@ -20,6 +21,7 @@ mod health;
 mod keys;
 mod listing;
 mod password;
+mod reload;
 mod serve;
 mod services;
 mod sessions;
@@ -53,8 +55,8 @@ struct Arguments {
 enum Command {
     /// Listen and answer until SIGTERM (the default)
     ///
-    /// SIGTERM or Ctrl-C ends it with exit code 0 when the requests in flight are answered. SIGHUP, SIGUSR1 and SIGUSR2 are
-    /// ignored, with a line in the log.
+    /// SIGTERM or Ctrl-C ends it with exit code 0 when the requests in flight are answered. SIGHUP has it read its
+    /// configuration anew; what takes effect at a restart only is named in the log. SIGUSR1 and SIGUSR2 are ignored.
     Serve,
     /// Bring the database up to date, or say that it is
     ///
@@ -115,7 +117,7 @@ pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let raw = RawConfig::load(arguments.config.as_deref());
     let result = match arguments.command.unwrap_or(Command::Serve) {
-        Command::Serve => resolve(raw).and_then(|config| serve::run(&config)),
+        Command::Serve => serve::run(raw, arguments.config),
         Command::Migrate => migrate(raw),
         Command::CheckConfig { json } => check::run(raw, json),
         Command::User(command) => resolve(raw).and_then(|config| users::run(&config, command)),

@@ -1,23 +1,27 @@
 //! `serve`: listen and answer until a signal says otherwise.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix_web::rt;
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::task::spawn_blocking;
 
+use super::reload::Reload;
 use super::{Failure, attend};
 use crate::app::App;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, RawConfig};
 use crate::systemd::{Manager, Passed};
 use crate::telemetry;
 
-/// Serves until SIGTERM or SIGINT, then finishes the requests in flight.
-pub fn run(config: &Config) -> Result<(), Failure> {
+/// Serves until SIGTERM or SIGINT, then finishes the requests in flight. `raw` was read from `file`.
+pub fn run(raw: RawConfig, file: Option<PathBuf>) -> Result<(), Failure> {
+    let config = &raw.clone().resolve()?;
     let passed = Passed::take()?;
-    let _last_lines = telemetry::start(&config.log)?;
+    let (_last_lines, level) = telemetry::start(&config.log)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -27,6 +31,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     rt::System::new().block_on(async {
         // Before anything else, so that a signal during a slow start is heard.
         outlive_signals()?;
+        let reloads = signal(SignalKind::hangup())?;
         let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let manager = Manager::here().map(Arc::new);
         if let Some(manager) = &manager {
@@ -37,18 +42,22 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         }
         let app = App::build_on(config, Clock::system(), passed.http)?;
         announce(&app, config);
+        let status = format!("answers on {}", app.address());
         if let Some(manager) = &manager {
-            attend::start(Arc::clone(manager), app.address().clone())?;
+            attend::start(Arc::clone(manager), app.address().clone(), status.clone())?;
         }
+        let (countersign, manager_of_reload) = (app.countersign().clone(), manager.clone());
+        let reload = Reload { file, raw, countersign, level, manager: manager_of_reload, status };
+        rt::spawn(reload_at_signals(reloads, reload));
         app.run(stop_signal(interrupt, terminate, manager)).await?;
         tracing::info!("stopped");
         Ok(())
     })
 }
 
-/// What operators and their tools send to servers to have them reload, reopen or report something. There is nothing yet
-/// that could be, and left to itself each would end the process at once.
-const IGNORED: [(&str, Signal); 3] = [("SIGHUP", Signal::HUP), ("SIGUSR1", Signal::USR1), ("SIGUSR2", Signal::USR2)];
+/// What operators and their tools send to servers to have them reopen or report something. There is nothing that could be,
+/// and left to itself each would end the process at once.
+const IGNORED: [(&str, Signal); 2] = [("SIGUSR1", Signal::USR1), ("SIGUSR2", Signal::USR2)];
 
 /// Ignores signals that do not ask for an end, and says so of each that comes.
 fn outlive_signals() -> io::Result<()> {
@@ -56,7 +65,7 @@ fn outlive_signals() -> io::Result<()> {
         let mut signals = signal(SignalKind::from_raw(kind.as_raw()))?;
         rt::spawn(async move {
             while signals.recv().await.is_some() {
-                tracing::warn!("{name} is ignored: a change of the configuration takes effect at a restart");
+                tracing::warn!("{name} is ignored; SIGHUP reloads the configuration");
             }
         });
     }
@@ -64,6 +73,19 @@ fn outlive_signals() -> io::Result<()> {
     // disk does; nothing is said, for the file may be the log.
     let _heard = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?;
     Ok(())
+}
+
+/// Signals that come during a reload are answered by one more.
+async fn reload_at_signals(mut signals: unix::Signal, mut reload: Reload) {
+    while signals.recv().await.is_some() {
+        let reloading = spawn_blocking(move || {
+            reload.run();
+            reload
+        });
+        // A panic is in the log.
+        let Ok(ended) = reloading.await else { return };
+        reload = ended;
+    }
 }
 
 async fn stop_signal(mut interrupt: unix::Signal, mut terminate: unix::Signal, manager: Option<Arc<Manager>>) {

@@ -25,6 +25,8 @@ pub(crate) struct KeyInfo {
     pub(super) kind: Kind,
     /// How many values it holds.
     pub(super) shape: Shape,
+    /// Whether a change takes effect when the server is started again, and not when it reads its configuration anew.
+    pub(super) at_restart: bool,
     /// What it does, and when to change it: the doc comment of its field.
     pub(super) doc: &'static str,
 }
@@ -93,7 +95,8 @@ enum Parser<T> {
 
 impl<T: FromText> Key<T> {
     const fn new(kind: Kind, parser: Parser<T::Item>) -> Self {
-        Self { info: KeyInfo { name: "", short: &[], default: "", kind, shape: T::SHAPE, doc: "" }, parser }
+        let info = KeyInfo { name: "", short: &[], default: "", kind, shape: T::SHAPE, at_restart: false, doc: "" };
+        Self { info, parser }
     }
 
     /// A key that `parse` reads.
@@ -109,6 +112,12 @@ impl<T: FromText> Key<T> {
     /// The other names it has in the environment.
     pub(super) const fn short(mut self, short: &'static [&'static str]) -> Self {
         self.info.short = short;
+        self
+    }
+
+    /// A change takes effect at a restart only.
+    pub(super) const fn at_restart(mut self) -> Self {
+        self.info.at_restart = true;
         self
     }
 

@@ -13,6 +13,7 @@
 //! | `layer.rs` | what one place says; then one file for each kind of place: `file.rs` (TOML), |
 //! | | `variables.rs` (`.env` and environment), `credentials.rs` (systemd); `substitution.rs`: `$` in `.env` |
 //! | `raw.rs` | the layers put together, and shown by `check-config` |
+//! | `reload.rs` | what a running server makes of a change |
 //! | `resolve.rs`, `reader.rs` | from text to `Config` |
 //! | `secrets.rs`, `warnings.rs` | rules about all secrets; what is allowed and unwise |
 //! | `parse.rs`, `address.rs`, `database_url.rs`, `parameters.rs`, `log_level.rs` | rules about one value |
@@ -34,6 +35,7 @@ mod parameters;
 mod parse;
 mod raw;
 mod reader;
+mod reload;
 mod resolve;
 mod secrets;
 mod section;
@@ -53,6 +55,7 @@ pub use database_url::{Database, Postgres};
 pub use mistake::{Mistake, Mistakes, Source};
 pub(crate) use parse::duration;
 pub use raw::{RawConfig, Shown};
+pub(crate) use reload::Reloaded;
 pub use sections::{
     Algorithm, Cookies, Cors, Docs, Limits, Log, LogFormat, Metrics, Passwords, Registration, Rotation, SameSite,
     Server, Sessions, Tokens,

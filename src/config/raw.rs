@@ -163,6 +163,14 @@ impl RawConfig {
         self.entries.insert(key.name, Entry { value, source });
     }
 
+    /// Gives `key` the value that it has in `other`.
+    pub(super) fn take_from(&mut self, other: &Self, key: &KeyInfo) {
+        match other.entries.get_key_value(key.name) {
+            Some((name, entry)) => self.entries.insert(name, entry.clone()),
+            None => self.entries.remove(key.name),
+        };
+    }
+
     /// Leaves of everything that was set only what is about `keys`; of all others the default counts.
     pub(super) fn keep(&mut self, keys: &[&KeyInfo]) {
         self.entries.retain(|name, _| keys.iter().any(|key| key.name == *name));

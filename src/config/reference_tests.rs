@@ -51,7 +51,8 @@ fn default_of(key: &KeyInfo) -> String {
 
 /// All that is written about `key`, as one paragraph.
 fn prose(key: &KeyInfo) -> String {
-    key.doc.split_whitespace().collect::<Vec<_>>().join(" ")
+    let at_restart = key.at_restart.then_some("Takes effect at a restart.");
+    key.doc.split_whitespace().chain(at_restart).collect::<Vec<_>>().join(" ")
 }
 
 /// `text` as a comment of several lines.

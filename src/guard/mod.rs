@@ -46,7 +46,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use futures_util::future::{Either, LocalBoxFuture};
 
 pub use self::caller::Caller;
@@ -56,6 +56,7 @@ use self::cross_site::Origins;
 pub(crate) use self::verified::Verified;
 use crate::audit::RequestLog;
 use crate::clock::Clock;
+use crate::current::Current;
 use crate::ids::{SessionId, UserId};
 use crate::problem::{Code, Problem};
 use crate::revocation::{Revocations, Standing};
@@ -63,14 +64,15 @@ use crate::store::users::{self, UserRow};
 use crate::store::{Store, StoreError, sessions};
 use crate::tokens::access::{AccessTokens, Bearer};
 
-/// What guards decide with. One for the process, found in the application's data.
+/// What guards decide with, as it is in force. The application's data has it as a [`Current`].
+#[derive(Clone)]
 pub(crate) struct GuardState {
     pub(crate) access: Arc<AccessTokens>,
     pub(crate) revocations: Revocations,
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) access_cookie: String,
-    pub(crate) origins: Origins,
+    pub(crate) origins: Arc<Origins>,
 }
 
 /// The notes for a request's line in the access log. `None`: an application's own request, which has no line of ours.
@@ -157,10 +159,11 @@ enum Authenticated {
 
 /// Decides about the credentials themselves: synchronously, so that it comes before everything else.
 fn authenticate(req: &HttpRequest) -> Result<Authenticated, Problem> {
-    let (Some(guard_state), Some(verified)) = (req.app_data::<web::Data<GuardState>>(), req.app_data::<Verified>())
+    let (Some(guard_state), Some(verified)) = (req.app_data::<Current<GuardState>>(), req.app_data::<Verified>())
     else {
         return Err(Problem::new(Code::Internal).caused_by(NotMounted));
     };
+    let guard_state = &guard_state.peek();
     if !guard_state.revocations.has_begun() {
         return Err(Code::Unavailable.into());
     }
@@ -273,7 +276,7 @@ impl FromRequest for CurrentUser {
             },
             Either::Right(asking) => Either::Right(asking),
         };
-        let Some(guard_state) = req.app_data::<web::Data<GuardState>>().cloned() else {
+        let Some(guard_state) = req.app_data::<Current<GuardState>>().map(Current::get) else {
             return Either::Left(ready(Err(Problem::new(Code::Internal).caused_by(NotMounted))));
         };
         Either::Right(Box::pin(async move {
@@ -328,7 +331,7 @@ mod tests {
     use std::fs;
 
     use actix_web::http::StatusCode;
-    use actix_web::{App, test};
+    use actix_web::{App, test, web};
 
     use super::*;
 

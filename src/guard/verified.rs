@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::tokens::access::{AccessTokens, Bearer, Genuine};
@@ -19,6 +20,8 @@ pub(crate) struct Verified(RefCell<Halves>);
 /// When the young half is full, the old one is forgotten and they change places.
 #[derive(Default)]
 struct Halves {
+    /// What they were verified with: with other keys, each is verified anew.
+    access: Option<Arc<AccessTokens>>,
     young: HashMap<Box<str>, Genuine>,
     old: HashMap<Box<str>, Genuine>,
 }
@@ -29,8 +32,11 @@ impl Verified {
     /// # Errors
     ///
     /// [`Rejected`].
-    pub(crate) fn verify(&self, access: &AccessTokens, token: &str, now: Timestamp) -> Result<Bearer, Rejected> {
+    pub(crate) fn verify(&self, access: &Arc<AccessTokens>, token: &str, now: Timestamp) -> Result<Bearer, Rejected> {
         let mut halves = self.0.borrow_mut();
+        if halves.access.as_ref().is_none_or(|known| !Arc::ptr_eq(known, access)) {
+            *halves = Halves { access: Some(Arc::clone(access)), ..Halves::default() };
+        }
         if let Some(genuine) = halves.young.get(token) {
             if genuine.is_in_time(now) {
                 return Ok(genuine.bearer.clone());
@@ -82,16 +88,20 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_seconds(1_000_000);
 
-    fn access() -> AccessTokens {
-        let ring = KeyRing::new(Key::from_secret(&Secret::new([7; 32])).unwrap(), Vec::new());
-        AccessTokens::new(
+    fn access() -> Arc<AccessTokens> {
+        access_of(7)
+    }
+
+    fn access_of(secret: u8) -> Arc<AccessTokens> {
+        let ring = KeyRing::new(Key::from_secret(&Secret::new([secret; 32])).unwrap(), Vec::new());
+        Arc::new(AccessTokens::new(
             ring,
             "http://issuer.test".into(),
             &[],
             Vec::new(),
             "countersign".into(),
             Duration::from_secs(900),
-        )
+        ))
     }
 
     fn token(access: &AccessTokens) -> String {
@@ -161,6 +171,16 @@ mod tests {
         verified.forget(&kept);
         let halves = verified.0.borrow();
         assert!(!halves.young.contains_key(kept.as_str()) && !halves.old.contains_key(kept.as_str()));
+    }
+
+    /// A key that is no longer among those that verify takes its tokens along.
+    #[test]
+    fn a_known_token_is_verified_anew_when_the_keys_are_others() {
+        let (access, verified) = (access(), Verified::default());
+        let token = token(&access);
+        verified.verify(&access, &token, NOW).unwrap();
+        assert!(verified.verify(&access_of(8), &token, NOW).is_err());
+        verified.verify(&access_of(7), &token, NOW).unwrap();
     }
 
     #[test]

@@ -15,35 +15,34 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Resource};
 
-use self::middleware::cors::cors;
 use self::middleware::stack;
 use self::route::paths;
 use self::routes::docs;
-pub(crate) use self::state::AppState;
+pub(crate) use self::state::{AppState, State};
 use crate::problem::{Code, Problem};
 
 /// The paths we answer, below which no route of a foreign application may stand.
 const PREFIXES: [&str; 4] = ["/v1", "/.well-known", "/health", docs::PATH];
 
 /// Mounts every route. Paths outside our own are left to whatever else the application mounts.
-pub(crate) fn mount(config: &mut ServiceConfig, allowed_origins: &[String], docs: bool) {
+pub(crate) fn mount(config: &mut ServiceConfig, docs: bool) {
     for prefix in PREFIXES.into_iter().filter(|prefix| docs || *prefix != docs::PATH) {
         let scope = resources(prefix).into_iter().fold(web::scope(prefix), actix_web::Scope::service);
         let scope = if prefix == docs::PATH { scope.configure(docs::mount_files) } else { scope };
         let scope = scope.default_service(web::to(nothing_here));
-        config.service(scope.wrap(cors(allowed_origins)).wrap(from_fn(stack)));
+        config.service(scope.wrap(from_fn(stack)));
     }
     for resource in resources(openapi::PATH) {
-        config.service(resource.wrap(cors(allowed_origins)).wrap(from_fn(stack)));
+        config.service(resource.wrap(from_fn(stack)));
     }
 }
 
 /// The first page, and an answer in the same form for paths without one; for an application that is ours alone.
-pub(crate) fn mount_default(config: &mut ServiceConfig, allowed_origins: &[String], docs: bool) {
+pub(crate) fn mount_default(config: &mut ServiceConfig, docs: bool) {
     for resource in resources(docs::FIRST_PAGE).into_iter().filter(|_| docs) {
-        config.service(resource.wrap(cors(allowed_origins)).wrap(from_fn(stack)));
+        config.service(resource.wrap(from_fn(stack)));
     }
-    config.default_service(web::to(nothing_here).wrap(cors(allowed_origins)).wrap(from_fn(stack)));
+    config.default_service(web::to(nothing_here).wrap(from_fn(stack)));
 }
 
 /// The routes of a path, if it is one, and those below it.

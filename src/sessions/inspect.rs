@@ -37,7 +37,7 @@ impl Sessions {
             let presented = &candidate.presented;
             let row = row.as_ref().filter(|row| row.user_id == presented.user_id());
             let claim = Claim::of(presented, &inner.refresh, now, ip_address);
-            is_usable(rotation::judge(row, &claim, now, &inner.policy))
+            is_usable(rotation::judge(row, &claim, now, &inner.settings.policy))
         });
         let counts = usable.map(|(candidate, _)| candidate);
         let counts = counts.or_else(|| candidates.first().filter(|candidate| candidate.first == 0));

@@ -56,11 +56,21 @@ struct Inner {
     access: Arc<AccessTokens>,
     refresh: Arc<RefreshTokens>,
     revocations: Revocations,
-    lifetimes: Lifetimes,
-    policy: Policy,
-    /// Sessions of one user; zero: no bound.
-    most: u32,
+    settings: Settings,
     refresh_limiter: RefreshLimiter,
+}
+
+/// What sessions are like.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long they last.
+    pub lifetimes: Lifetimes,
+    /// How forgiving the exchange of refresh tokens is.
+    pub policy: Policy,
+    /// Sessions of one user; zero: no bound.
+    pub most: u32,
+    /// Whether those who ask for refreshes as no honest client does are slowed down.
+    pub limited: bool,
 }
 
 /// A pair of tokens, handed out once.
@@ -157,19 +167,31 @@ pub enum ConfirmError {
 
 impl Sessions {
     /// Puts the parts together.
-    #[expect(clippy::too_many_arguments, reason = "each is a part of its own, and there is one caller")]
     pub fn new(
         store: Store,
         clock: Clock,
+        revocations: Revocations,
         access: Arc<AccessTokens>,
         refresh: Arc<RefreshTokens>,
-        revocations: Revocations,
-        lifetimes: Lifetimes,
-        policy: Policy,
-        most: u32,
-        refresh_limiter: RefreshLimiter,
+        settings: Settings,
     ) -> Self {
-        Self(Arc::new(Inner { store, clock, access, refresh, revocations, lifetimes, policy, most, refresh_limiter }))
+        let refresh_limiter = RefreshLimiter::new(settings.limited);
+        Self(Arc::new(Inner { store, clock, access, refresh, revocations, settings, refresh_limiter }))
+    }
+
+    /// The same sessions with other keys and settings. What has been counted still counts.
+    #[must_use]
+    pub fn reconfigured(&self, access: Arc<AccessTokens>, refresh: Arc<RefreshTokens>, settings: Settings) -> Self {
+        let Inner { store, clock, revocations, refresh_limiter, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            store: store.clone(),
+            clock: clock.clone(),
+            access,
+            refresh,
+            revocations: revocations.clone(),
+            settings,
+            refresh_limiter: refresh_limiter.reconfigured(settings.limited),
+        }))
     }
 
     /// Confirms that the client has stored the pair its access token belongs to: the refresh token before it is dead.

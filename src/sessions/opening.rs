@@ -35,8 +35,8 @@ impl Sessions {
         let inner = &self.0;
         let now = inner.clock.now();
         let (session_id, user_id) = (SessionId::generate(), admission.user_id());
-        let expires_at = now.floor_second().plus(inner.lifetimes.absolute);
-        let idle_expires_at = inner.lifetimes.idle_end(sign_in.remember, now, expires_at);
+        let expires_at = now.floor_second().plus(inner.settings.lifetimes.absolute);
+        let idle_expires_at = inner.settings.lifetimes.idle_end(sign_in.remember, now, expires_at);
         let access_expires_at = now.floor_second().plus(inner.access.lifetime()).min(idle_expires_at);
         let issued = inner.refresh.first(user_id, session_id, expires_at, now, idle_expires_at)?;
         let new = NewSession {
@@ -58,7 +58,7 @@ impl Sessions {
         let event = event.ip_address(sign_in.device.ip_address.as_deref());
         let displaced = event.clone().of_kind(Kind::Displaced);
         let (told, told_of_displaced, revocations) = (event.clone(), displaced.clone(), inner.revocations.clone());
-        let (most, clock) = (inner.most, inner.clock.clone());
+        let (most, clock) = (inner.settings.most, inner.clock.clone());
         let left_out: Vec<SessionId> = sign_in.replaces.iter().copied().chain([session_id]).collect();
         let attempt = move |conn: &mut AnyConnection| {
             let opened = open(conn, &admission, &new)?;
@@ -100,7 +100,7 @@ impl Sessions {
         let event = Event::new(Kind::Displaced).user(user).ip_address(address.as_deref());
         let carried_out = async move {
             loop {
-                let (most, clock) = (this.0.most, this.0.clock.clone());
+                let (most, clock) = (this.0.settings.most, this.0.clock.clone());
                 let (told, displaced, revocations) = (event.clone(), event.clone(), this.0.revocations.clone());
                 let attempt = move |conn: &mut AnyConnection| {
                     sessions::displace(conn, &displaced, (user, &[new]), most, clock.now())

@@ -112,7 +112,7 @@ impl Sessions {
     /// An answer may have been lost shortly before the token's own end: it can still be fetched afterwards,
     /// for as long as lost answers can, and repeated. Nothing older costs a query.
     pub(super) fn presented(&self, token: &str, now: Timestamp) -> Result<Presented, Refused> {
-        let policy = &self.0.policy;
+        let policy = &self.0.settings.policy;
         let grace = policy.recovery.saturating_add(policy.overlap);
         self.0.refresh.verify(token, now.minus(grace))
     }
@@ -137,7 +137,7 @@ impl Sessions {
 
     fn request(&self, presented: Presented, device: Device, now: Timestamp) -> Result<RefreshRequest, SignError> {
         let inner = &self.0;
-        let (lifetimes, access_lifetime) = (inner.lifetimes, inner.access.lifetime());
+        let (lifetimes, access_lifetime) = (inner.settings.lifetimes, inner.access.lifetime());
         // The row knows whether the session is to be remembered, and the token shows it nearly always.
         // Cut off by the session's own end, or where both lives are the same, it does not: most are to be remembered.
         let cut_off = presented.expires_at() >= presented.session_expires_at() || lifetimes.short >= lifetimes.idle;
@@ -148,7 +148,7 @@ impl Sessions {
             tokens: Arc::clone(&inner.refresh),
             lifetimes,
             access_lifetime,
-            policy: inner.policy,
+            policy: inner.settings.policy,
             clock: inner.clock.clone(),
             presented,
             now,

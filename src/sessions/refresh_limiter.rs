@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -38,10 +38,16 @@ impl RefreshSource {
     }
 }
 
-/// Every client counted lately.
-#[derive(Debug)]
+/// Counts clients. Clones share the counts.
+#[derive(Clone, Debug)]
 pub struct RefreshLimiter {
     enabled: bool,
+    shared: Arc<Shared>,
+}
+
+/// Every client counted lately.
+#[derive(Debug)]
+struct Shared {
     /// Until when a client may be at the limit, in microseconds: past that, no client is looked up.
     until: AtomicI64,
     counts: Mutex<Known>,
@@ -63,7 +69,14 @@ impl Default for Known {
 impl RefreshLimiter {
     /// If not enabled, no client is ever at the limit.
     pub fn new(enabled: bool) -> Self {
-        Self { enabled, until: AtomicI64::new(i64::MIN), counts: Mutex::default() }
+        let shared = Shared { until: AtomicI64::new(i64::MIN), counts: Mutex::default() };
+        Self { enabled, shared: Arc::new(shared) }
+    }
+
+    /// The same counts, with or without a limit.
+    #[must_use]
+    pub fn reconfigured(&self, enabled: bool) -> Self {
+        Self { enabled, shared: Arc::clone(&self.shared) }
     }
 
     /// Counts an offence. `true`: it was the last that was let pass.
@@ -71,7 +84,7 @@ impl RefreshLimiter {
         if !self.enabled {
             return false;
         }
-        let mut known = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let Known { counts, swept_at } = &mut *known;
         if counts.len() >= REMEMBERED && now.since(*swept_at) >= SWEEP {
             counts.retain(|_, (_, window_ends_at)| !is_over(*window_ends_at, now));
@@ -86,17 +99,17 @@ impl RefreshLimiter {
         }
         *count = count.saturating_add(1);
         if *count >= LIMIT {
-            self.until.fetch_max(window_ends_at.as_micros(), Ordering::Relaxed);
+            self.shared.until.fetch_max(window_ends_at.as_micros(), Ordering::Relaxed);
         }
         *count == LIMIT
     }
 
     /// How many seconds an offender has to wait. `None`: there is no need to.
     pub fn wait(&self, source: RefreshSource, now: Timestamp) -> Option<u64> {
-        if self.until.load(Ordering::Relaxed) <= now.as_micros() {
+        if self.shared.until.load(Ordering::Relaxed) <= now.as_micros() {
             return None;
         }
-        let known = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let (count, window_ends_at) = known.counts.get(&source)?;
         (*count >= LIMIT && !is_over(*window_ends_at, now))
             .then(|| now.seconds_until(*window_ends_at).saturating_add(1))
@@ -132,7 +145,7 @@ mod tests {
         assert!(wait >= WINDOW && wait <= WINDOW + Duration::from_secs(1), "{wait:?}");
         assert_eq!(refresh_limiter.wait(address(1), NOW.plus(wait)), None);
         assert!(
-            refresh_limiter.until.load(Ordering::Relaxed) <= NOW.plus(wait).as_micros(),
+            refresh_limiter.shared.until.load(Ordering::Relaxed) <= NOW.plus(wait).as_micros(),
             "no client is looked up any more"
         );
     }
@@ -146,10 +159,10 @@ mod tests {
         for _ in 0..2 * REMEMBERED {
             refresh_limiter.count(RefreshSource::Session(SessionId::generate()), NOW);
         }
-        assert_eq!(refresh_limiter.counts.lock().unwrap().counts.len(), REMEMBERED);
+        assert_eq!(refresh_limiter.shared.counts.lock().unwrap().counts.len(), REMEMBERED);
         assert!(refresh_limiter.wait(address(1), NOW).is_some());
         refresh_limiter.count(address(2), NOW.plus(WINDOW));
-        assert_eq!(refresh_limiter.counts.lock().unwrap().counts.len(), 1, "windows that ended make room");
+        assert_eq!(refresh_limiter.shared.counts.lock().unwrap().counts.len(), 1, "windows that ended make room");
     }
 
     #[test]

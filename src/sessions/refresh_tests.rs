@@ -14,8 +14,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::revocation::Revocations;
 use crate::secret::Secret;
-use crate::sessions::refresh_limiter::RefreshLimiter;
-use crate::sessions::{Lifetimes, Transport};
+use crate::sessions::{Lifetimes, Settings, Transport};
 use crate::store::columns::Roles;
 use crate::store::sessions::{NewSession, Scope};
 use crate::store::testing::{Gate, TestDatabase};
@@ -55,16 +54,14 @@ impl World {
             adopt_ahead: true,
             max_repeat_streak: 0,
         };
+        let lifetimes = Lifetimes { idle: AN_HOUR, short: AN_HOUR / 4, absolute: 24 * AN_HOUR };
         let sessions = Sessions::new(
             store.clone(),
             clock.clone(),
+            Revocations::start(store, clock).unwrap().0,
             Arc::new(access),
             Arc::new(refresh),
-            Revocations::start(store, clock).unwrap().0,
-            Lifetimes { idle: AN_HOUR, short: AN_HOUR / 4, absolute: 24 * AN_HOUR },
-            policy,
-            0,
-            RefreshLimiter::new(false),
+            Settings { lifetimes, policy, most: 0, limited: false },
         );
         Self { sessions, database }
     }
@@ -349,7 +346,7 @@ fn a_recovery_that_is_carried_out_again_is_granted_what_it_was_granted() {
         let presented = inner.refresh.verify(&held.1, now).unwrap();
         world.sessions.request(presented, Device::default(), now).unwrap()
     };
-    for branch in 1..=inner.policy.max_recoveries {
+    for branch in 1..=inner.settings.policy.max_recoveries {
         let request = request();
         let mut carry_out = || match request.decide(&mut connection).unwrap() {
             Outcome::Granted(grant) => (grant.kind, grant.position, grant.issued.digest, grant.access_expires_at),

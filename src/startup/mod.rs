@@ -52,16 +52,22 @@ impl From<KeyFileError> for StartError {
 pub struct Started {
     /// The database.
     pub store: Store,
-    /// What signs and verifies refresh tokens.
-    pub refresh: RefreshTokens,
-    /// What signs and verifies access tokens.
-    pub access: AccessTokens,
-    /// The same as it is told of, and kept on the list.
-    pub ours: Ours,
+    /// What signs and verifies.
+    pub keys: Keys,
     /// Whether that list could be looked at. A database that nodes share may come later.
     pub checked: bool,
     /// What was made.
     pub made: Made,
+}
+
+/// What signs and verifies.
+pub struct Keys {
+    /// Refresh tokens.
+    pub refresh: RefreshTokens,
+    /// Access tokens.
+    pub access: AccessTokens,
+    /// The keys of both as they are told of, and kept on the list.
+    pub ours: Ours,
 }
 
 /// What was not there before.
@@ -106,14 +112,7 @@ pub fn begin(config: &Config, clock: &Clock) -> Result<Started, StartError> {
     let access = key_selection::access_tokens(config, &files, &issuers, &mut keys_made)?;
     made.keys = keys_made.then(|| absolute(files.folder()));
 
-    let tokens = &config.tokens;
-    let lives = Lives {
-        access: tokens.access_ttl,
-        refresh: tokens.refresh_idle_ttl,
-        session: tokens.refresh_absolute_ttl,
-        recovery: config.rotation.recovery,
-    };
-    let ours = Ours { keys: key_list::list(config, &files)?, issuers, lives };
+    let ours = Ours { keys: key_list::list(config, &files)?, issuers, lives: lives(config) };
     let checked = checked && is_recorded(&ours, &store, clock.now());
     if let Database::Sqlite(path) = &config.database {
         files.remember_issuer(&ours.issuers.current)?;
@@ -122,7 +121,39 @@ pub fn begin(config: &Config, clock: &Clock) -> Result<Started, StartError> {
             files.keep_databases(&still_there(config, &known, path))?;
         }
     }
-    Ok(Started { store, refresh, access, ours, checked, made })
+    Ok(Started { store, keys: Keys { refresh, access, ours }, checked, made })
+}
+
+/// Reads the keys of a server that runs anew. None is made.
+///
+/// # Errors
+///
+/// [`StartError`]: also if a key is missing that is still needed.
+pub fn read_keys_anew(config: &Config, store: &Store, clock: &Clock) -> Result<Keys, StartError> {
+    let files = KeyFiles::below(&config.data_dir);
+    let keys = key_list::list(config, &files)?;
+    let (recovery, now) = (config.rotation.recovery, clock.now());
+    // A database that is away says nothing against the keys.
+    if let Ok(missing) = store.read_blocking(|conn| signing_keys::missing(conn, &keys, recovery, now))
+        && !missing.is_empty()
+    {
+        return Err(StartError::MissingKeys(MissingKeys { keys: missing, folder: absolute(files.folder()) }));
+    }
+    let issuers = key_selection::issuers(config, &files)?;
+    let mut none_made = false;
+    let refresh = key_selection::refresh_tokens(config, &files, &issuers, &mut none_made)?;
+    let access = key_selection::access_tokens(config, &files, &issuers, &mut none_made)?;
+    Ok(Keys { refresh, access, ours: Ours { keys, issuers, lives: lives(config) } })
+}
+
+fn lives(config: &Config) -> Lives {
+    let tokens = &config.tokens;
+    Lives {
+        access: tokens.access_ttl,
+        refresh: tokens.refresh_idle_ttl,
+        session: tokens.refresh_absolute_ttl,
+        recovery: config.rotation.recovery,
+    }
 }
 
 /// Brings the database up to date, and makes an embedded one, in the folder that is its own, if there is none.

@@ -9,14 +9,25 @@ use std::process;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// A service manager that waits to be told how this process is.
 #[derive(Debug)]
 pub struct Manager {
     socket: UnixDatagram,
     /// It ends this process if it does not hear from it for so long.
     pub watchdog: Option<Duration>,
-    /// Whether it has been told that the process is about to end, behind which nothing else may be said.
-    stops: Mutex<bool>,
+    /// What it has been told so far.
+    told: Mutex<Told>,
+}
+
+/// How far the life of this process has come, as its manager knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Starting,
+    Ready,
+    /// Nothing else may be said any more.
+    Stopping,
 }
 
 impl Manager {
@@ -27,46 +38,68 @@ impl Manager {
         let connected = connect(&named).inspect_err(|error| {
             tracing::warn!(%error, "the service manager does not listen at $NOTIFY_SOCKET, and is told nothing");
         });
-        Some(Self { socket: connected.ok()?, watchdog: watchdog(), stops: Mutex::new(false) })
+        Some(Self { socket: connected.ok()?, watchdog: watchdog(), told: Mutex::new(Told::Starting) })
     }
 
     /// What the process is doing, in a sentence for `systemctl status`.
     pub fn doing(&self, status: &str) {
-        self.tell(&format!("STATUS={status}"));
+        let told = self.lock();
+        if *told != Told::Stopping {
+            self.send(&format!("STATUS={status}"));
+        }
     }
 
     /// It does its work from now on.
     pub fn ready(&self, status: &str) {
-        self.tell(&format!("READY=1\nSTATUS={status}"));
+        let mut told = self.lock();
+        if *told != Told::Stopping {
+            *told = Told::Ready;
+            self.send(&format!("READY=1\nSTATUS={status}"));
+        }
+    }
+
+    /// It reads its configuration anew. To be followed by [`Manager::reloaded`].
+    pub fn reloading(&self, status: &str) {
+        let told = self.lock();
+        // One that does not do its work yet will say itself when it does.
+        if *told == Told::Ready {
+            let now = clock_gettime(ClockId::Monotonic);
+            let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+            self.send(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}\nSTATUS={status}"));
+        }
+    }
+
+    /// It has done so, with success or without.
+    pub fn reloaded(&self, status: &str) {
+        let told = self.lock();
+        if *told == Told::Ready {
+            self.send(&format!("READY=1\nSTATUS={status}"));
+        }
     }
 
     /// It still does its work.
     pub fn alive(&self) {
-        self.tell("WATCHDOG=1");
+        let told = self.lock();
+        if *told != Told::Stopping {
+            self.send("WATCHDOG=1");
+        }
     }
 
     /// It is about to end.
     pub fn stopping(&self, status: &str) {
-        let mut stops = self.lock();
-        if !std::mem::replace(&mut *stops, true) {
+        let mut told = self.lock();
+        if std::mem::replace(&mut *told, Told::Stopping) != Told::Stopping {
             self.send(&format!("STOPPING=1\nSTATUS={status}"));
         }
     }
 
     /// Whether it has been told so.
     pub fn knows_the_end(&self) -> bool {
-        *self.lock()
+        *self.lock() == Told::Stopping
     }
 
-    fn tell(&self, lines: &str) {
-        let stops = self.lock();
-        if !*stops {
-            self.send(lines);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.stops.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// That it does not listen any more is no reason to do anything else.

@@ -16,7 +16,7 @@ use tracing_subscriber::filter::{EnvFilter, ParseError, filter_fn};
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
-use tracing_subscriber::{Layer as _, fmt, registry};
+use tracing_subscriber::{Layer as _, fmt, registry, reload};
 
 use self::priority::Prioritised;
 pub use self::sink::LastLines;
@@ -38,20 +38,40 @@ pub enum LogError {
     Started(#[from] TryInitError),
 }
 
-/// Sends the log to standard error: text on a terminal, JSON otherwise, unless configured. Keep what is returned until
-/// the end.
-///
-/// # Errors
-///
-/// [`LogError`].
-pub fn start(log: &Log) -> Result<LastLines, LogError> {
+/// Changes which lines the log has.
+pub struct Level(Box<dyn Fn(EnvFilter) + Send>);
+
+impl Level {
+    /// To `log.level` of `log`.
+    ///
+    /// # Errors
+    ///
+    /// If that is neither a level nor a filter. The log stays as it is.
+    pub fn change(&self, log: &Log) -> Result<(), LogError> {
+        (self.0)(filter(log)?);
+        Ok(())
+    }
+}
+
+/// The lines that `log.level` asks for.
+fn filter(log: &Log) -> Result<EnvFilter, ParseError> {
     // A bare level is about us; the crates below are heard when they warn, but for the HTTP parser, to
     // which everything that is not HTTP is an error.
     let directives = match log.level.parse::<LevelFilter>() {
         Ok(level) => format!("{},actix_http=off,countersign={level}", level.min(LevelFilter::WARN)),
         Err(_) => log.level.clone(),
     };
-    let wanted = EnvFilter::builder().parse(directives)?;
+    EnvFilter::builder().parse(directives)
+}
+
+/// Sends the log to standard error: text on a terminal, JSON otherwise, unless configured. Keep what is returned first
+/// until the end.
+///
+/// # Errors
+///
+/// [`LogError`].
+pub fn start(log: &Log) -> Result<(LastLines, Level), LogError> {
+    let (wanted, handle) = reload::Layer::new(filter(log)?);
     let harmless = filter_fn(|line| {
         line.target() == "countersign"
             || line.target().starts_with("countersign::")
@@ -74,10 +94,14 @@ pub fn start(log: &Log) -> Result<LastLines, LogError> {
         layer.fmt_fields(JsonFields::new()).event_format(Prioritised { form: json::Json, is_journal }).boxed()
     };
     registry().with(layer.with_filter(harmless)).with(wanted).try_init()?;
+    let level = Level(Box::new(move |wanted| {
+        // The log is there for as long as the process.
+        let _gone = handle.reload(wanted);
+    }));
     // Where it happened is enough to find it; what it says might quote a request.
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(tracing::field::display);
         tracing::error!(location, "panic");
     }));
-    Ok(last)
+    Ok((last, level))
 }

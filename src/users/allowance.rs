@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
@@ -21,8 +21,8 @@ const REMEMBERED: usize = 10_000;
 #[derive(Clone)]
 pub(super) struct Allowance {
     clock: Clock,
-    /// `None`: nothing is counted.
-    spent: Option<Arc<Mutex<Spent>>>,
+    enabled: bool,
+    spent: Arc<Mutex<Spent>>,
 }
 
 /// Of each address: how many, and when the window ends.
@@ -31,7 +31,20 @@ type Spent = HashMap<IpAddr, (u32, Timestamp)>;
 impl Allowance {
     /// If not enabled, nothing is counted.
     pub(super) fn new(clock: Clock, enabled: bool) -> Self {
-        Self { clock, spent: enabled.then(Arc::default) }
+        Self { clock, enabled, spent: Arc::default() }
+    }
+
+    /// The same counts, counted on or not.
+    #[must_use]
+    pub(super) fn reconfigured(&self, enabled: bool) -> Self {
+        Self { enabled, ..self.clone() }
+    }
+
+    /// Where something is counted, under which address, and when.
+    fn counted(&self, address: Option<IpAddr>) -> Option<(MutexGuard<'_, Spent>, IpAddr, Timestamp)> {
+        let address = rate_limit_key(address.filter(|_| self.enabled)?);
+        let now = self.clock.now();
+        Some((self.spent.lock().unwrap_or_else(PoisonError::into_inner), address, now))
     }
 
     /// Looks whether `address` may have another password hashed.
@@ -40,9 +53,8 @@ impl Allowance {
     ///
     /// If not: in how many seconds it may.
     pub(super) fn check(&self, address: Option<IpAddr>) -> Result<(), u64> {
-        let (Some(spent), Some(address), now) = (&self.spent, address, self.clock.now()) else { return Ok(()) };
-        let spent = spent.lock().unwrap_or_else(PoisonError::into_inner);
-        match spent.get(&rate_limit_key(address)) {
+        let Some((spent, address, now)) = self.counted(address) else { return Ok(()) };
+        match spent.get(&address) {
             // Rounded up: a client that waits as long as told is let in.
             Some((PASSWORDS.., until)) if !is_over(*until, now) => Err(now.seconds_until(*until).saturating_add(1)),
             _ => Ok(()),
@@ -51,9 +63,7 @@ impl Allowance {
 
     /// Counts a password of `address` that is about to be hashed.
     pub(super) fn count(&self, address: Option<IpAddr>) {
-        let (Some(spent), Some(address), now) = (&self.spent, address, self.clock.now()) else { return };
-        let mut spent = spent.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = rate_limit_key(address);
+        let Some((mut spent, address, now)) = self.counted(address) else { return };
         if spent.len() >= REMEMBERED && !spent.contains_key(&address) {
             spent.retain(|_, (_, until)| !is_over(*until, now));
             if spent.len() >= REMEMBERED {
@@ -115,7 +125,7 @@ mod tests {
         for number in 0..2 * u32::try_from(REMEMBERED).unwrap() {
             allowance.count(Some(IpAddr::from((0x0a00_0000 + number).to_be_bytes())));
         }
-        let remembered = || allowance.spent.as_ref().unwrap().lock().unwrap().len();
+        let remembered = || allowance.spent.lock().unwrap().len();
         assert_eq!(remembered(), REMEMBERED);
         assert!(allowance.check(address("192.0.2.1")).is_err());
         allowance.clock.advance(WINDOW);

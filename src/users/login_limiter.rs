@@ -105,6 +105,12 @@ impl LoginLimiter {
         Self { store, clock, limits, undecided: Undecided::default() }
     }
 
+    /// The same counts under other limits.
+    #[must_use]
+    pub(super) fn reconfigured(&self, limits: Option<Limits>) -> Self {
+        Self { limits, ..self.clone() }
+    }
+
     /// Whether anything is.
     pub(super) fn is_limited(&self) -> bool {
         self.limits.is_some()

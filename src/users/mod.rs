@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 
 use self::allowance::Allowance;
 pub use self::authentication::Authenticated;
-use self::login_limiter::{Denied, LoginLimiter};
+use self::login_limiter::{Denied, Limits, LoginLimiter};
 use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::clock::{Clock, Timestamp};
 use crate::email::{self, EmailKey};
@@ -141,6 +141,14 @@ impl Users {
     ) -> Self {
         let allowance = Allowance::new(clock.clone(), login_limiter.is_limited());
         Self { store, clock, revocations, hasher, login_limiter, allowance, rules }
+    }
+
+    /// The same accounts under other limits and rules. What has been counted still counts.
+    #[must_use]
+    pub fn reconfigured(&self, limits: Option<Limits>, rules: Rules) -> Self {
+        let login_limiter = self.login_limiter.reconfigured(limits);
+        let allowance = self.allowance.reconfigured(login_limiter.is_limited());
+        Self { login_limiter, allowance, rules, ..self.clone() }
     }
 
     /// Looks whether a password from `address` may be hashed, and would find a place in the queue: a flood of those that

@@ -5,6 +5,7 @@
 
 mod journal;
 mod notify;
+mod reload;
 mod sockets;
 
 use std::fs;
@@ -425,18 +426,18 @@ fn sigterm_and_sigint_end_it_with_0() {
     }
 }
 
-/// They ask a server to reload or to report; there is nothing yet that could be, and nothing must end for it.
+/// They ask a server to reopen or to report something, of which there is nothing; and nothing must end for it.
 #[test]
 fn signals_that_ask_for_something_else_than_the_end_are_ignored_and_told() {
     let home = Home::new();
     let server = home.serve(&[]);
     let pair = server.register("ada@example.com");
-    for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::HUP, Signal::PIPE, Signal::XFSZ] {
+    for signal in [Signal::USR1, Signal::USR2, Signal::PIPE, Signal::XFSZ] {
         server.signal(signal);
         assert_eq!(status_of_me(&server, &pair), 200, "{signal:?}");
     }
     let log = server.stop();
-    for name in ["SIGHUP", "SIGUSR1", "SIGUSR2"] {
+    for name in ["SIGUSR1", "SIGUSR2"] {
         assert!(log.contains(&format!("{name} is ignored")), "{name}: {log}");
     }
 }

@@ -22,27 +22,27 @@ section! {
         /// read DATABASE_URL too: it counts only if neither of the other two is set, whether in .env, in the environment or
         /// as a credential.
         url: Database = "sqlite:data/countersign.db",
-            Key::database_url().short(&["COUNTERSIGN_DATABASE_URL", SHARED_NAME]);
+            Key::database_url().short(&["COUNTERSIGN_DATABASE_URL", SHARED_NAME]).at_restart();
 
         /// PostgreSQL only: connections of this node.
         ///
         /// More do not make one node faster; all nodes together must stay below max_connections of the server.
-        pool_size: u32 = "10", Key::number(5..=1_000);
+        pool_size: u32 = "10", Key::number(5..=1_000).at_restart();
 
         /// PostgreSQL only: how long a request waits for a connection before it is answered 503.
         ///
         /// Raise it only where a late answer is better than none.
-        pool_wait: Duration = "2s", Key::duration(1..=10);
+        pool_wait: Duration = "2s", Key::duration(1..=10).at_restart();
 
         /// PostgreSQL only: how long connecting to one host may take.
         ///
         /// With several hosts, this is what a dead one costs before the next one is asked.
-        connect_timeout: Duration = "3s", Key::duration(2..=30); // libpq takes anything below two seconds for two
+        connect_timeout: Duration = "3s", Key::duration(2..=30).at_restart(); // libpq takes anything below two seconds for two
 
         /// PostgreSQL only: how long one statement may take, waiting for locks included.
         ///
         /// Past it the request is answered 503.
-        statement_timeout: Duration = "2s", Key::duration(1..=10);
+        statement_timeout: Duration = "2s", Key::duration(1..=10).at_restart();
     }
 }
 

@@ -9,6 +9,6 @@ section! {
         /// Whether GET /docs and GET / exist.
         ///
         /// Set it to false where the API is not to be described in public; /openapi.json stays.
-        enabled: bool = "true", Key::switch();
+        enabled: bool = "true", Key::switch().at_restart();
     }
 }

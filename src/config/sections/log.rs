@@ -10,7 +10,7 @@ section! {
         /// What log lines look like; auto is text on a terminal, else one JSON object a line.
         ///
         /// Set it if the collector wants the other one.
-        format: LogFormat = "auto", Key::one_of(&["auto", "text", "json"], format);
+        format: LogFormat = "auto", Key::one_of(&["auto", "text", "json"], format).at_restart();
 
         /// error, warn, info, debug, trace, or a tracing filter such as info,countersign::sessions=debug.
         ///

@@ -12,6 +12,6 @@ section! {
         /// IP address and port of GET /metrics, a listener of its own; empty is off. It has no effect yet.
         ///
         /// Change it if the collector is on another machine, and keep it from the public then.
-        bind: Option<SocketAddr> = "127.0.0.1:9464", Key::text(address::socket);
+        bind: Option<SocketAddr> = "127.0.0.1:9464", Key::text(address::socket).at_restart();
     }
 }

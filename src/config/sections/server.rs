@@ -14,12 +14,12 @@ section! {
         /// IP address or host name to listen on.
         ///
         /// Change it where the proxy that ends TLS is not on this machine, as in a container: `0.0.0.0`.
-        host: String = "127.0.0.1", Key::text(address::host).short(&["HOST"]);
+        host: String = "127.0.0.1", Key::text(address::host).short(&["HOST"]).at_restart();
 
         /// TCP port to listen on; 0 takes any free one, for tests.
         ///
         /// Change it if another program has this one.
-        port: u16 = "8080", Key::number(0..=65_535).short(&["PORT"]);
+        port: u16 = "8080", Key::number(0..=65_535).short(&["PORT"]).at_restart();
 
         /// Proxies whose X-Forwarded-For, -Proto and -Host are believed: addresses, networks (10.0.0.0/8), or `unix` for all
         /// that come by a Unix socket.
@@ -37,7 +37,7 @@ section! {
         ///
         /// Keep it above the idle time of the proxy before this server, or a request now and then meets a connection that is
         /// just being closed.
-        keep_alive: Duration = "75s", Key::duration(1..=3_600);
+        keep_alive: Duration = "75s", Key::duration(1..=3_600).at_restart();
     }
 }
 

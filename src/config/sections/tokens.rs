@@ -22,7 +22,7 @@ section! {
         /// By default http://HOST:PORT of the first start, kept beside the generated keys. Set it as soon as clients reach the
         /// server under another name: with the embedded database, issuers that were used before keep verifying. With
         /// PostgreSQL it must be set, since all nodes must agree.
-        issuer: Option<String> = "", Key::text(address::issuer);
+        issuer: Option<String> = "", Key::text(address::issuer).at_restart();
 
         /// Issuers whose tokens still verify, beside those that the data folder has used.
         ///
@@ -68,31 +68,31 @@ section! {
         ///
         /// Change it if the services that check tokens know only one of the others. Not to be mixed: a secret goes with HS256
         /// only.
-        algorithm: Option<Algorithm> = "", Key::one_of(&["HS256", "ES256", "EdDSA", "RS256"], algorithm);
+        algorithm: Option<Algorithm> = "", Key::one_of(&["HS256", "ES256", "EdDSA", "RS256"], algorithm).at_restart();
 
         /// HS256 key of access tokens, as `openssl rand -base64 48` makes it.
         ///
         /// Set it only if the services that check tokens share a secret; without it they use the public keys at
         /// /.well-known/jwks.json.
-        access_secret: Option<Secret> = "", Key::secret().short(&["ACCESS_TOKEN_SECRET"]);
+        access_secret: Option<Secret> = "", Key::secret().short(&["ACCESS_TOKEN_SECRET"]).at_restart();
 
         /// Access token keys that still verify and no longer sign.
         ///
         /// When access_secret changes, the old one goes here for one access_ttl, and no client is refused. Left out while its
         /// tokens are in use, the start is refused (`countersign keys forget`).
-        access_secret_previous: Vec<Secret> = "", Key::secret().short(&["ACCESS_TOKEN_SECRET_PREVIOUS"]);
+        access_secret_previous: Vec<Secret> = "", Key::secret().short(&["ACCESS_TOKEN_SECRET_PREVIOUS"]).at_restart();
 
         /// Key of refresh tokens, another one than access_secret; by default made at the first start.
         ///
         /// Set it to give several nodes the same one.
-        refresh_secret: Option<Secret> = "", Key::secret().short(&["REFRESH_TOKEN_SECRET"]);
+        refresh_secret: Option<Secret> = "", Key::secret().short(&["REFRESH_TOKEN_SECRET"]).at_restart();
 
         /// Refresh token keys that still verify and no longer sign.
         ///
         /// When refresh_secret changes, the old one goes here for one refresh_idle_ttl, and no session ends. Left out while
         /// sessions depend on it, the start is refused (`countersign keys forget`). With several nodes, name the new one here
         /// first, everywhere.
-        refresh_secret_previous: Vec<Secret> = "", Key::secret().short(&["REFRESH_TOKEN_SECRET_PREVIOUS"]);
+        refresh_secret_previous: Vec<Secret> = "", Key::secret().short(&["REFRESH_TOKEN_SECRET_PREVIOUS"]).at_restart();
     }
 }
 

@@ -5,6 +5,7 @@
 //! some clients take both for the same cookie, and the last line wins.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use actix_web::cookie::time::Duration;
 use actix_web::cookie::{Cookie, SameSite};
@@ -23,10 +24,11 @@ const MAX_DOMAINS: usize = 4;
 const MAX_CLEARED: usize = 12;
 
 /// Names and attributes; section `cookies` of the configuration.
+#[derive(Clone)]
 pub(crate) struct Cookies {
     config: config::Cookies,
     sessions: Sessions,
-    origins: Origins,
+    origins: Arc<Origins>,
 }
 
 /// One of the two, as it is set and cleared.
@@ -40,7 +42,7 @@ struct Slot<'c> {
 }
 
 impl Cookies {
-    pub(crate) fn new(config: config::Cookies, sessions: Sessions, origins: Origins) -> Self {
+    pub(crate) fn new(config: config::Cookies, sessions: Sessions, origins: Arc<Origins>) -> Self {
         Self { config, sessions, origins }
     }
 

@@ -1,31 +1,24 @@
 //! Which pages elsewhere may read answers (CORS): those of exactly the configured origins, with credentials, and never `*`.
 
-use actix_cors::Cors;
 use actix_web::HttpResponse;
 use actix_web::http::Method;
 use actix_web::http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, HeaderMap,
-    HeaderName, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, VARY,
 };
-use actix_web::middleware::Condition;
 
 use crate::guard::cross_site::Origins;
 
 /// What pages may read besides the body.
 const EXPOSED: &str = "retry-after, www-authenticate, x-request-id";
 
-/// Answers preflights. A page may send whatever headers its libraries add, such as `traceparent`: which origin it is
-/// has been checked, and no header but the documented ones means anything here.
-pub(crate) fn cors(allowed_origins: &[String]) -> Condition<Cors> {
-    let cors = Cors::default()
-        .allowed_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
-        .allow_any_header()
-        .expose_headers([HeaderName::from_static("x-request-id"), RETRY_AFTER, WWW_AUTHENTICATE])
-        .supports_credentials()
-        .max_age(600);
-    let cors = allowed_origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin));
-    Condition::new(!allowed_origins.is_empty(), cors)
-}
+/// The methods that pages may ask with.
+const METHODS: &str = "DELETE, GET, HEAD, PATCH, POST";
+/// How long browsers may keep the answer to a preflight, in seconds.
+const MAX_AGE: &str = "600";
+/// What the answer to a preflight depends on.
+const VARIES: &str = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
 
 /// Who may read an answer.
 pub(crate) enum Readers {
@@ -46,8 +39,24 @@ impl Readers {
         origins.reader(headers).map_or(Self::None, |origin| Self::Origin(origin.clone()))
     }
 
-    /// Says so in an answer, wherever in the server it was made: also before or behind the middleware above, which a
-    /// request that is refused by its head does not reach.
+    /// The answer to a preflight (Fetch, section 4.8). None: the request is none, or comes from a page that may read nothing.
+    /// A page may send whatever headers its libraries add, such as `traceparent`: its origin has been checked, and no header
+    /// but the documented ones means anything here.
+    pub(super) fn answer_preflight(&self, method: &Method, headers: &HeaderMap) -> Option<HttpResponse> {
+        let is_preflight = *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        if !is_preflight || !matches!(self, Self::Origin(_)) {
+            return None;
+        }
+        let mut answer = HttpResponse::Ok();
+        answer.insert_header((ACCESS_CONTROL_ALLOW_METHODS, METHODS));
+        answer.insert_header((ACCESS_CONTROL_MAX_AGE, MAX_AGE)).insert_header((VARY, VARIES));
+        for names in headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS) {
+            answer.append_header((ACCESS_CONTROL_ALLOW_HEADERS, names.clone()));
+        }
+        Some(answer.finish())
+    }
+
+    /// Says so in an answer, wherever in the server it was made.
     pub(crate) fn say(&self, response: &mut HttpResponse) {
         let headers = response.headers_mut();
         let names_origin = |value: &HeaderValue| {
@@ -55,11 +64,7 @@ impl Readers {
         };
         match self {
             Self::Unconfigured => return,
-            Self::None => {
-                // What the middleware says to pages that may read nothing.
-                headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
-                headers.remove(ACCESS_CONTROL_EXPOSE_HEADERS);
-            }
+            Self::None => {}
             Self::Origin(origin) => {
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
                 headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));

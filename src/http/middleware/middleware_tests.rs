@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix_web::dev::{Payload, ServerHandle};
 use actix_web::middleware::from_fn;
-use actix_web::{App, FromRequest, HttpRequest, HttpServer, Responder, guard, rt};
+use actix_web::{App, FromRequest, HttpRequest, HttpServer, Responder, guard, rt, web};
 use serde_json::Value;
 use tracing_subscriber::fmt::MakeWriter;
 

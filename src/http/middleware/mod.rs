@@ -19,13 +19,14 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::{ConnectionType, Method};
 use actix_web::middleware::Next;
-use actix_web::{HttpMessage as _, HttpResponse, web};
+use actix_web::{HttpMessage as _, HttpResponse};
 use tracing::Instrument as _;
 
 use self::cors::Readers;
 use super::AppState;
 use super::server::{ConnectionState, Draining, limit_body_time};
 use crate::audit::RequestLog;
+use crate::current::Current;
 use crate::problem::{Code, Problem};
 
 /// The whole stack.
@@ -41,6 +42,10 @@ pub(super) async fn stack<B: MessageBody + 'static>(
 
     if let Err(problem) = exchange.admit(&req) {
         let response = req.into_response(problem.respond(Some(&exchange.id)));
+        return Ok(span.in_scope(|| exchange.finish(response)));
+    }
+    if let Some(answer) = exchange.readers.answer_preflight(req.method(), req.headers()) {
+        let response = req.into_response(answer);
         return Ok(span.in_scope(|| exchange.finish(response)));
     }
     limit_body_time(&mut req, exchange.connection.clone());
@@ -70,7 +75,8 @@ struct Exchange {
 impl Exchange {
     fn begin(req: &ServiceRequest) -> Self {
         let (began, id, connection) = (Instant::now(), request_id::of(req), ConnectionState::of(req.request()));
-        let exchange = match req.app_data::<web::Data<AppState>>() {
+        let state = req.app_data::<Current<AppState>>().map(Current::peek);
+        let exchange = match &state {
             Some(state) => Self {
                 began,
                 id,

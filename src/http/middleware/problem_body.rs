@@ -38,11 +38,8 @@ pub(super) fn complete<B: MessageBody + 'static>(
         problem.report();
     }
     let mut answer = problem.respond(Some(id));
-    // Pages of an allowed origin read errors too: what CORS has added stays.
-    for (name, value) in response.headers() {
-        if name == VARY || name.as_str().starts_with("access-control-") {
-            answer.headers_mut().append(name.clone(), value.clone());
-        }
+    for value in response.headers().get_all(VARY) {
+        answer.headers_mut().append(VARY, value.clone());
     }
     response.into_response(answer)
 }

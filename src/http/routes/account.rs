@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use crate::guard::{CurrentUser, Principal};
-use crate::http::AppState;
+use crate::http::State;
 use crate::http::error::signed_in;
 use crate::http::extract::json_body::JsonBody;
 use crate::http::openapi::{BODY, CHANGE, Operation, READ, body, empty, examples, requests, with_header};
@@ -71,7 +71,7 @@ fn describe_show() -> Operation {
 async fn change(
     caller: Principal,
     user: CurrentUser,
-    state: web::Data<AppState>,
+    state: State,
     JsonBody(change): JsonBody<ChangeUserRequest>,
 ) -> Result<HttpResponse, Problem> {
     let Some(name) = change.name else {
@@ -95,7 +95,7 @@ fn describe_change() -> Operation {
 async fn change_password(
     caller: Principal,
     _user: CurrentUser,
-    state: web::Data<AppState>,
+    state: State,
     req: HttpRequest,
     JsonBody(passwords): JsonBody<ChangePasswordRequest>,
 ) -> Result<HttpResponse, Problem> {
@@ -121,7 +121,7 @@ fn describe_change_password() -> Operation {
 async fn delete(
     caller: Principal,
     _user: CurrentUser,
-    state: web::Data<AppState>,
+    state: State,
     req: HttpRequest,
     JsonBody(delete): JsonBody<DeleteUserRequest>,
 ) -> Result<HttpResponse, Problem> {

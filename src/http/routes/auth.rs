@@ -10,11 +10,11 @@ use serde_json::json;
 
 use crate::audit::{OnAccessLine, emit};
 use crate::guard::{self, Principal};
-use crate::http::AppState;
 use crate::http::extract::credentials::{self, LogoutRequest, RefreshTokenRequest};
 use crate::http::extract::json_body::JsonBody;
 use crate::http::openapi::{BODY, CHANGE, Operation, STORE, answers, body, empty, errors, examples, with_header};
 use crate::http::route::Route;
+use crate::http::{AppState, State};
 use crate::ids::{SessionId, UserId};
 use crate::json_schema;
 use crate::problem::{Code, Problem};
@@ -54,7 +54,7 @@ pub(crate) struct Refreshed<'a> {
 }
 
 async fn refresh(
-    state: web::Data<AppState>,
+    state: State,
     req: HttpRequest,
     JsonBody(body): JsonBody<RefreshTokenRequest>,
 ) -> Result<HttpResponse, Problem> {
@@ -108,7 +108,7 @@ fn describe_refresh() -> Operation {
         .fails(STORE)
 }
 
-async fn confirm(caller: Principal, state: web::Data<AppState>) -> Result<HttpResponse, Problem> {
+async fn confirm(caller: Principal, state: State) -> Result<HttpResponse, Problem> {
     state.sessions.confirm(caller.bearer()).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -127,7 +127,7 @@ fn describe_confirm() -> Operation {
 
 /// Each genuine token in the request ends its session; one that is foreign or of a session already over changes nothing.
 async fn logout(
-    state: web::Data<AppState>,
+    state: State,
     req: HttpRequest,
     body: Result<JsonBody<LogoutRequest>, Problem>,
 ) -> Result<HttpResponse, Problem> {

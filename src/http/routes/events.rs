@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::clock::Timestamp;
 use crate::guard::CurrentUser;
-use crate::http::AppState;
+use crate::http::State;
 use crate::http::openapi::{Operation, READ, body, examples};
 use crate::http::route::Route;
 use crate::ids::EventId;
@@ -36,11 +36,7 @@ struct Page {
     cursor: Option<String>,
 }
 
-async fn list(
-    caller: CurrentUser,
-    state: web::Data<AppState>,
-    page: web::Query<Page>,
-) -> Result<HttpResponse, Problem> {
+async fn list(caller: CurrentUser, state: State, page: web::Query<Page>) -> Result<HttpResponse, Problem> {
     let before = page.cursor.as_deref().map(|cursor| read_cursor(cursor).ok_or_else(bad_cursor)).transpose()?;
     let user = caller.id();
     // One more than a page, to know whether there is another.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::guard;
-use crate::http::AppState;
+use crate::http::State;
 use crate::http::openapi::{Operation, STORE, body};
 use crate::http::route::Route;
 use crate::problem::{Code, Problem};
@@ -55,7 +55,7 @@ fn describe_live() -> Operation {
 
 /// The process can do its work: the database answers, takes writes, is whole, has the right schema and has
 /// said what time it is and who is signed out, and no shutdown is under way.
-async fn ready(request: HttpRequest, state: web::Data<AppState>) -> HttpResponse {
+async fn ready(request: HttpRequest, state: State) -> HttpResponse {
     let told = if state.draining.is_set() {
         "The server is shutting down."
     } else if let Err(unready) = state.store.check().await {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::guard::CurrentUser;
-use crate::http::AppState;
+use crate::http::State;
 use crate::http::openapi::{CHANGE, Operation, READ, body, empty, examples, with_header};
 use crate::http::route::Route;
 use crate::ids::SessionId;
@@ -35,7 +35,7 @@ pub(crate) struct Revoked {
     revoked: usize,
 }
 
-async fn list(caller: CurrentUser, state: web::Data<AppState>) -> Result<HttpResponse, Problem> {
+async fn list(caller: CurrentUser, state: State) -> Result<HttpResponse, Problem> {
     let current = caller.principal().session_id();
     let sessions = state.sessions.list(caller.id()).await?;
     let shown = |session: SessionSummary| {
@@ -56,7 +56,7 @@ fn describe_list() -> Operation {
 
 async fn end_one(
     caller: CurrentUser,
-    state: web::Data<AppState>,
+    state: State,
     req: HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
@@ -96,7 +96,7 @@ struct Which {
 
 async fn end_many(
     caller: CurrentUser,
-    state: web::Data<AppState>,
+    state: State,
     req: HttpRequest,
     which: web::Query<Which>,
 ) -> Result<HttpResponse, Problem> {

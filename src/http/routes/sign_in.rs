@@ -9,11 +9,11 @@ use serde_json::json;
 use super::auth::{Refreshed, end};
 use crate::device;
 use crate::guard;
-use crate::http::AppState;
 use crate::http::extract::credentials;
 use crate::http::extract::json_body::JsonBody;
 use crate::http::openapi::{BODY, Operation, STORE, body, examples, requests, with_header};
 use crate::http::route::Route;
+use crate::http::{AppState, State};
 use crate::json_schema;
 use crate::passwords::Password;
 use crate::problem::{Code, Problem};
@@ -79,7 +79,7 @@ pub(crate) struct SignedIn<'a> {
 }
 
 async fn register(
-    state: web::Data<AppState>,
+    state: State,
     req: HttpRequest,
     body: Result<JsonBody<RegisterRequest>, Problem>,
 ) -> Result<HttpResponse, Problem> {
@@ -110,7 +110,7 @@ fn describe_register() -> Operation {
 }
 
 async fn login(
-    state: web::Data<AppState>,
+    state: State,
     req: HttpRequest,
     JsonBody(body): JsonBody<LoginRequest>,
 ) -> Result<HttpResponse, Problem> {

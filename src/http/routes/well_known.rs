@@ -4,7 +4,7 @@ use actix_web::http::Method;
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpResponse, web};
 
-use crate::http::AppState;
+use crate::http::State;
 use crate::http::openapi::{Operation, PUBLIC, examples, public};
 use crate::http::route::Route;
 
@@ -12,7 +12,7 @@ pub(super) const ROUTES: &[Route] =
     &[Route::new(Method::GET, "/.well-known/jwks.json", || web::to(jwks), describe_jwks)];
 
 /// RFC 7517 section 5.
-async fn jwks(state: web::Data<AppState>) -> HttpResponse {
+async fn jwks(state: State) -> HttpResponse {
     HttpResponse::Ok().insert_header((CACHE_CONTROL, PUBLIC)).json(state.access.public_set())
 }
 

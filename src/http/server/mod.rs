@@ -49,12 +49,15 @@ const FILES_OF_A_WORKER: usize = 8;
 /// How long requests in flight may take to finish when the server stops.
 const DRAIN: Duration = Duration::from_secs(30);
 
+/// Says which pages may read answers, at the time of asking.
+pub(crate) type OriginsInForce = Arc<dyn Fn() -> Arc<Origins> + Send + Sync>;
+
 /// Whom the server answers, and how patiently.
 pub(crate) struct Settings {
     pub(crate) bounds: Bounds,
     pub(crate) is_proxy: IsProxy,
     pub(crate) draining: Draining,
-    pub(crate) origins: Arc<Origins>,
+    pub(crate) origins: OriginsInForce,
     /// Whether others keep the sockets open, for a server that comes after this one.
     pub(crate) are_kept_open: bool,
 }
@@ -166,7 +169,7 @@ fn start(
 struct Entrance {
     bounds: Bounds,
     connections: Connections,
-    origins: Arc<Origins>,
+    origins: OriginsInForce,
 }
 
 impl Entrance {
@@ -184,7 +187,7 @@ impl Entrance {
             let socket: Socket = socket.into();
             let (peer, address) = (socket.peer(), socket.peer_address());
             let open = connections.enter(peer);
-            let wire = Wire::new(TimedStream::new(socket, bounds, open), peer, origins.clone());
+            let wire = Wire::new(TimedStream::new(socket, bounds, open), peer, origins());
             async move { Ok((wire, address)) }
         })
     }

@@ -1,0 +1,63 @@
+//! A running server reads its configuration anew when it is told to (SIGHUP).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::app::Countersign;
+use crate::config::{RawConfig, Reloaded};
+use crate::systemd::Manager;
+use crate::telemetry;
+
+/// What there is to do it with.
+pub struct Reload {
+    /// `--config`.
+    pub file: Option<PathBuf>,
+    /// What is in force.
+    pub raw: RawConfig,
+    /// What answers requests.
+    pub countersign: Countersign,
+    /// What the log has.
+    pub level: telemetry::Level,
+    /// Who started the server.
+    pub manager: Option<Arc<Manager>>,
+    /// What that one is told of a server that does its work.
+    pub status: String,
+}
+
+impl Reload {
+    /// Reads it, and puts in force what can change. A mistake keeps what was in force. May wait for files and the database.
+    pub fn run(&mut self) {
+        if let Some(manager) = &self.manager {
+            manager.reloading("reading the configuration anew");
+        }
+        let failure = self.attempt().err();
+        match &failure {
+            None => tracing::info!("the configuration was read anew, and is in force"),
+            Some(problem) => {
+                for line in problem.lines() {
+                    tracing::error!("{line}");
+                }
+                tracing::error!("the configuration was not reloaded: the one before it stays in force");
+            }
+        }
+        if let Some(manager) = &self.manager {
+            let failed = if failure.is_some() { "; its configuration could not be reloaded, see the log" } else { "" };
+            manager.reloaded(&format!("{}{failed}", self.status));
+        }
+    }
+
+    fn attempt(&mut self) -> Result<(), String> {
+        let found = RawConfig::load(self.file.as_deref());
+        let Reloaded { raw, config, at_restart } = self.raw.reloaded(found).map_err(|mistakes| mistakes.to_string())?;
+        self.countersign.reconfigure(&config).map_err(|error| error.to_string())?;
+        self.level.change(&config.log).map_err(|error| error.to_string())?;
+        self.raw = raw;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        for key in at_restart {
+            tracing::warn!(key, "{key} has changed, and takes effect at a restart");
+        }
+        Ok(())
+    }
+}
