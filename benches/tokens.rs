@@ -174,8 +174,8 @@ fn keys() -> Result<Vec<Key>, Box<dyn std::error::Error>> {
     for algorithm in [Asymmetric::Es256, Asymmetric::EdDsa, Asymmetric::Rs256] {
         let home = tempfile::tempdir()?;
         let files = KeyFiles::below(home.path());
-        files.generate_access(algorithm)?;
-        keys.extend(files.access_keys()?.into_iter().map(|(_, _, key)| key));
+        files.generate_access(Some(algorithm), None)?;
+        keys.extend(files.generated()?.access.into_iter().map(|held| held.key));
     }
     Ok(keys)
 }

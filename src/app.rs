@@ -1,6 +1,8 @@
 //! The application, built from a configuration: services, then a bound socket, then a run until told to stop.
 
 mod build_error;
+mod key_watch;
+mod live;
 
 use std::future::Future;
 use std::io::ErrorKind;
@@ -12,19 +14,17 @@ use actix_web::web::ServiceConfig;
 
 pub use self::build_error::BuildError;
 pub(crate) use self::build_error::way_out;
+use self::key_watch::KeyWatch;
+use self::live::{KeysError, Live};
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::current::Current;
-use crate::guard::cross_site::Origins;
-use crate::guard::{GuardState, Verified};
-use crate::http::extract::client::TrustedProxies;
-use crate::http::extract::cookies::Cookies;
-use crate::http::server::{self, Bounds, Draining};
-use crate::http::{self, AppState};
-use crate::network::{Address, Listener, TrustedNetworks};
-use crate::services::{Accounts, Services};
-use crate::startup::{self, Made, StartError};
+use crate::guard::Verified;
+use crate::http;
+use crate::http::server::{self, Bounds};
+use crate::network::{Address, Listener};
+use crate::services::Services;
+use crate::startup::{self, Made};
 
 /// How long the end waits for other processes that read or write the database.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -52,11 +52,8 @@ impl From<Made> for FirstStart {
 /// [first page](crate) shows it whole.
 #[derive(Clone)]
 pub struct Countersign {
-    services: Current<Services>,
-    state: Current<AppState>,
-    guard_state: Current<GuardState>,
+    live: Arc<Live>,
     docs: bool,
-    issuer: String,
     first_start: FirstStart,
 }
 
@@ -78,20 +75,17 @@ impl Countersign {
     /// [`BuildError`].
     pub fn open_with_clock(config: &Config, clock: Clock) -> Result<Self, BuildError> {
         let started = startup::begin(config, &clock)?;
-        let (issuer, made) = (started.keys.ours.issuers.current.clone(), started.made.clone());
+        let (made, reading, complete) = (started.made.clone(), started.keys.reading.clone(), started.keys.complete);
         for conflict in started.store.address_conflicts_blocking().unwrap_or_default() {
             tracing::warn!("{conflict}");
         }
         let services = Services::start(config, clock, started)?;
-        let (state, guard_state) = compose(config, &services, &issuer, Draining::default());
-        Ok(Self {
-            services: Current::new(services),
-            state: Current::new(state),
-            guard_state: Current::new(guard_state),
-            docs: config.docs.enabled,
-            issuer,
-            first_start: made.into(),
-        })
+        let tasks = Arc::clone(&services.tasks);
+        let live = Arc::new(Live::new(config, services, reading, complete));
+        if live.has_generated_keys() {
+            tasks.start(KeyWatch::new(Arc::downgrade(&live))).map_err(BuildError::Threads)?;
+        }
+        Ok(Self { live, docs: config.docs.enabled, first_start: made.into() })
     }
 
     /// Mounts `/openapi.json`, `/docs` and the routes below `/v1`, `/.well-known` and `/health`, and makes the guards work
@@ -102,7 +96,7 @@ impl Countersign {
     /// the server busy is bounded in [`App`], not here: that is for the owner of the socket.
     pub fn configure(&self, config: &mut ServiceConfig) {
         // Called once a worker: what that worker has verified is its own.
-        config.app_data(self.state.clone()).app_data(self.guard_state.clone()).app_data(Verified::default());
+        config.app_data(self.live.state.clone()).app_data(self.live.guard_state.clone()).app_data(Verified::default());
         http::mount(config, self.docs);
     }
 
@@ -112,17 +106,8 @@ impl Countersign {
     /// # Errors
     ///
     /// Why the keys cannot be used. Then everything stays as it was.
-    pub(crate) fn reconfigure(&self, config: &Config) -> Result<(), StartError> {
-        let before = self.services.get();
-        let Accounts { store, clock, .. } = &before.accounts;
-        let keys = startup::read_keys_anew(config, store, clock)?;
-        let services = before.reconfigured(config, keys);
-        let draining = self.state.peek().draining.clone();
-        let (state, guard_state) = compose(config, &services, &self.issuer, draining);
-        self.services.replace(services);
-        self.state.replace(state);
-        self.guard_state.replace(guard_state);
-        Ok(())
+    pub(crate) fn reconfigure(&self, config: &Config) -> Result<(), KeysError> {
+        self.live.reconfigure(config)
     }
 
     /// Brings the database up to date, as `countersign migrate` does, and returns the names of the migrations that were
@@ -138,19 +123,19 @@ impl Countersign {
 
     /// Accounts: found, made, changed and deleted.
     pub fn users(&self) -> admin::Users {
-        admin::Users { users: self.services.peek().accounts.users.clone() }
+        admin::Users { users: self.live.services.peek().accounts.users.clone() }
     }
 
     /// Live sessions: listed and ended.
     pub fn sessions(&self) -> admin::Sessions {
-        admin::Sessions { sessions: self.services.peek().accounts.sessions() }
+        admin::Sessions { sessions: self.live.services.peek().accounts.sessions() }
     }
 
     /// Stops what is done beside requests, and moves everything into the file of an embedded database, which alone is the database then and can be copied: to be
     /// called when the server has stopped, as [`App::run`] does. May take seconds.
     pub fn close(&self) {
         // Only a file must be left alone before it is closed; a server that is away must not delay the end.
-        let state = self.state.get();
+        let state = self.live.state.get();
         let store = &state.store;
         state.tasks.stop(if store.is_shared() { Duration::ZERO } else { CLOSING });
         store.empty_log_blocking(CLOSING);
@@ -158,42 +143,13 @@ impl Countersign {
 
     /// `iss` of the tokens issued here.
     pub fn issuer(&self) -> &str {
-        &self.issuer
+        &self.live.issuer
     }
 
     /// What opening has made.
     pub fn first_start(&self) -> &FirstStart {
         &self.first_start
     }
-}
-
-/// What handlers and guards work with.
-fn compose(config: &Config, services: &Services, issuer: &str, draining: Draining) -> (AppState, GuardState) {
-    let Services { accounts, sessions, access, tasks, .. } = services.clone();
-    let proxies = TrustedNetworks::new(config.server.trusted_proxies.clone());
-    let urls = config.server.public_urls.iter().map(String::as_str).chain([issuer]);
-    let origins = Arc::new(Origins::new(config.cors.allowed_origins.clone(), urls, proxies.clone()));
-    let guard_state = GuardState {
-        access: Arc::clone(&access),
-        revocations: accounts.revocations,
-        store: accounts.store.clone(),
-        clock: accounts.clock,
-        access_cookie: config.cookies.access_name.clone(),
-        origins: Arc::clone(&origins),
-    };
-    let state = AppState {
-        users: accounts.users,
-        store: accounts.store,
-        access,
-        cookies: Cookies::new(config.cookies.clone(), sessions.clone(), Arc::clone(&origins)),
-        sessions,
-        origins,
-        proxies: TrustedProxies::new(proxies),
-        registration: config.registration.enabled,
-        draining,
-        tasks,
-    };
-    (state, guard_state)
 }
 
 /// The server: [`Countersign`] alone, on a socket of its own.
@@ -281,7 +237,7 @@ impl App {
             countersign.configure(config);
             http::mount_default(config, countersign.docs);
         };
-        let state = &self.countersign.state;
+        let state = &self.countersign.live.state;
         let (of_proxies, of_origins) = (state.clone(), state.clone());
         let settings = server::Settings {
             bounds: self.bounds,

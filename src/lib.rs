@@ -44,6 +44,7 @@
 //!    http/openapi/        the OpenAPI document, from the routes: headers and errors, bodies, examples
 //!    http/server/         the socket: how many connections, how long and how much each may keep us busy, how it ends
 //! F6 startup/             the database and the keys that belong to it, found or made; what would sign people out is refused
+//!    key_rotation.rs      the next keys are made and published; those that no token can name are taken away
 //!    guard/mod.rs         Principal, CurrentUser, Role: who may
 //!    guard/verified.rs    the access tokens that a worker has verified lately
 //!    guard/credentials.rs where tokens are looked for: the header, the cookies
@@ -78,6 +79,7 @@
 //!    background/janitor.rs
 //!                         removes what is over, a little at a time
 //!    signing_keys.rs      the list of keys that have signed: which must still be there
+//!    sealed_keys.rs       generated access keys in a database that nodes share
 //! F4 revocation/mod.rs    the sessions that have ended lately, in memory
 //!    revocation/poll.rs   which of them others have ended, and what time it is for all nodes
 //!    revocation/ending.rs  revocation/unfinished.rs
@@ -94,8 +96,12 @@
 //!    tokens/access.rs  tokens/refresh.rs
 //!                         the two kinds: issue, derive, verify
 //!    tokens/jws.rs        the one strict reading of a signed token
-//!    tokens/keys.rs  tokens/key_files.rs  tokens/key_selection.rs  tokens/key_list.rs
-//!                         the key ring; keys that the first start makes; which are used; what may be told of them
+//!    tokens/keys.rs  tokens/generated.rs  tokens/key_selection.rs
+//!                         the key ring; what is known of a key; which keys are used, and what may be told of them
+//!    tokens/key_files.rs  tokens/sealing.rs
+//!                         generated keys: in the data folder; sealed, for a database that nodes share
+//!    tokens/key_reading.rs
+//!                         when generated keys were last read
 //!    passwords/mod.rs     what is acceptable, hashing on threads of its own
 //!    passwords/queue.rs   the queue before those threads
 //! F1 config/              every key, its source, its bounds: RawConfig -> Config
@@ -136,10 +142,12 @@ pub mod guard;
 mod http;
 mod ids;
 mod json_schema;
+mod key_rotation;
 mod network;
 mod passwords;
 pub mod problem;
 mod revocation;
+mod sealed_keys;
 mod secret;
 mod services;
 mod sessions;

@@ -115,7 +115,7 @@ impl Services {
     ///
     /// [`ServicesError`].
     pub fn start(config: &Config, clock: Clock, started: Started) -> Result<Self, ServicesError> {
-        let Started { store, keys: Keys { refresh, access, ours }, checked, made: _ } = started;
+        let Started { store, keys: Keys { refresh, access, ours, .. }, checked, made: _ } = started;
         let (revocations, poll) = Revocations::start(store.clone(), clock.clone())?;
         let domains = &config.registration.allowed_domains;
         let accounts = Accounts::new(config, store.clone(), clock.clone(), revocations.clone(), domains)?;
@@ -138,11 +138,16 @@ impl Services {
         Ok(Self { accounts, sessions, access, tasks: Arc::new(tasks), ours, keep })
     }
 
+    /// The keys as they are told of.
+    pub fn ours(&self) -> Arc<Ours> {
+        self.ours.get()
+    }
+
     /// The same services over the same database, by another configuration and with other keys. Threads, tasks, connections
     /// and everything that has been counted go on.
     #[must_use]
     pub fn reconfigured(&self, config: &Config, keys: Keys) -> Self {
-        let Keys { refresh, access, ours } = keys;
+        let Keys { refresh, access, ours, .. } = keys;
         let access = Arc::new(access);
         self.ours.replace(ours);
         self.keep.replace(remembrance(config));

@@ -7,11 +7,11 @@ use crate::background::Task;
 use crate::clock::{Clock, Timestamp};
 use crate::current::Current;
 use crate::revocation::Revocations;
+use crate::store::access_keys;
 use crate::store::signing_keys::{self, SigningKey};
 use crate::store::{AnyConnection, QueryResult, SchemaState, Store, StoreError};
 use crate::tokens::Kind;
-use crate::tokens::key_list::Entry;
-use crate::tokens::key_selection::Issuers;
+use crate::tokens::key_selection::{Entry, Issuers, KeyState};
 
 /// How often the ends on the list are moved on.
 const PERIOD: Duration = Duration::from_secs(5 * 60);
@@ -55,6 +55,8 @@ pub struct Missing {
     pub kind: Kind,
     /// The name of the file it was generated into. None: it was configured, or that is unknown.
     pub file: Option<String>,
+    /// Whether it is in the database that nodes share, and not used.
+    pub in_database: bool,
     /// Until when what it signed can be used.
     pub until: Timestamp,
     /// The live sessions whose refresh token it signed. None: they could not be counted, or it signed access tokens.
@@ -79,6 +81,7 @@ pub struct Remembered {
 /// If the database cannot be asked.
 pub fn remembered(conn: &mut AnyConnection, now: Timestamp) -> QueryResult<Vec<Remembered>> {
     let mut found: Vec<Remembered> = Vec::new();
+    let generated: Vec<String> = access_keys::all(conn)?.into_iter().map(|key| key.kid).collect();
     for row in signing_keys::all(conn)?.into_iter().filter(|row| row.needed_until > now) {
         let Some(kind) = kind_of(&row) else { continue };
         if let Some(known) = found.iter_mut().find(|known| known.key.kid == row.kid && known.key.kind == kind) {
@@ -86,7 +89,8 @@ pub fn remembered(conn: &mut AnyConnection, now: Timestamp) -> QueryResult<Vec<R
             known.key.file = known.key.file.take().or(row.file);
             continue;
         }
-        let key = Missing { kid: row.kid, kind, file: row.file, until: row.needed_until, sessions: None };
+        let (in_database, until) = (generated.contains(&row.kid), row.needed_until);
+        let key = Missing { kid: row.kid, kind, file: row.file, in_database, until, sessions: None };
         found.push(Remembered { key, algorithm: row.algorithm, first_used_at: row.first_used_at });
     }
     Ok(found)
@@ -163,7 +167,8 @@ impl Ours {
     ///
     /// If the database gave no answer.
     pub fn record(&self, store: &Store, now: Timestamp) -> Result<(), StoreError> {
-        let rows: Vec<SigningKey> = self.keys.iter().filter(|key| key.active).map(|key| self.row(key, now)).collect();
+        let rows: Vec<SigningKey> =
+            self.keys.iter().filter(|key| key.state == KeyState::Active).map(|key| self.row(key, now)).collect();
         let (needed, used) = (now.minus(REMEMBERED), now.minus(self.lives.session).minus(REMEMBERED));
         store.write_blocking(move |conn| {
             rows.iter().try_for_each(|row| signing_keys::record(conn, row))?;
@@ -176,7 +181,7 @@ impl Ours {
             Kind::Access => self.lives.access,
             Kind::Refresh => self.lives.refresh,
         };
-        let file = key.file.as_ref().and_then(|file| file.file_name()).map(|name| name.to_string_lossy().into_owned());
+        let file = key.file().and_then(|file| file.file_name()).map(|name| name.to_string_lossy().into_owned());
         SigningKey {
             kid: key.kid.clone(),
             purpose: purpose(key.kind).to_owned(),

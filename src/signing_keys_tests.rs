@@ -9,13 +9,16 @@ use crate::store::columns::Roles;
 use crate::store::sessions::{self, Device, NewSession, NextToken, Rotation, Transport};
 use crate::store::testing::TestDatabase;
 use crate::tokens::ChainPosition;
+use crate::tokens::generated::KeySource;
 use crate::tokens::refresh::TokenDigest;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
 
 fn key(kid: &str, kind: Kind, active: bool) -> Entry {
-    Entry { kid: kid.to_owned(), kind, algorithm: "HS256", active, file: None, made_at: None }
+    let state = if active { KeyState::Active } else { KeyState::VerifyOnly };
+    let source = KeySource::Configured;
+    Entry { kid: kid.to_owned(), kind, algorithm: "HS256", state, source, made_at: None, signs_from: None }
 }
 
 fn ours(keys: Vec<Entry>, issuer: &str) -> Ours {

@@ -3,11 +3,11 @@
 use std::io::ErrorKind;
 
 use crate::files::FileError;
+use crate::sealed_keys::SealedKeyError;
 use crate::services::ServicesError;
 use crate::startup::{DatabaseGone, MissingKeys, StartError};
 use crate::store::{OpenError, StoreError};
 use crate::tokens::key_files::KeyFileError;
-use crate::tokens::key_selection::NoKeys;
 use crate::tokens::keys::KeyError;
 
 /// Why the application was not built. Each says what to do about it.
@@ -23,6 +23,9 @@ pub enum BuildError {
     /// A generated key cannot be used.
     #[error("{0}")]
     KeyFile(KeyFileError),
+    /// A key in the database that nodes share cannot be used.
+    #[error("{0}")]
+    SealedKey(SealedKeyError),
     /// A configured secret cannot be used.
     #[error("a key cannot be used: {0}")]
     Key(KeyError),
@@ -85,9 +88,12 @@ impl From<StartError> for BuildError {
             StartError::Folder(error) => Self::Folder(error),
             StartError::DatabaseGone(gone) => Self::DatabaseGone(gone),
             StartError::MissingKeys(missing) => Self::MissingKeys(missing),
-            StartError::Keys(NoKeys::File(error)) => Self::KeyFile(error),
-            StartError::Keys(NoKeys::Key(error)) => Self::Key(error),
-            StartError::Keys(missing @ NoKeys::NotShared { .. }) => Self::NoSharedKey(missing.to_string()),
+            StartError::KeyFile(error) => Self::KeyFile(error),
+            StartError::Key(error) => Self::Key(error),
+            StartError::SealedKey(error) => Self::SealedKey(error),
+            missing @ (StartError::NotShared { .. } | StartError::NoKeys { .. }) => {
+                Self::NoSharedKey(missing.to_string())
+            }
         }
     }
 }

@@ -1,5 +1,8 @@
 //! `keys`: what signs and verifies tokens, and what is lost. Never what is in a key.
 
+use std::thread;
+use std::time::Duration;
+
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 
@@ -8,13 +11,18 @@ use super::services::{self, unanswered, wait_for};
 use super::{Failure, say};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Database};
+use crate::key_rotation::{Begin, Rotation};
 use crate::services::Accounts;
 use crate::signing_keys::{self, Missing, Remembered};
 use crate::startup::{self, DatabaseGone};
 use crate::store::{self, DatabaseState, OpenError, Store};
 use crate::tokens::Kind;
+use crate::tokens::generated::KeySource;
 use crate::tokens::key_files::KeyFiles;
-use crate::tokens::key_list::{self, Entry};
+use crate::tokens::key_selection::{Entry, KeyState};
+
+/// Running servers change to the next key a little after its time has come.
+const A_MOMENT: Duration = Duration::from_millis(500);
 
 /// What can be done with keys.
 #[derive(Subcommand)]
@@ -29,9 +37,22 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make the next key of each kind that is generated
+    ///
+    /// It is published and verifies at once, in every running server and on every node, and signs from ten minutes later on:
+    /// then everyone who keeps the set of public keys has read it anew. Those that are configured are rotated by
+    /// ACCESS_TOKEN_SECRET_PREVIOUS and REFRESH_TOKEN_SECRET_PREVIOUS.
+    Rotate {
+        /// Have it sign as soon as every running server knows it, which is some seconds; returns when it does
+        #[arg(long)]
+        now: bool,
+    },
+    /// Remove the generated keys that no token can name any more
+    Prune,
     /// Give up a key that is lost: what it signed is signed out, and the server starts without it
     ///
-    /// See docs/operations.md, "Lost keys, lost database".
+    /// A key that was generated into the database, and does not sign any more, is removed. See docs/operations.md, "Lost keys,
+    /// lost database".
     Forget(Forget),
 }
 
@@ -51,15 +72,17 @@ pub struct Forget {
 pub fn run(config: &Config, command: &Command) -> Result<(), Failure> {
     match command {
         Command::List { json } => list(config, *json),
+        Command::Rotate { now } => rotate(config, if *now { Begin::AtOnce } else { Begin::AfterNotice }),
+        Command::Prune => prune(config),
         Command::Forget(Forget { kid: Some(kid), .. }) => forget_one(config, kid),
         Command::Forget(Forget { kid: None, .. }) => forget_all(config),
     }
 }
 
 fn list(config: &Config, json: bool) -> Result<(), Failure> {
-    let mut rows: Vec<KeyRow> =
-        key_list::list(config, &KeyFiles::below(&config.data_dir))?.into_iter().map(KeyRow::of_ours).collect();
-    for remembered in remembered(config)? {
+    let database = Opened::find(config)?;
+    let mut rows: Vec<KeyRow> = entries(config, database.as_ref())?.into_iter().map(KeyRow::of_ours).collect();
+    for remembered in remembered(config, database.as_ref())? {
         let key = &remembered.key;
         match rows.iter_mut().find(|row| row.kid == key.kid && row.kind == key.kind) {
             Some(row) => row.needed_until = Some(key.until),
@@ -71,33 +94,117 @@ fn list(config: &Config, json: bool) -> Result<(), Failure> {
     listing.end("there are no keys yet: none is configured, and the first `countersign serve` makes them")
 }
 
-/// The list in the database, if there is one that can be asked.
-fn remembered(config: &Config) -> Result<Vec<Remembered>, Failure> {
-    match (Store::find(&config.database), &config.database) {
-        (Ok(DatabaseState::Ready), _) => {}
-        // The keys are listed without it.
-        (Ok(_), _) | (Err(_), Database::Postgres(_)) => return Ok(Vec::new()),
-        (Err(error), Database::Sqlite(_)) => return Err(error.into()),
+/// A database that can be asked, and its time.
+struct Opened {
+    store: Store,
+    now: Timestamp,
+}
+
+impl Opened {
+    /// None: there is none, or it is a server that is away.
+    fn find(config: &Config) -> Result<Option<Self>, Failure> {
+        match (Store::find(&config.database), &config.database) {
+            (Ok(DatabaseState::Ready), _) => Self::open(config).map(Some),
+            // The keys are listed without it.
+            (Ok(_), _) | (Err(_), Database::Postgres(_)) => Ok(None),
+            (Err(error), Database::Sqlite(_)) => Err(error.into()),
+        }
     }
+
+    /// One that must be there.
+    fn open(config: &Config) -> Result<Self, Failure> {
+        services::find(&config.database)?;
+        let failed = |error| OpenError::new(&config.database, error);
+        let (store, clock) = (Store::open_for_operator(&config.database).map_err(failed)?, Clock::system());
+        clock.follow(|| store.now_blocking()).map_err(failed)?;
+        Ok(Self { now: clock.now(), store })
+    }
+}
+
+/// The keys that there are.
+fn entries(config: &Config, database: Option<&Opened>) -> Result<Vec<Entry>, Failure> {
+    let (store, now) = (database.map(|opened| &opened.store), database.map(|opened| opened.now));
+    let now = now.unwrap_or_else(|| Clock::system().now());
+    let found = startup::find(config, &KeyFiles::below(&config.data_dir), store, now)?;
+    if let Some(error) = found.away {
+        return Err(unanswered(error));
+    }
+    Ok(found.selection.entries()?)
+}
+
+/// The list in the database.
+fn remembered(config: &Config, database: Option<&Opened>) -> Result<Vec<Remembered>, Failure> {
+    let Some(Opened { store, now }) = database else { return Ok(Vec::new()) };
     let failed = |error| OpenError::new(&config.database, error);
-    let (store, clock) = (Store::open_for_operator(&config.database).map_err(failed)?, Clock::system());
-    clock.follow(|| store.now_blocking()).map_err(failed)?;
-    let now = clock.now();
-    Ok(store.read_blocking(|conn| signing_keys::remembered(conn, now)).map_err(failed)?)
+    Ok(store.read_blocking(|conn| signing_keys::remembered(conn, *now)).map_err(failed)?)
+}
+
+fn rotate(config: &Config, begin: Begin) -> Result<(), Failure> {
+    let Opened { store, now } = Opened::open(config)?;
+    let next = Rotation::new(config, &store).rotate(begin, now)?;
+    if begin == Begin::AtOnce {
+        // The last of them is the last that any process waits for.
+        let until = next.iter().filter_map(|key| key.signs_from).max().unwrap_or(now);
+        thread::sleep(until.since(now) + A_MOMENT);
+    }
+    for key in next {
+        let (kid, kind, algorithm) = (visible(&key.kid), purpose(key.kind), key.algorithm);
+        match key.signs_from.filter(|_| begin == Begin::AfterNotice) {
+            Some(from) => say(format_args!(
+                "{kind} {algorithm} {kid}: published, and verifies from now on; signs from {} on",
+                from.to_rfc3339()
+            ))?,
+            None => say(format_args!("{kind} {algorithm} {kid}: signs from now on"))?,
+        }
+    }
+    Ok(())
+}
+
+fn prune(config: &Config) -> Result<(), Failure> {
+    let Opened { store, now } = Opened::open(config)?;
+    let removed = Rotation::new(config, &store).prune(now)?;
+    if removed.is_empty() {
+        return say(format_args!("no key can be removed: tokens of each may still be in use, or it is to sign"));
+    }
+    for key in removed {
+        say(format_args!("{} {} {}: removed", purpose(key.kind), key.algorithm, visible(&key.kid)))?;
+    }
+    Ok(())
 }
 
 fn forget_one(config: &Config, kid: &str) -> Result<(), Failure> {
     let shown = visible(kid);
-    if key_list::list(config, &KeyFiles::below(&config.data_dir))?.iter().any(|key| key.kid == kid) {
-        return Err(Failure(format!(
-            "the key {shown} is there, and is forgotten only when it is lost; `countersign session revoke --all` ends sessions"
-        )));
+    let database = Opened::find(config)?;
+    // One that cannot be opened any more is as good as lost, and those that can be need not be looked for.
+    let is_there = match entries(config, database.as_ref()) {
+        Ok(entries) => entries.into_iter().find(|key| key.kid == kid),
+        Err(_) if startup::are_shared(config) => None,
+        Err(failure) => return Err(failure),
+    };
+    let is_shared = |key: &Entry| key.source == KeySource::Database;
+    match is_there {
+        Some(key) if is_shared(&key) && key.state == KeyState::Active => {
+            return Err(Failure(format!(
+                "the key {shown} signs: make the next one with `countersign keys rotate --now`, and forget it then"
+            )));
+        }
+        Some(key) if !is_shared(&key) => {
+            return Err(Failure(format!(
+                "the key {shown} is there, and is forgotten only when it is lost; `countersign session revoke --all` ends sessions"
+            )));
+        }
+        Some(_) | None => {}
     }
     let accounts = services::open(config)?;
     let now = accounts.clock.now();
     let listed = accounts.store.read_blocking(|conn| signing_keys::remembered(conn, now)).map_err(unanswered)?;
+    let removed = startup::are_shared(config) && {
+        let kid = kid.to_owned();
+        accounts.store.write_blocking(move |conn| store::access_keys::remove(conn, &kid)).map_err(unanswered)?
+    };
     match listed.into_iter().find(|listed| listed.key.kid == kid) {
         Some(Remembered { key, .. }) => forget(&accounts, &key),
+        None if removed => say(format_args!("forgotten: {shown}; it has signed nothing that is still in use")),
         None => Err(Failure(format!(
             "no key {shown} has signed anything that is still in use; `countersign keys list` shows those that have"
         ))),
@@ -142,6 +249,13 @@ fn forget(accounts: &Accounts, key: &Missing) -> Result<(), Failure> {
     }
 }
 
+fn purpose(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Access => "access",
+        Kind::Refresh => "refresh",
+    }
+}
+
 /// A key in use, or one that has signed and is not there.
 struct KeyRow {
     kid: String,
@@ -150,6 +264,7 @@ struct KeyRow {
     state: State,
     source: String,
     created_at: Option<Timestamp>,
+    signs_from: Option<Timestamp>,
     needed_until: Option<Timestamp>,
 }
 
@@ -157,6 +272,7 @@ struct KeyRow {
 #[serde(rename_all = "snake_case")]
 enum State {
     Active,
+    Next,
     VerifyOnly,
     Missing,
 }
@@ -167,9 +283,18 @@ impl KeyRow {
             kid: key.kid,
             kind: key.kind,
             algorithm: key.algorithm.to_owned(),
-            state: if key.active { State::Active } else { State::VerifyOnly },
-            source: key.file.map_or_else(|| "configured".to_owned(), |file| file.display().to_string()),
+            state: match key.state {
+                KeyState::Active => State::Active,
+                KeyState::Next => State::Next,
+                KeyState::VerifyOnly => State::VerifyOnly,
+            },
+            source: match key.source {
+                KeySource::Configured => "configured".to_owned(),
+                KeySource::File(file) => file.display().to_string(),
+                KeySource::Database => "database".to_owned(),
+            },
             created_at: key.made_at,
+            signs_from: key.signs_from.filter(|_| key.state == KeyState::Next),
             needed_until: None,
         }
     }
@@ -182,22 +307,20 @@ impl KeyRow {
             state: State::Missing,
             source: key.file.unwrap_or_else(|| "configured".to_owned()),
             created_at: Some(first_used_at),
+            signs_from: None,
             needed_until: Some(key.until),
         }
     }
 
     fn view(&self) -> KeyView<'_> {
-        let kind = match self.kind {
-            Kind::Access => "access",
-            Kind::Refresh => "refresh",
-        };
         KeyView {
             kid: &self.kid,
-            r#use: kind,
+            r#use: purpose(self.kind),
             algorithm: &self.algorithm,
             state: self.state,
             source: &self.source,
             created_at: self.created_at.map(Timestamp::to_rfc3339),
+            signs_from: self.signs_from.map(Timestamp::to_rfc3339),
             needed_until: self.needed_until.map(Timestamp::to_rfc3339),
         }
     }
@@ -211,17 +334,19 @@ struct KeyView<'a> {
     state: State,
     source: &'a str,
     created_at: Option<String>,
+    signs_from: Option<String>,
     needed_until: Option<String>,
 }
 
 impl Row for KeyRow {
     const HEADINGS: &'static [&'static str] =
-        &["KID", "USE", "ALGORITHM", "STATE", "CREATED", "NEEDED UNTIL", "SOURCE"];
+        &["KID", "USE", "ALGORITHM", "STATE", "CREATED", "SIGNS FROM", "NEEDED UNTIL", "SOURCE"];
 
     fn cells(&self) -> Vec<String> {
         let view = self.view();
         let state = match self.state {
             State::Active => "active",
+            State::Next => "next",
             State::VerifyOnly => "verifies only",
             State::Missing => "missing",
         };
@@ -231,6 +356,7 @@ impl Row for KeyRow {
             self.algorithm.clone(),
             state.to_owned(),
             or_dash(view.created_at.as_deref()),
+            or_dash(view.signs_from.as_deref()),
             or_dash(view.needed_until.as_deref()),
             self.source.clone(),
         ]

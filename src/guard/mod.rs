@@ -164,7 +164,7 @@ fn authenticate(req: &HttpRequest) -> Result<Authenticated, Problem> {
         return Err(Problem::new(Code::Internal).caused_by(NotMounted));
     };
     let guard_state = &guard_state.peek();
-    if !guard_state.revocations.has_begun() {
+    if !guard_state.revocations.has_begun() || !guard_state.access.can_sign() {
         return Err(Code::Unavailable.into());
     }
     if let Some(authorization) = authorization(req)? {
@@ -198,9 +198,12 @@ fn first_good<'r>(
     tokens: impl Iterator<Item = Cow<'r, str>>,
 ) -> Result<Authenticated, Problem> {
     let now = guard_state.clock.now();
-    let mut unknown = Vec::new();
+    let (mut unknown, mut cannot_tell) = (Vec::new(), false);
     for token in tokens {
-        let Ok(bearer) = verified.verify(&guard_state.access, &token, now) else { continue };
+        let Ok(bearer) = verified.verify(&guard_state.access, &token, now) else {
+            cannot_tell |= guard_state.access.cannot_tell(&token);
+            continue;
+        };
         if unknown.is_empty() {
             identify(req, bearer.user_id, bearer.session_id);
         }
@@ -211,7 +214,7 @@ fn first_good<'r>(
         }
     }
     if unknown.is_empty() {
-        return Err(Code::InvalidToken.into());
+        return Err(if cannot_tell { Code::Unavailable } else { Code::InvalidToken }.into());
     }
     Ok(Authenticated::Perhaps(guard_state.store.clone(), unknown))
 }

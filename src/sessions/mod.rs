@@ -217,9 +217,9 @@ impl Sessions {
         }
     }
 
-    /// Whether it is known what time it is for all nodes. Until then nothing can be decided.
+    /// Whether it is known what time it is for all nodes, and with which key to sign. Until then nothing can be decided.
     pub fn has_begun(&self) -> bool {
-        self.0.revocations.has_begun()
+        self.0.revocations.has_begun() && self.0.access.can_sign()
     }
 
     /// Whether it is known which sessions have ended lately. Where it is not, guards ask the database.

@@ -58,10 +58,11 @@ pub enum RefreshError {
 
 impl From<Refused> for RefreshError {
     fn from(refused: Refused) -> Self {
-        Self::Refused(match refused {
-            Refused::Malformed => RefusedBecause::Malformed,
-            Refused::Expired => RefusedBecause::Expired,
-        })
+        match refused {
+            Refused::Malformed => Self::Refused(RefusedBecause::Malformed),
+            Refused::Expired => Self::Refused(RefusedBecause::Expired),
+            Refused::UnknownKey => Self::Store(StoreError::Unavailable(refused.into())),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::StartError;
+use super::keys;
 use super::lost::{MissingKeys, gone};
 use crate::clock::Clock;
 use crate::config::{Config, Database};
@@ -10,7 +11,6 @@ use crate::files::{absolute, check_writable_folder};
 use crate::signing_keys::{self, Missing};
 use crate::store::{DatabaseState, OpenError, Store};
 use crate::tokens::key_files::KeyFiles;
-use crate::tokens::key_list;
 use crate::tokens::key_selection;
 
 /// What a start would be refused for, as far as files and keys go. Nothing is made by asking, and a database that nodes
@@ -23,7 +23,7 @@ pub fn check(config: &Config) -> Vec<String> {
             found.push(problem);
         }
     };
-    if let Err(error) = key_selection::check(config, &files) {
+    if let Err(error) = check_keys(config, &files) {
         told(error.to_string());
     }
     if let Err(error) = files.issuers_used() {
@@ -45,10 +45,18 @@ pub fn check(config: &Config) -> Vec<String> {
         Ok(keys) => told(MissingKeys { keys, folder: absolute(files.folder()) }.to_string()),
         Err(StartError::Database(error @ OpenError::Newer { .. })) => told(error.to_string()),
         Err(StartError::Database(error)) if matches!(config.database, Database::Sqlite(_)) => told(error.to_string()),
+        Err(error @ StartError::SealedKey(_)) => told(error.to_string()),
         // Told already, or a server that is away, which a start would wait for.
         Err(_) => {}
     }
     found
+}
+
+/// Whether a start would find keys, or may make them.
+fn check_keys(config: &Config, files: &KeyFiles) -> Result<(), StartError> {
+    let selection = keys::find(config, files, None, Clock::system().now())?.selection;
+    let is_refused = matches!(config.database, Database::Postgres(_)) && selection.refresh.active.is_none();
+    if is_refused { Err(keys::missing(key_selection::REFRESH, config, files)) } else { Ok(()) }
 }
 
 fn check_place(config: &Config, path: &Path) -> Result<(), StartError> {
@@ -68,13 +76,19 @@ fn check_place(config: &Config, path: &Path) -> Result<(), StartError> {
 ///
 /// If it cannot.
 pub fn missing(config: &Config) -> Result<Vec<Missing>, StartError> {
-    let keys = key_list::list(config, &KeyFiles::below(&config.data_dir))?;
+    let files = KeyFiles::below(&config.data_dir);
     if Store::find(&config.database)? != DatabaseState::Ready {
+        keys::find(config, &files, None, Clock::system().now())?;
         return Ok(Vec::new());
     }
     let failed = |error| OpenError::new(&config.database, error);
     let (store, clock) = (Store::open_for_operator(&config.database).map_err(failed)?, Clock::system());
     clock.follow(|| store.now_blocking()).map_err(failed)?;
     let (recovery, now) = (config.rotation.recovery, clock.now());
+    let found = keys::find(config, &files, Some(&store), now)?;
+    if let Some(error) = found.away {
+        return Err(failed(error).into());
+    }
+    let keys = found.selection.entries()?;
     Ok(store.read_blocking(|conn| signing_keys::missing(conn, &keys, recovery, now)).map_err(failed)?)
 }

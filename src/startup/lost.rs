@@ -88,6 +88,10 @@ impl std::fmt::Display for MissingKeys {
                     )?;
                 }
                 Some(file) => write!(f, ": restore {} from a backup", file.display())?,
+                None if key.in_database => write!(
+                    f,
+                    ": it is in the database, and is not used while {variable} is set: unset that, or wait until then"
+                )?,
                 None => write!(
                     f,
                     ": put the secret into {variable}_PREVIOUS, or its file back into {}",

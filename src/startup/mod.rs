@@ -2,25 +2,28 @@
 //! done nothing is refused here, before anything is made.
 
 mod check;
+mod keys;
 mod lost;
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::thread;
 
 pub use self::check::{check, missing};
+pub use self::keys::{Found, Keys, are_shared, find};
 pub use self::lost::{DatabaseGone, MissingKeys, gone};
 use self::lost::{still_there, used_with_another};
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Database};
 use crate::files::{FileError, absolute, create_private_folder};
-use crate::signing_keys::{self, Lives, Ours};
+use crate::sealed_keys::{self, SealedKeyError};
+use crate::signing_keys::{self, Ours};
 use crate::store::{self, OpenError, SchemaState, Store, StoreError};
-use crate::tokens::access::AccessTokens;
 use crate::tokens::key_files::{KeyFileError, KeyFiles};
-use crate::tokens::key_list;
-use crate::tokens::key_selection::{self, NoKeys};
-use crate::tokens::refresh::RefreshTokens;
+use crate::tokens::key_reading::KeyReading;
+use crate::tokens::key_selection;
+use crate::tokens::keys::KeyError;
 
 /// Why there is no start. Each says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -31,21 +34,41 @@ pub enum StartError {
     /// The folder of data cannot be used.
     #[error("the folder {0}")]
     Folder(#[from] FileError),
-    /// There are no keys to work with.
+    /// A generated key cannot be read or made.
     #[error(transparent)]
-    Keys(#[from] NoKeys),
+    KeyFile(#[from] KeyFileError),
+    /// A key in the database that nodes share cannot be used.
+    #[error(transparent)]
+    SealedKey(#[from] SealedKeyError),
+    /// A configured secret cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// None is configured, and one that is made here would be unknown to the other nodes.
+    #[error(
+        "{setting} is not set, and {} holds no key for it: with PostgreSQL every node needs the same one; set it, or copy the \
+         folder from a node that has it",
+        .folder.display()
+    )]
+    NotShared {
+        /// What would say it.
+        setting: &'static str,
+        /// Where it could also be.
+        folder: PathBuf,
+    },
+    /// The generated ones have gone.
+    #[error("{} holds no key any more in place of {setting}: restore it from a backup", .folder.display())]
+    NoKeys {
+        /// What would say it.
+        setting: &'static str,
+        /// Where it was.
+        folder: PathBuf,
+    },
     /// The keys have been used with another database.
     #[error(transparent)]
     DatabaseGone(DatabaseGone),
     /// Keys are missing that are still needed.
     #[error(transparent)]
     MissingKeys(MissingKeys),
-}
-
-impl From<KeyFileError> for StartError {
-    fn from(error: KeyFileError) -> Self {
-        Self::Keys(error.into())
-    }
 }
 
 /// What a start begins with.
@@ -58,16 +81,6 @@ pub struct Started {
     pub checked: bool,
     /// What was made.
     pub made: Made,
-}
-
-/// What signs and verifies.
-pub struct Keys {
-    /// Refresh tokens.
-    pub refresh: RefreshTokens,
-    /// Access tokens.
-    pub access: AccessTokens,
-    /// The keys of both as they are told of, and kept on the list.
-    pub ours: Ours,
 }
 
 /// What was not there before.
@@ -108,52 +121,48 @@ pub fn begin(config: &Config, clock: &Clock) -> Result<Started, StartError> {
     // Another process that starts now may have been faster.
     let issuers = key_selection::issuers(config, &files)?;
     let mut keys_made = false;
-    let refresh = key_selection::refresh_tokens(config, &files, &issuers, &mut keys_made)?;
-    let access = key_selection::access_tokens(config, &files, &issuers, &mut keys_made)?;
+    let found =
+        where_waiting_is_allowed(|| keys::find_or_make(config, &files, &store, clock.now(), Some(&mut keys_made)))?;
     made.keys = keys_made.then(|| absolute(files.folder()));
-
-    let ours = Ours { keys: key_list::list(config, &files)?, issuers, lives: lives(config) };
-    let checked = checked && is_recorded(&ours, &store, clock.now());
+    if found.away.is_none() && keys::are_shared(config) {
+        // The secret may have been changed, and the one before it will be taken away.
+        if let Err(error) = where_waiting_is_allowed(|| sealed_keys::seal_anew(&store, &found.selection.refresh)) {
+            tracing::warn!("the access keys in the database could not be sealed under the new secret: {error}");
+        }
+    }
+    let reading = if found.selection.is_generated() { KeyReading::begin() } else { KeyReading::default() };
+    let keys = keys::keys(config, found, issuers, reading)?;
+    let checked = checked && keys.complete && is_recorded(&keys.ours, &store, clock.now());
     if let Database::Sqlite(path) = &config.database {
-        files.remember_issuer(&ours.issuers.current)?;
+        files.remember_issuer(&keys.ours.issuers.current)?;
         // Last: where a name is here, its database knows that it was used.
         if checked {
             files.keep_databases(&still_there(config, &known, path))?;
         }
     }
-    Ok(Started { store, keys: Keys { refresh, access, ours }, checked, made })
+    Ok(Started { store, keys, checked, made })
 }
 
-/// Reads the keys of a server that runs anew. None is made.
+/// Reads the keys of a running server anew. No file is made.
 ///
 /// # Errors
 ///
 /// [`StartError`]: also if a key is missing that is still needed.
-pub fn read_keys_anew(config: &Config, store: &Store, clock: &Clock) -> Result<Keys, StartError> {
+pub fn read_keys_anew(config: &Config, store: &Store, now: Timestamp, reading: KeyReading) -> Result<Keys, StartError> {
     let files = KeyFiles::below(&config.data_dir);
-    let keys = key_list::list(config, &files)?;
-    let (recovery, now) = (config.rotation.recovery, clock.now());
-    // A database that is away says nothing against the keys.
-    if let Ok(missing) = store.read_blocking(|conn| signing_keys::missing(conn, &keys, recovery, now))
-        && !missing.is_empty()
-    {
-        return Err(StartError::MissingKeys(MissingKeys { keys: missing, folder: absolute(files.folder()) }));
+    let found = keys::find(config, &files, Some(store), now)?;
+    if found.away.is_none() {
+        let (entries, recovery) = (found.selection.entries()?, config.rotation.recovery);
+        // A database that is away says nothing against the keys.
+        if let Ok(missing) = store.read_blocking(|conn| signing_keys::missing(conn, &entries, recovery, now))
+            && !missing.is_empty()
+        {
+            return Err(StartError::MissingKeys(MissingKeys { keys: missing, folder: absolute(files.folder()) }));
+        }
     }
+    let found = keys::find_or_make(config, &files, store, now, None)?;
     let issuers = key_selection::issuers(config, &files)?;
-    let mut none_made = false;
-    let refresh = key_selection::refresh_tokens(config, &files, &issuers, &mut none_made)?;
-    let access = key_selection::access_tokens(config, &files, &issuers, &mut none_made)?;
-    Ok(Keys { refresh, access, ours: Ours { keys, issuers, lives: lives(config) } })
-}
-
-fn lives(config: &Config) -> Lives {
-    let tokens = &config.tokens;
-    Lives {
-        access: tokens.access_ttl,
-        refresh: tokens.refresh_idle_ttl,
-        session: tokens.refresh_absolute_ttl,
-        recovery: config.rotation.recovery,
-    }
+    Ok(keys::keys(config, found, issuers, reading)?)
 }
 
 /// Brings the database up to date, and makes an embedded one, in the folder that is its own, if there is none.
@@ -215,8 +224,13 @@ fn check_list(
     {
         return Err(StartError::DatabaseGone(gone));
     }
-    let (keys, recovery, now) = (key_list::list(config, files)?, config.rotation.recovery, clock.now());
-    match store.read_blocking(|conn| signing_keys::missing(conn, &keys, recovery, now)) {
+    let (recovery, now) = (config.rotation.recovery, clock.now());
+    let found = keys::find(config, files, Some(store), now)?;
+    if let Some(error) = found.away {
+        return unless_shared(config, store, error);
+    }
+    let entries = found.selection.entries()?;
+    match store.read_blocking(|conn| signing_keys::missing(conn, &entries, recovery, now)) {
         Ok(missing) if missing.is_empty() => {}
         Ok(keys) => return Err(StartError::MissingKeys(MissingKeys { keys, folder: absolute(files.folder()) })),
         Err(error) => return unless_shared(config, store, error),
@@ -240,14 +254,15 @@ fn unless_shared(config: &Config, store: &Store, error: StoreError) -> Result<bo
 
 /// A disk that is full lets a server start, and say that it is not ready.
 fn is_recorded(ours: &Ours, store: &Store, now: Timestamp) -> bool {
-    // The caller may be on a thread that drives a runtime, and such a one must not wait for a write.
-    let recorded = thread::scope(|scope| scope.spawn(|| ours.record(store, now)).join());
-    match recorded {
-        Ok(Ok(())) => return true,
-        Ok(Err(error)) => {
+    let recorded = where_waiting_is_allowed(|| ours.record(store, now));
+    recorded
+        .inspect_err(|error| {
             tracing::warn!(error = error.chain(), "the list of signing keys could not be written, and will be later");
-        }
-        Err(_panic) => {}
-    }
-    false
+        })
+        .is_ok()
+}
+
+/// The caller may be on a thread that drives a runtime, and such a one must not wait for a write.
+fn where_waiting_is_allowed<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| resume_unwind(panic))
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::jws::{self, Rejected};
+use super::key_reading::KeyReading;
 use super::keys::KeyRing;
 use super::{ChainPosition, Kind, SignError};
 use crate::clock::Timestamp;
@@ -116,6 +117,7 @@ pub struct AccessTokens {
     accepted: Vec<(String, Vec<String>)>,
     client_id: String,
     lifetime: Duration,
+    reading: KeyReading,
 }
 
 impl AccessTokens {
@@ -133,7 +135,23 @@ impl AccessTokens {
         let previous = previous_issuers.iter().map(|iss| (iss.clone(), with_itself(iss)));
         let accepted = std::iter::once((issuer.clone(), audience_of(&issuer))).chain(previous).collect();
         let audience = audience_of(&issuer);
-        Self { ring, issuer, audience, accepted, client_id, lifetime }
+        Self { ring, issuer, audience, accepted, client_id, lifetime, reading: KeyReading::default() }
+    }
+
+    /// The same with keys that are read again and again.
+    #[must_use]
+    pub fn reading(self, reading: KeyReading) -> Self {
+        Self { reading, ..self }
+    }
+
+    /// Whether there is a key to sign with.
+    pub fn can_sign(&self) -> bool {
+        self.ring.active().is_some()
+    }
+
+    /// Whether it cannot be told if a token that was refused is one of ours: it names a key that may be a new one.
+    pub fn cannot_tell(&self, token: &str) -> bool {
+        !self.reading.is_complete() && jws::names_unknown_key(Kind::Access, &self.ring, token)
     }
 
     /// How long a token lives.
@@ -154,7 +172,7 @@ impl AccessTokens {
     /// If the key cannot sign.
     pub fn issue(&self, bearer: &Bearer, issued_at: Timestamp) -> Result<(String, Timestamp), SignError> {
         let exp = bearer.expires_at.min(issued_at.plus(self.lifetime));
-        let key = self.ring.find(self.ring.active_kid()).ok_or_else(|| SignError("no active key".into()))?;
+        let key = self.ring.active().ok_or_else(|| SignError("the keys have not been read yet".into()))?;
         let token = jws::sign(
             Kind::Access,
             key,

@@ -86,6 +86,13 @@ pub fn verify<'a, C: DeserializeOwned>(
     Ok(Verified { key, claims: read_object(payload)? })
 }
 
+/// Whether a token of `kind` names a key that is not in `ring`. Nothing about it is proved by that.
+pub fn names_unknown_key(kind: Kind, ring: &KeyRing, token: &str) -> bool {
+    let header = token.split('.').next().filter(|header| header.len() <= MAX_BYTES);
+    let header = header.and_then(|header| read_object::<Header>(header).ok());
+    header.is_some_and(|header| kind.matches(&header.typ) && ring.find(&header.kid).is_none())
+}
+
 /// A part is strict unpadded base64url of one JSON object in UTF-8, also where it is not read (RFC 7519
 /// section 7.2). serde would skip other bytes in a member it ignores, and fill a struct from an array.
 fn read_object<T: DeserializeOwned>(part: &str) -> Result<T, Rejected> {

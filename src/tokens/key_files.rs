@@ -1,10 +1,12 @@
 //! Keys that the first start makes, beside the database, where none is configured.
 //!
 //! `keys/access-0001-es256.pem` (PKCS#8) and `keys/refresh-0001.key` (43 characters of base64url); the
-//! highest number is the active one, the others still verify. Files are 0600 in a folder of 0700, and a
+//! highest number is the active one as soon as its time has come, the others still verify. Files are 0600 in a folder of 0700, and a
 //! key that others can read is refused rather than used. Beside them, a line each: `keys/issuer`, the issuer of the first
-//! start; `keys/issuers`, every issuer whose tokens were signed here; `keys/databases`, the databases those belong to.
+//! start; `keys/issuers`, every issuer whose tokens were signed here; `keys/databases`, the databases those belong to;
+//! `keys/schedule`, from when on keys sign that were made beside others.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,7 +20,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
+use super::generated::{Generated, Held, KeySource};
 use super::keys::{Asymmetric, Key, KeyError};
+use crate::clock::Timestamp;
 use crate::files::{self, FileError, FolderLock, create_private_folder};
 use crate::secret::Secret;
 
@@ -47,6 +51,12 @@ pub enum KeyFileError {
         /// What is wrong with it.
         source: KeyError,
     },
+    /// The schedule of keys cannot be read.
+    #[error("the file {path} is damaged; restore it from a backup, or remove it: then the newest key signs at once")]
+    Schedule {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 /// The folder of generated keys.
@@ -66,75 +76,110 @@ impl KeyFiles {
         &self.folder
     }
 
-    /// The refresh secrets and their files, the active one last. None: nothing was generated here.
-    ///
-    /// # Errors
-    ///
-    /// If a file cannot be read or others can read it.
-    pub fn refresh_secrets(&self) -> Result<Vec<(PathBuf, Secret)>, KeyFileError> {
-        self.secrets("refresh-", ".key")
-    }
-
-    /// The access keys and their files, the active one last. The algorithm is in the file's name.
+    /// Every key that was generated here, of each kind and algorithm the latest last. The algorithm of an access key is in
+    /// the name of its file.
     ///
     /// # Errors
     ///
     /// If a file cannot be read, others can read it, or it is not a key.
-    pub fn access_keys(&self) -> Result<Vec<(PathBuf, Asymmetric, Key)>, KeyFileError> {
-        let mut keys = Vec::new();
+    pub fn generated(&self) -> Result<Generated, KeyFileError> {
+        let mut access = Vec::new();
         for path in self.named("access-", ".pem")? {
             let Some(algorithm) = algorithm_of(&path) else { continue };
-            match Key::from_pem(algorithm, &read_private(&path)?) {
-                Ok(key) => keys.push((path, algorithm, key)),
-                Err(source) => return Err(KeyFileError::Unusable { path, source }),
-            }
+            let key = Key::from_pem(algorithm, &read_private(&path)?);
+            access.push((key.map_err(|source| KeyFileError::Unusable { path: path.clone(), source })?, path));
         }
-        Ok(keys)
+        for path in self.named("access-", "-hs256.key")? {
+            let key = Key::from_secret(&read_private(&path)?);
+            access.push((key.map_err(|source| KeyFileError::Unusable { path: path.clone(), source })?, path));
+        }
+        let refresh = self.named("refresh-", ".key")?;
+        let refresh = refresh.into_iter().map(|path| Ok((read_private(&path)?, path)));
+        let refresh = refresh.collect::<Result<Vec<_>, KeyFileError>>()?;
+        // Read last: a key is scheduled before its file is there.
+        let schedule = self.schedule()?;
+        Ok(Generated { access: held(access, &schedule), refresh: held(refresh, &schedule) })
     }
 
-    /// The access secrets for HS256 and their files, the active one last.
+    /// What is there, without what is in it: the same for as long as no key comes or goes.
     ///
     /// # Errors
     ///
-    /// If a file cannot be read or others can read it.
-    pub fn access_secrets(&self) -> Result<Vec<(PathBuf, Secret)>, KeyFileError> {
-        self.secrets("access-", "-hs256.key")
+    /// If the folder cannot be read.
+    pub fn listing(&self) -> Result<(Vec<PathBuf>, Vec<String>), KeyFileError> {
+        Ok((self.all()?, files::lines(&self.schedule_file())?))
     }
 
-    fn secrets(&self, prefix: &str, suffix: &str) -> Result<Vec<(PathBuf, Secret)>, KeyFileError> {
-        let read = |path: PathBuf| read_private(&path).map(|secret| (path, secret));
-        self.named(prefix, suffix)?.into_iter().map(read).collect()
-    }
-
-    /// Makes the next refresh secret.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be written.
-    pub fn generate_refresh(&self) -> Result<(), KeyFileError> {
-        self.keep_new("refresh-", ".key", &random_text()?)
-    }
-
-    /// Makes the next HS256 secret for access tokens.
+    /// Makes the next refresh secret, which signs from `signs_from` on, or at once.
     ///
     /// # Errors
     ///
     /// If the file cannot be written.
-    pub fn generate_access_secret(&self) -> Result<(), KeyFileError> {
-        self.keep_new("access-", "-hs256.key", &random_text()?)
+    pub fn generate_refresh(&self, signs_from: Option<Timestamp>) -> Result<(), KeyFileError> {
+        self.keep_new("refresh-", ".key", &random_text()?, signs_from)
     }
 
-    /// Makes the next private key for access tokens.
+    /// Makes the next key for access tokens. No algorithm: an HS256 secret.
     ///
     /// # Errors
     ///
     /// If the key cannot be made or the file not written.
-    pub fn generate_access(&self, algorithm: Asymmetric) -> Result<(), KeyFileError> {
-        let Some(der) = private_key(algorithm) else {
-            return Err(KeyFileError::Unusable { path: self.folder.clone(), source: KeyError::Library });
+    pub fn generate_access(
+        &self,
+        algorithm: Option<Asymmetric>,
+        signs_from: Option<Timestamp>,
+    ) -> Result<(), KeyFileError> {
+        let Some(algorithm) = algorithm else {
+            return self.keep_new("access-", "-hs256.key", &random_text()?, signs_from);
         };
-        let text = Zeroizing::new(pem::encode(&pem::Pem::new("PRIVATE KEY", der.to_vec())));
-        self.keep_new("access-", &format!("-{}.pem", algorithm.name().to_ascii_lowercase()), &text)
+        let text = private_key(algorithm).map_err(|source| self.unusable(source))?;
+        self.keep_new("access-", &format!("-{}.pem", algorithm.name().to_ascii_lowercase()), &text, signs_from)
+    }
+
+    fn unusable(&self, source: KeyError) -> KeyFileError {
+        KeyFileError::Unusable { path: self.folder.clone(), source }
+    }
+
+    /// Removes a key for good.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be removed.
+    pub fn remove(&self, file: &Path) -> Result<(), KeyFileError> {
+        let _lock = self.lock()?;
+        fs::remove_file(file).map_err(|error| FileError::new(file, "removed", error))?;
+        self.reschedule(file, None)
+    }
+
+    /// From when on keys sign, by the names of their files.
+    fn schedule(&self) -> Result<HashMap<String, Timestamp>, KeyFileError> {
+        let mut schedule = HashMap::new();
+        for line in files::lines(&self.schedule_file())?.iter().filter(|line| !line.trim().is_empty()) {
+            let entry =
+                line.split_once(' ').and_then(|(name, time)| Some((name, Timestamp::from_rfc3339(time.trim())?)));
+            let Some((name, time)) = entry else {
+                return Err(KeyFileError::Schedule { path: files::absolute(&self.schedule_file()) });
+            };
+            schedule.insert(name.to_owned(), time);
+        }
+        Ok(schedule)
+    }
+
+    /// Puts a key on the schedule, or takes it off.
+    fn reschedule(&self, file: &Path, signs_from: Option<Timestamp>) -> Result<(), KeyFileError> {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let before = files::lines(&self.schedule_file())?;
+        let mut lines: Vec<String> = before.clone();
+        lines.retain(|line| line.split_once(' ').is_some_and(|(other, _)| other != name));
+        lines.extend(signs_from.map(|from| format!("{name} {}", from.to_rfc3339())));
+        if lines == before {
+            return Ok(());
+        }
+        Ok(files::replace(&self.schedule_file(), &lines.join("\n"))?)
+    }
+
+    fn schedule_file(&self) -> PathBuf {
+        self.folder.join("schedule")
     }
 
     /// Held while keys are made.
@@ -301,13 +346,32 @@ impl KeyFiles {
     }
 
     /// Writes under the next free number. A process that starts at the same moment may have made one: then that one stays.
-    fn keep_new(&self, prefix: &str, suffix: &str, text: &str) -> Result<(), KeyFileError> {
+    fn keep_new(
+        &self,
+        prefix: &str,
+        suffix: &str,
+        text: &str,
+        signs_from: Option<Timestamp>,
+    ) -> Result<(), KeyFileError> {
         let last = self.named(prefix, suffix)?.last().and_then(|path| path.file_name()?.to_str().map(number_of));
         let path = self.folder.join(format!("{prefix}{:04}{suffix}", last.unwrap_or(0).saturating_add(1)));
         create_private_folder(&self.folder)?;
+        // First: without an entry it would sign as soon as it is there.
+        self.reschedule(&path, signs_from)?;
         files::write_new(&path, text)?;
         Ok(())
     }
+}
+
+/// Keys with all that is known of them.
+fn held<K>(keys: Vec<(K, PathBuf)>, schedule: &HashMap<String, Timestamp>) -> Vec<Held<K>> {
+    let held = |(key, path): (K, PathBuf)| {
+        let made_at = fs::metadata(&path).and_then(|file| file.modified()).ok().map(Timestamp::from);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let signs_from = schedule.get(&*name).copied();
+        Held { key, made_at, signs_from, source: KeySource::File(path) }
+    };
+    keys.into_iter().map(held).collect()
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {
@@ -340,6 +404,7 @@ fn algorithm_of(path: &Path) -> Option<Asymmetric> {
         .find(|algorithm| name.ends_with(&algorithm.name().to_ascii_lowercase()))
 }
 
+/// The text of a new secret.
 fn random_text() -> Result<Zeroizing<String>, KeyFileError> {
     let mut bytes = Zeroizing::new([0; 32]);
     match aws_lc_rs::rand::fill(bytes.as_mut()) {
@@ -348,9 +413,19 @@ fn random_text() -> Result<Zeroizing<String>, KeyFileError> {
     }
 }
 
-fn private_key(algorithm: Asymmetric) -> Option<Zeroizing<Vec<u8>>> {
+/// A new private key in PKCS#8 PEM.
+///
+/// # Errors
+///
+/// If the cryptographic library fails.
+pub fn private_key(algorithm: Asymmetric) -> Result<Zeroizing<String>, KeyError> {
+    let der = Zeroizing::new(pkcs8(algorithm).ok_or(KeyError::Library)?);
+    Ok(Zeroizing::new(pem::encode(&pem::Pem::new("PRIVATE KEY", der.to_vec()))))
+}
+
+fn pkcs8(algorithm: Asymmetric) -> Option<Vec<u8>> {
     let random = SystemRandom::new();
-    let der = match algorithm {
+    Some(match algorithm {
         Asymmetric::Es256 => {
             EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).ok()?.as_ref().to_vec()
         }
@@ -360,6 +435,5 @@ fn private_key(algorithm: Asymmetric) -> Option<Zeroizing<Vec<u8>>> {
             let der: Pkcs8V1Der<'_> = pair.as_der().ok()?;
             der.as_ref().to_vec()
         }
-    };
-    Some(Zeroizing::new(der))
+    })
 }

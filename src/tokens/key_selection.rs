@@ -1,11 +1,16 @@
-//! Which keys sign and verify: the configured ones, else those that the first start makes.
+//! Which keys sign and verify: the configured ones, else those that were generated. Decided from what is there and the time.
 
 use std::path::PathBuf;
+use std::slice;
 
+use super::Kind;
 use super::access::AccessTokens;
+use super::generated::{Held, KeySource};
 use super::key_files::{KeyFileError, KeyFiles};
+use super::key_reading::KeyReading;
 use super::keys::{Asymmetric, Key, KeyError, KeyRing};
 use super::refresh::RefreshTokens;
+use crate::clock::Timestamp;
 use crate::config::{Algorithm, Config, Database};
 use crate::secret::Secret;
 
@@ -14,159 +19,210 @@ pub const ACCESS: &str = "ACCESS_TOKEN_SECRET";
 /// The same of refresh tokens.
 pub const REFRESH: &str = "REFRESH_TOKEN_SECRET";
 
-/// Why there are no keys to work with.
-#[derive(Debug, thiserror::Error)]
-pub enum NoKeys {
-    /// A generated key cannot be read or made.
-    #[error(transparent)]
-    File(#[from] KeyFileError),
-    /// A configured secret cannot be used.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// None is configured, and one that is made here would be unknown to the other nodes.
-    #[error(
-        "{setting} is not set, and {} holds no key for it: with PostgreSQL every node needs the same one; set it, or copy the \
-         folder from a node that has it",
-        .folder.display()
-    )]
-    NotShared {
-        /// What would say it.
-        setting: &'static str,
-        /// Where it could also be.
-        folder: PathBuf,
-    },
-}
-
-/// The keys of one kind of token, each with the file it was generated into. No file: it is configured.
+/// The keys of one kind of token. All of them verify.
 pub struct Chosen<K> {
-    /// What signs, and verifies.
-    pub active: (Option<PathBuf>, K),
-    /// What only verifies, the newest first.
-    pub retired: Vec<(Option<PathBuf>, K)>,
+    /// What signs. None: it is still to be made, or to be read.
+    pub active: Option<Held<K>>,
+    /// What will sign, in that order.
+    pub next: Vec<Held<K>>,
+    /// What does not sign any more, the newest first.
+    pub retired: Vec<Held<K>>,
 }
 
 impl<K> Chosen<K> {
     fn configured(active: K, retired: Vec<K>) -> Self {
-        Self { active: (None, active), retired: retired.into_iter().map(|key| (None, key)).collect() }
+        let retired = retired.into_iter().map(Held::configured).collect();
+        Self { active: Some(Held::configured(active)), next: Vec::new(), retired }
     }
 
-    /// Generated keys, of which the one at `active` signs. None: there is no such one.
-    fn generated(mut keys: Vec<(PathBuf, K)>, active: Option<usize>) -> Option<Self> {
-        let (file, key) = keys.remove(active.filter(|active| *active < keys.len())?);
-        let retired = keys.into_iter().rev().map(|(file, key)| (Some(file), key)).collect();
-        Some(Self { active: (Some(file), key), retired })
+    /// The latest that has begun to sign does. If none has, the first that will: there must be one.
+    fn generated(mut keys: Vec<Held<K>>, is_wanted: impl Fn(&K) -> bool, now: Timestamp) -> Self {
+        let begun = keys.iter().rposition(|held| is_wanted(&held.key) && held.has_begun(now));
+        let Some(active) = begun.or_else(|| keys.iter().position(|held| is_wanted(&held.key))) else {
+            keys.reverse();
+            return Self { active: None, next: Vec::new(), retired: keys };
+        };
+        let (mut next, mut retired): (Vec<_>, Vec<_>) =
+            keys.drain(active.saturating_add(1)..).partition(|held| is_wanted(&held.key) && !held.has_begun(now));
+        next.sort_by_key(|held| held.signs_from);
+        let active = keys.pop();
+        retired.reverse();
+        retired.extend(keys.into_iter().rev());
+        Self { active, next, retired }
+    }
+
+    /// All of them, with what each is.
+    fn each(&self) -> impl Iterator<Item = (KeyState, &Held<K>)> {
+        let active = self.active.iter().map(|held| (KeyState::Active, held));
+        let next = self.next.iter().map(|held| (KeyState::Next, held));
+        active.chain(next).chain(self.retired.iter().map(|held| (KeyState::VerifyOnly, held)))
+    }
+
+    /// The key that signs, and all others.
+    fn into_parts(self) -> (Option<K>, Vec<K>) {
+        let others = self.next.into_iter().chain(self.retired).map(|held| held.key).collect();
+        (self.active.map(|held| held.key), others)
     }
 }
 
-/// The secrets of refresh tokens. None: none is configured, and none was made yet.
-///
-/// # Errors
-///
-/// [`NoKeys`].
-pub fn refresh_secrets(config: &Config, files: &KeyFiles) -> Result<Option<Chosen<Secret>>, NoKeys> {
+impl Chosen<Secret> {
+    /// Every secret, the one that signs first.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.each().map(|(_, held)| &held.key)
+    }
+}
+
+/// The secrets of refresh tokens.
+pub fn refresh_secrets(config: &Config, generated: Vec<Held<Secret>>, now: Timestamp) -> Chosen<Secret> {
     let tokens = &config.tokens;
-    if let Some(secret) = &tokens.refresh_secret {
-        return Ok(Some(Chosen::configured(secret.clone(), tokens.refresh_secret_previous.clone())));
+    match &tokens.refresh_secret {
+        Some(secret) => Chosen::configured(secret.clone(), tokens.refresh_secret_previous.clone()),
+        None => Chosen::generated(generated, |_| true, now),
     }
-    let secrets = files.refresh_secrets()?;
-    let newest = secrets.len().checked_sub(1);
-    Ok(Chosen::generated(secrets, newest))
 }
 
-/// The keys of access tokens. None: none is configured, and none of the algorithm was made yet.
+/// The keys of access tokens. The latest of the algorithm signs; those of other algorithms still verify.
 ///
 /// # Errors
 ///
-/// [`NoKeys`].
-pub fn access_keys(config: &Config, files: &KeyFiles) -> Result<Option<Chosen<Key>>, NoKeys> {
+/// If a configured secret cannot be used.
+pub fn access_keys(config: &Config, generated: Vec<Held<Key>>, now: Timestamp) -> Result<Chosen<Key>, KeyError> {
     let tokens = &config.tokens;
     if let Some(secret) = &tokens.access_secret {
         let retired = tokens.access_secret_previous.iter().map(Key::from_secret).collect::<Result<_, _>>()?;
-        return Ok(Some(Chosen::configured(Key::from_secret(secret)?, retired)));
+        return Ok(Chosen::configured(Key::from_secret(secret)?, retired));
     }
-    // The newest of the algorithm signs; those of other algorithms still verify.
-    let (algorithm, keys) = (asymmetric(config), generated_access_keys(files)?);
-    let newest = keys.iter().rposition(|(_, made_for, _)| *made_for == algorithm);
-    Ok(Chosen::generated(keys.into_iter().map(|(file, _, key)| (file, key)).collect(), newest))
+    let wanted = algorithm(config).name();
+    Ok(Chosen::generated(generated, |key| key.algorithm_name() == wanted, now))
 }
 
-/// Every access key that was generated, of any algorithm. None: HS256.
-///
-/// # Errors
-///
-/// [`NoKeys`].
-pub fn generated_access_keys(files: &KeyFiles) -> Result<Vec<(PathBuf, Option<Asymmetric>, Key)>, NoKeys> {
-    let mut keys: Vec<_> =
-        files.access_keys()?.into_iter().map(|(file, made_for, key)| (file, Some(made_for), key)).collect();
-    for (file, secret) in files.access_secrets()? {
-        keys.push((file, None, Key::from_secret(&secret)?));
-    }
-    Ok(keys)
+/// What access tokens are signed with where no secret is configured.
+pub fn algorithm(config: &Config) -> Algorithm {
+    config.tokens.algorithm.unwrap_or(Algorithm::Es256)
 }
 
-/// What issues and verifies refresh tokens. A key that had to be made sets `made`.
-///
-/// # Errors
-///
-/// [`NoKeys`].
-pub fn refresh_tokens(
-    config: &Config,
-    files: &KeyFiles,
-    issuers: &Issuers,
-    made: &mut bool,
-) -> Result<RefreshTokens, NoKeys> {
-    let mut chosen = refresh_secrets(config, files)?;
-    if chosen.is_none() {
-        may_be_made(config, files, REFRESH)?;
-        let _lock = files.lock()?;
-        // Another process may have made one before it gave the lock to us.
-        chosen = refresh_secrets(config, files)?;
-        if chosen.is_none() {
-            files.generate_refresh()?;
-            *made = true;
-            chosen = refresh_secrets(config, files)?;
+/// The same, if it has a public key. None: HS256.
+pub fn asymmetric(algorithm: Algorithm) -> Option<Asymmetric> {
+    match algorithm {
+        Algorithm::Hs256 => None,
+        Algorithm::Es256 => Some(Asymmetric::Es256),
+        Algorithm::EdDsa => Some(Asymmetric::EdDsa),
+        Algorithm::Rs256 => Some(Asymmetric::Rs256),
+    }
+}
+
+/// Every key there is, by what it does.
+pub struct Selection {
+    /// Of access tokens.
+    pub access: Chosen<Key>,
+    /// Of refresh tokens.
+    pub refresh: Chosen<Secret>,
+}
+
+impl Selection {
+    /// The keys as they may be told of: of each kind the one that signs, then those that will, then the others.
+    ///
+    /// # Errors
+    ///
+    /// If the cryptographic library fails.
+    pub fn entries(&self) -> Result<Vec<Entry>, KeyError> {
+        let access = self.access.each().map(|(state, held)| Ok(Entry::of(Kind::Access, state, held, &held.key)));
+        let refresh = self.refresh.each().map(|(state, held)| {
+            let key = Key::from_secret(&held.key)?;
+            Ok(Entry::of(Kind::Refresh, state, held, &key))
+        });
+        access.chain(refresh).collect()
+    }
+
+    /// Whether any of them was generated, and may have a successor that another process makes.
+    pub fn is_generated(&self) -> bool {
+        let is_configured = |source: &KeySource| *source == KeySource::Configured;
+        let access = self.access.active.as_ref().is_some_and(|held| is_configured(&held.source));
+        let refresh = self.refresh.active.as_ref().is_some_and(|held| is_configured(&held.source));
+        !(access && refresh)
+    }
+
+    /// What issues and verifies tokens. Without an active access key, nothing is issued.
+    ///
+    /// # Errors
+    ///
+    /// If a secret cannot be used, or none signs refresh tokens.
+    pub fn into_tokens(
+        self,
+        config: &Config,
+        issuers: &Issuers,
+        reading: &KeyReading,
+    ) -> Result<(AccessTokens, RefreshTokens), KeyError> {
+        let (tokens, Issuers { current, previous }) = (&config.tokens, issuers);
+        let ring = match self.access.into_parts() {
+            (Some(active), others) => KeyRing::new(active, others),
+            (None, others) => KeyRing::verifying(others),
+        };
+        let (audience, client_id) = (tokens.audience.clone(), tokens.client_id.clone());
+        let access = AccessTokens::new(ring, current.clone(), previous, audience, client_id, tokens.access_ttl);
+        let (active, others) = self.refresh.into_parts();
+        let refresh =
+            RefreshTokens::new(&active.ok_or(KeyError::Library)?, &others, current.clone(), previous.clone())?;
+        Ok((access.reading(reading.clone()), refresh.reading(reading.clone())))
+    }
+}
+
+/// What a key does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyState {
+    /// It signs and verifies.
+    Active,
+    /// It verifies, and will sign.
+    Next,
+    /// It verifies.
+    VerifyOnly,
+}
+
+/// A key that there is, as it may be told of: never what is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name in the headers of its tokens.
+    pub kid: String,
+    /// The kind of token it is for.
+    pub kind: Kind,
+    /// `alg` in the headers of its tokens.
+    pub algorithm: &'static str,
+    /// What it does.
+    pub state: KeyState,
+    /// Where it comes from.
+    pub source: KeySource,
+    /// When it was generated.
+    pub made_at: Option<Timestamp>,
+    /// It signs from then on. None: as soon as it is there.
+    pub signs_from: Option<Timestamp>,
+}
+
+impl Entry {
+    fn of<K>(kind: Kind, state: KeyState, held: &Held<K>, key: &Key) -> Self {
+        let Held { source, made_at, signs_from, .. } = held;
+        Self {
+            kid: key.kid().to_owned(),
+            kind,
+            algorithm: key.algorithm_name(),
+            state,
+            source: source.clone(),
+            made_at: *made_at,
+            signs_from: *signs_from,
         }
     }
-    let chosen = chosen.ok_or(KeyError::Library)?;
-    let retired: Vec<Secret> = chosen.retired.into_iter().map(|(_, secret)| secret).collect();
-    Ok(RefreshTokens::new(&chosen.active.1, &retired, issuers.current.clone(), issuers.previous.clone())?)
-}
 
-/// What issues and verifies access tokens. A key that had to be made sets `made`.
-///
-/// # Errors
-///
-/// [`NoKeys`].
-pub fn access_tokens(
-    config: &Config,
-    files: &KeyFiles,
-    issuers: &Issuers,
-    made: &mut bool,
-) -> Result<AccessTokens, NoKeys> {
-    let tokens = &config.tokens;
-    let mut chosen = access_keys(config, files)?;
-    if chosen.is_none() {
-        may_be_made(config, files, ACCESS)?;
-        let _lock = files.lock()?;
-        chosen = access_keys(config, files)?;
-        if chosen.is_none() {
-            match asymmetric(config) {
-                Some(algorithm) => files.generate_access(algorithm)?,
-                None => files.generate_access_secret()?,
-            }
-            *made = true;
-            chosen = access_keys(config, files)?;
+    /// When it began to sign, as far as that is known.
+    pub fn began(&self) -> Option<Timestamp> {
+        self.signs_from.max(self.made_at)
+    }
+
+    /// The file that it was generated into.
+    pub fn file(&self) -> Option<&PathBuf> {
+        match &self.source {
+            KeySource::File(file) => Some(file),
+            KeySource::Configured | KeySource::Database => None,
         }
     }
-    let chosen = chosen.ok_or(KeyError::Library)?;
-    Ok(AccessTokens::new(
-        KeyRing::new(chosen.active.1, chosen.retired.into_iter().map(|(_, key)| key).collect()),
-        issuers.current.clone(),
-        &issuers.previous,
-        tokens.audience.clone(),
-        tokens.client_id.clone(),
-        tokens.access_ttl,
-    ))
 }
 
 /// The issuer that signs, and those whose tokens still verify.
@@ -181,7 +237,7 @@ pub struct Issuers {
 impl Issuers {
     /// Whether tokens of `issuer` verify.
     pub fn accept(&self, issuer: &str) -> bool {
-        self.current == issuer || self.previous.iter().any(|previous| previous == issuer)
+        slice::from_ref(&self.current).iter().chain(&self.previous).any(|accepted| accepted == issuer)
     }
 }
 
@@ -206,35 +262,45 @@ pub fn issuers(config: &Config, files: &KeyFiles) -> Result<Issuers, KeyFileErro
     Ok(Issuers { current, previous })
 }
 
-/// Whether a start would find keys, or may make them.
-///
-/// # Errors
-///
-/// [`NoKeys`].
-pub fn check(config: &Config, files: &KeyFiles) -> Result<(), NoKeys> {
-    if refresh_secrets(config, files)?.is_none() {
-        may_be_made(config, files, REFRESH)?;
-    }
-    if access_keys(config, files)?.is_none() {
-        may_be_made(config, files, ACCESS)?;
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-/// Only the node that has the database to itself makes keys.
-fn may_be_made(config: &Config, files: &KeyFiles, setting: &'static str) -> Result<(), NoKeys> {
-    match config.database {
-        Database::Sqlite(_) => Ok(()),
-        Database::Postgres(_) => Err(NoKeys::NotShared { setting, folder: files.folder().to_owned() }),
-    }
-}
+    use super::*;
 
-/// The algorithm that access tokens are signed with where no secret is configured. None: HS256.
-fn asymmetric(config: &Config) -> Option<Asymmetric> {
-    match config.tokens.algorithm {
-        Some(Algorithm::Hs256) => None,
-        Some(Algorithm::Es256) | None => Some(Asymmetric::Es256),
-        Some(Algorithm::EdDsa) => Some(Asymmetric::EdDsa),
-        Some(Algorithm::Rs256) => Some(Asymmetric::Rs256),
+    const NOW: Timestamp = Timestamp::from_seconds(1_000_000);
+
+    /// A key that signs so many seconds from now on.
+    fn held(name: &'static str, signs_in: Option<i64>) -> Held<&'static str> {
+        let from = signs_in.map(|seconds| Timestamp::from_seconds(NOW.as_seconds() + seconds));
+        Held { key: name, source: KeySource::Database, made_at: None, signs_from: from }
+    }
+
+    fn chosen(keys: Vec<Held<&'static str>>, now: Timestamp) -> Vec<(KeyState, &'static str)> {
+        let chosen = Chosen::generated(keys, |key| !key.starts_with("other"), now);
+        chosen.each().map(|(state, held)| (state, held.key)).collect()
+    }
+
+    #[test]
+    fn the_latest_key_that_has_begun_signs_and_those_to_come_verify() {
+        use KeyState::{Active, Next, VerifyOnly};
+        let keys = || {
+            vec![held("a", None), held("b", Some(-5)), held("other", None), held("c", Some(60)), held("d", Some(30))]
+        };
+        let expected = [(Active, "b"), (Next, "d"), (Next, "c"), (VerifyOnly, "other"), (VerifyOnly, "a")];
+        assert_eq!(chosen(keys(), NOW), expected);
+        // The later one signs from its time on, and the one that was made before it never does.
+        let later = NOW.plus(Duration::from_secs(30));
+        let expected = [(Active, "d"), (VerifyOnly, "c"), (VerifyOnly, "other"), (VerifyOnly, "b"), (VerifyOnly, "a")];
+        assert_eq!(chosen(keys(), later), expected);
+    }
+
+    #[test]
+    fn where_none_has_begun_the_first_signs_and_where_there_is_none_none_does() {
+        use KeyState::{Active, Next, VerifyOnly};
+        let pending = vec![held("other", None), held("a", Some(5)), held("b", Some(9))];
+        assert_eq!(chosen(pending, NOW), [(Active, "a"), (Next, "b"), (VerifyOnly, "other")]);
+        assert_eq!(chosen(vec![held("other", None)], NOW), [(VerifyOnly, "other")]);
+        assert_eq!(chosen(Vec::new(), NOW), []);
     }
 }

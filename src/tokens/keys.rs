@@ -180,21 +180,24 @@ impl fmt::Debug for Key {
 /// The keys of one kind of token.
 #[derive(Debug)]
 pub struct KeyRing {
-    active: String,
+    active: Option<String>,
     keys: HashMap<String, Key>,
 }
 
 impl KeyRing {
-    /// A ring in which `active` signs, and `active` and `retired` verify.
-    pub fn new(active: Key, retired: Vec<Key>) -> Self {
-        let name = active.kid.clone();
-        let keys = retired.into_iter().chain([active]).map(|key| (key.kid.clone(), key)).collect();
-        Self { active: name, keys }
+    /// A ring in which `active` signs, and `active` and `others` verify.
+    pub fn new(active: Key, others: Vec<Key>) -> Self {
+        Self { active: Some(active.kid.clone()), ..Self::verifying(others.into_iter().chain([active])) }
     }
 
-    /// The name of the key that signs.
-    pub fn active_kid(&self) -> &str {
-        &self.active
+    /// A ring of which no key signs.
+    pub fn verifying(keys: impl IntoIterator<Item = Key>) -> Self {
+        Self { active: None, keys: keys.into_iter().map(|key| (key.kid.clone(), key)).collect() }
+    }
+
+    /// The key that signs. None: it has not been read yet.
+    pub fn active(&self) -> Option<&Key> {
+        self.keys.get(self.active.as_deref()?)
     }
 
     /// The key of that name, compared byte by byte, in memory.
@@ -205,7 +208,7 @@ impl KeyRing {
     /// The public keys (RFC 7517 section 5), in a stable order. Shared secrets are never among them.
     pub fn public_set(&self) -> Value {
         let mut keys: Vec<&Key> = self.keys.values().filter(|key| key.public.is_some()).collect();
-        keys.sort_by_key(|key| (key.kid != self.active, key.kid.clone()));
+        keys.sort_by_key(|key| (self.active.as_ref() != Some(&key.kid), key.kid.clone()));
         json!({ "keys": keys.iter().filter_map(|key| key.public.as_ref()).collect::<Vec<_>>() })
     }
 }

@@ -6,17 +6,21 @@
 //! | [`refresh`] | refresh tokens: mint, derive, verify, digest |
 //! | [`jws`] | the one strict reading of a compact JWS (RFC 7515, RFC 8725) that both go through |
 //! | [`keys`] | the key ring: which key signs, which keys still verify, the public set |
-//! | [`key_files`] | keys that the first start makes and later starts read |
-//! | [`configured`] | which keys are used: the configured ones, else those |
-//! | [`inventory`] | the keys that are in use, without what is in them |
+//! | [`generated`] | a key with what is known of it |
+//! | [`key_files`] | generated keys in the data folder |
+//! | [`sealing`] | generated keys as they are kept in a database that nodes share |
+//! | [`key_selection`] | which keys are used: the configured ones, else those; and what may be told of them |
+//! | [`key_reading`] | when generated keys were last read |
 
 pub mod access;
+pub mod generated;
 pub mod jws;
 pub mod key_files;
-pub mod key_list;
+pub mod key_reading;
 pub mod key_selection;
 pub mod keys;
 pub mod refresh;
+pub mod sealing;
 
 use std::fmt;
 

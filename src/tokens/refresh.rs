@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::jws::{self, Rejected};
+use super::key_reading::KeyReading;
 use super::keys::{Key, KeyError, KeyRing, derive};
 use super::{ChainPosition, Kind, SignError};
 use crate::clock::Timestamp;
@@ -133,6 +134,9 @@ pub enum Refused {
     /// Unreadable, edited, or signed by a key that is not ours.
     #[error("not a refresh token of ours")]
     Malformed,
+    /// It names a key that may be a new one of ours: it cannot be told.
+    #[error("the refresh token may be of a key that has not been read yet")]
+    UnknownKey,
     /// Past its `exp`.
     #[error("the refresh token has expired")]
     Expired,
@@ -160,6 +164,7 @@ pub struct RefreshTokens {
     rotation_keys: HashMap<String, hmac::Key>,
     issuer: String,
     previous_issuers: Vec<String>,
+    reading: KeyReading,
 }
 
 impl RefreshTokens {
@@ -183,12 +188,18 @@ impl RefreshTokens {
         }
         let retired = retired.iter().map(Key::from_secret).collect::<Result<_, _>>()?;
         let ring = KeyRing::new(Key::from_secret(active)?, retired);
-        Ok(Self { ring, rotation_keys, issuer, previous_issuers })
+        Ok(Self { ring, rotation_keys, issuer, previous_issuers, reading: KeyReading::default() })
+    }
+
+    /// The same with keys that are read again and again.
+    #[must_use]
+    pub fn reading(self, reading: KeyReading) -> Self {
+        Self { reading, ..self }
     }
 
     /// The name of the key that signs.
     pub fn active_kid(&self) -> &str {
-        self.ring.active_kid()
+        self.ring.active().map_or("", Key::kid)
     }
 
     /// Reads a presented token: signature, kind, issuer, audience and `exp`. No query, and `iat` does not matter.
@@ -197,7 +208,10 @@ impl RefreshTokens {
     ///
     /// [`Refused`]; nothing is written for a token refused here.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Presented, Refused> {
-        let verified = jws::verify::<Claims>(Kind::Refresh, &self.ring, token)?;
+        let verified = jws::verify::<Claims>(Kind::Refresh, &self.ring, token).map_err(|rejected| {
+            let cannot_tell = !self.reading.is_complete() && jws::names_unknown_key(Kind::Refresh, &self.ring, token);
+            if cannot_tell { Refused::UnknownKey } else { rejected.into() }
+        })?;
         let claims = verified.claims;
         let ours = std::iter::once(&self.issuer)
             .chain(&self.previous_issuers)

@@ -73,7 +73,10 @@ mod embedded {
         let server = home.serve(&[]);
         let pair = server.register(ADA);
         let listed = entries(&home, &[]);
-        assert_eq!(members(&listed[0]), ["algorithm", "created_at", "kid", "needed_until", "source", "state", "use"]);
+        assert_eq!(
+            members(&listed[0]),
+            ["algorithm", "created_at", "kid", "needed_until", "signs_from", "source", "state", "use"]
+        );
         let (access, refresh) = ("data/keys/access-0001-es256.pem", "data/keys/refresh-0001.key");
         assert_eq!(
             listed.iter().map(summary).collect::<Vec<_>>(),

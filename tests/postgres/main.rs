@@ -1,5 +1,5 @@
 //! What touches the database, once more on PostgreSQL: the tests of the other programs, each in a process of its own with
-//! a schema of its own, and beside them what only PostgreSQL has (`clocks`, `hot`, `nodes`, `outage`,
+//! a schema of its own, and beside them what only PostgreSQL has (`clocks`, `hot`, `keys`, `nodes`, `outage`,
 //! `pooler`, `schema`, `start`, `tls`).
 //!
 //! The server is the one that `TEST_POSTGRES_URL` names, else a private one of the binaries on this machine. Where there
@@ -11,6 +11,7 @@
 mod again;
 mod clocks;
 mod hot;
+mod keys;
 mod nodes;
 mod outage;
 mod pooler;
@@ -58,6 +59,11 @@ const WITH_A_SERVER: &[Test] = tests! {
         a_commit_of_unknown_fate_is_tried_again_only_for_a_refresh,
         a_database_that_answers_nothing_makes_the_node_not_ready,
         a_table_that_nobody_can_write_makes_the_node_not_ready;
+    keys: nodes_that_start_at_once_make_one_key_which_no_copy_of_the_database_holds,
+        a_rotation_at_once_refuses_no_request_on_any_node,
+        another_refresh_secret_opens_the_keys_only_with_the_one_before_it,
+        generated_keys_that_a_secret_displaces_are_asked_for,
+        a_key_that_signs_no_more_can_be_given_up;
 };
 
 /// Those that start, stop and fill servers of their own.
@@ -72,6 +78,7 @@ const WITH_PROGRAMS: &[Test] = tests! {
         a_promoted_standby_is_found_without_a_restart;
     start: a_database_that_is_not_utf8_is_not_migrated_and_its_operator_is_told,
         a_standby_alone_is_not_asked_until_it_is_promoted;
+    keys: a_node_that_starts_before_its_database_reads_its_keys_when_it_comes;
     hot: a_refresh_updates_its_row_in_place_and_the_table_does_not_grow;
     tls: a_server_that_does_not_encrypt_is_not_spoken_to_where_that_is_required;
 };

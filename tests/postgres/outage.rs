@@ -135,7 +135,7 @@ impl Somebody {
     }
 }
 
-fn cluster() -> Cluster {
+pub(super) fn cluster() -> Cluster {
     Cluster::start().unwrap()
 }
 

@@ -62,7 +62,8 @@ pub fn processes_that_migrate_at_once_do_not_trip_over_each_other() {
 pub fn without_what_all_nodes_share_it_does_not_start_and_names_the_key() {
     let home = Home::new();
     home.migrate();
-    for (key, name, _) in SHARED {
+    // Access keys are generated into the database.
+    for (key, name, _) in SHARED.into_iter().filter(|(key, ..)| *key != "tokens.access_secret") {
         // An empty value counts as unset.
         let (code, _, told) = finish(home.command(["serve"], [PORT, (name, "")]));
         assert_eq!(code, Some(1), "without {name}: {told}");

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
 mod journal;
+mod key_rotation;
 mod notify;
 mod reload;
 mod sockets;

@@ -70,6 +70,12 @@ section! {
         /// only.
         algorithm: Option<Algorithm> = "", Key::one_of(&["HS256", "ES256", "EdDSA", "RS256"], algorithm).at_restart();
 
+        /// How old a generated key gets: then the next one is made, and signs ten minutes later. Empty is off.
+        ///
+        /// Set it to have keys rotated, and those that no token can name any more removed, without a command; 90d is usual.
+        /// `countersign keys rotate` does the same at any time. Secrets that are set here are not touched.
+        key_rotation: Option<Duration> = "", Key::duration(3_600..=u64::MAX);
+
         /// HS256 key of access tokens, as `openssl rand -base64 48` makes it.
         ///
         /// Set it only if the services that check tokens share a secret; without it they use the public keys at

@@ -60,6 +60,8 @@ async fn ready(request: HttpRequest, state: State) -> HttpResponse {
         "The server is shutting down."
     } else if let Err(unready) = state.store.check().await {
         unready.detail()
+    } else if !state.access.can_sign() {
+        "The keys that are kept in the database have not been read yet."
     } else if !state.sessions.is_informed() {
         "The database has not said lately which sessions have ended."
     } else {

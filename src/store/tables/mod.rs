@@ -1,6 +1,7 @@
 //! Every query there is, a file for each table. They take a connection, decide in their `WHERE` clause and return the
 //! narrowest result.
 
+pub mod access_keys;
 pub mod addresses;
 pub mod attempts;
 pub mod columns;

@@ -171,6 +171,24 @@ diesel::table! {
 }
 
 diesel::table! {
+    /// Generated access keys that nodes share.
+    access_keys (kid) {
+        /// The name of the key in its tokens.
+        kid -> Text,
+        /// `alg` of those tokens.
+        algorithm -> Text,
+        /// The key, sealed.
+        sealed -> Binary,
+        /// The name of the refresh key whose secret opens it.
+        sealed_under -> Text,
+        /// Microseconds since 1970.
+        made_at -> BigInt,
+        /// Microseconds since 1970.
+        signs_from -> BigInt,
+    }
+}
+
+diesel::table! {
     /// Keys that have signed tokens, and until when those can be used.
     signing_keys (kid, purpose, issuer) {
         /// The name of the key in its tokens.

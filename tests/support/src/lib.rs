@@ -1,7 +1,8 @@
 //! What the tests of Countersign share. A test that needs a server takes it from here: in the process of the test, at a time
 //! that the test decides ([`harness`]), or as the real binary ([`process`]); over a database of its own ([`database`]), on
-//! PostgreSQL in a server of this run ([`cluster`]).
+//! PostgreSQL in a server of this run ([`cluster`]); and clients that stop at nothing but the right answer ([`clients`]).
 
+pub mod clients;
 #[cfg(feature = "postgres")]
 pub mod cluster;
 pub mod database;

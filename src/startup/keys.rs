@@ -1,0 +1,132 @@
+//! The keys of a server: read from the configuration, the data folder and the database that nodes share, and made where there
+//! are none yet.
+
+use super::StartError;
+use crate::clock::Timestamp;
+use crate::config::{Config, Database};
+use crate::sealed_keys::{self, SealedKeyError, Unless};
+use crate::signing_keys::{Lives, Ours};
+use crate::store::{Store, StoreError};
+use crate::tokens::access::AccessTokens;
+use crate::tokens::generated::Generated;
+use crate::tokens::key_files::KeyFiles;
+use crate::tokens::key_reading::KeyReading;
+use crate::tokens::key_selection::{self, ACCESS, Issuers, REFRESH, Selection, algorithm, asymmetric, refresh_secrets};
+use crate::tokens::keys::KeyError;
+use crate::tokens::refresh::RefreshTokens;
+
+/// What signs and verifies.
+pub struct Keys {
+    /// Refresh tokens.
+    pub refresh: RefreshTokens,
+    /// Access tokens.
+    pub access: AccessTokens,
+    /// The keys of both as they are told of, and kept on the list.
+    pub ours: Ours,
+    /// When generated keys were last read.
+    pub reading: KeyReading,
+    /// Whether all of them could be read. A database that nodes share may be away.
+    pub complete: bool,
+}
+
+/// Every key that there is, by what it does at a time.
+pub struct Found {
+    /// The keys.
+    pub selection: Selection,
+    /// Why those in the database that nodes share could not be read.
+    pub away: Option<StoreError>,
+}
+
+/// Whether generated access keys are kept in the database, which nodes share.
+pub fn are_shared(config: &Config) -> bool {
+    matches!(config.database, Database::Postgres(_)) && config.tokens.access_secret.is_none()
+}
+
+/// Reads every key that there is. None is made by asking. Without a store, those in the database are left out.
+///
+/// # Errors
+///
+/// If one cannot be read or used.
+pub fn find(config: &Config, files: &KeyFiles, store: Option<&Store>, now: Timestamp) -> Result<Found, StartError> {
+    let Generated { mut access, refresh } = files.generated()?;
+    let (refresh, mut away) = (refresh_secrets(config, refresh, now), None);
+    if let Some(store) = store.filter(|_| are_shared(config)) {
+        match sealed_keys::read(store, &refresh) {
+            Ok(keys) => access.extend(keys),
+            Err(SealedKeyError::Store(error)) => away = Some(error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let access = key_selection::access_keys(config, access, now)?;
+    Ok(Found { selection: Selection { access, refresh }, away })
+}
+
+/// The same, and makes what is missing, which sets `made` if it is a file. Only the node that has the database to itself has
+/// files made, and only at its start.
+pub(super) fn find_or_make(
+    config: &Config,
+    files: &KeyFiles,
+    store: &Store,
+    now: Timestamp,
+    made: Option<&mut bool>,
+) -> Result<Found, StartError> {
+    let found = find(config, files, Some(store), now)?;
+    let Selection { access, refresh } = &found.selection;
+    let (no_access, no_refresh) = (access.active.is_none(), refresh.active.is_none());
+    if are_shared(config) {
+        if no_refresh {
+            return Err(missing(REFRESH, config, files));
+        }
+        if !no_access || found.away.is_some() {
+            return Ok(found);
+        }
+        let first = sealed_keys::make(store, refresh, algorithm(config), (now, now), Unless::ThereIsOne);
+        return match first {
+            Ok(_) => find(config, files, Some(store), now),
+            Err(SealedKeyError::Store(error)) => Ok(Found { away: Some(error), ..found }),
+            Err(error) => Err(error.into()),
+        };
+    }
+    if !(no_access || no_refresh) {
+        return Ok(found);
+    }
+    let (Database::Sqlite(_), Some(made)) = (&config.database, made) else {
+        return Err(missing(if no_refresh { REFRESH } else { ACCESS }, config, files));
+    };
+    let _lock = files.lock()?;
+    // Another process may have made them before it gave the lock to us.
+    let found = find(config, files, None, now)?;
+    if found.selection.refresh.active.is_none() {
+        files.generate_refresh(None)?;
+        *made = true;
+    }
+    if found.selection.access.active.is_none() {
+        files.generate_access(asymmetric(algorithm(config)), None)?;
+        *made = true;
+    }
+    find(config, files, None, now)
+}
+
+/// There is no key, and none may be made.
+pub(super) fn missing(setting: &'static str, config: &Config, files: &KeyFiles) -> StartError {
+    let folder = files.folder().to_owned();
+    match config.database {
+        Database::Sqlite(_) => StartError::NoKeys { setting, folder },
+        Database::Postgres(_) => StartError::NotShared { setting, folder },
+    }
+}
+
+/// What those keys make of a configuration.
+pub(super) fn keys(config: &Config, found: Found, issuers: Issuers, reading: KeyReading) -> Result<Keys, KeyError> {
+    let Found { selection, away } = found;
+    let (entries, tokens) = (selection.entries()?, &config.tokens);
+    let (access, refresh) = selection.into_tokens(config, &issuers, &reading)?;
+    let lives = Lives {
+        access: tokens.access_ttl,
+        refresh: tokens.refresh_idle_ttl,
+        session: tokens.refresh_absolute_ttl,
+        recovery: config.rotation.recovery,
+    };
+    let ours = Ours { keys: entries, issuers, lives };
+    Ok(Keys { refresh, access, ours, reading, complete: away.is_none() })
+}

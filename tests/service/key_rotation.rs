@@ -1,0 +1,116 @@
+//! `keys rotate` beside running servers: none is started again, and no client notices.
+
+use std::collections::BTreeSet;
+
+use support::clients::{Clients, kid};
+
+use super::*;
+
+/// Runs the command, which must succeed: what it printed.
+#[track_caller]
+fn keys(home: &Home, arguments: &[&str]) -> String {
+    let output = home.command(arguments.iter().copied(), []).output().unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{errors}");
+    said.into_owned()
+}
+
+/// The keys of the published set.
+fn published(server: &Server) -> BTreeSet<String> {
+    let answer = Connection::open(server.address).unwrap().send("GET", "/.well-known/jwks.json", &[], "").unwrap();
+    let keys = answer.body["keys"].as_array().unwrap();
+    keys.iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+}
+
+fn states(home: &Home) -> Vec<(String, String)> {
+    let listed: Vec<Value> = serde_json::from_str(&keys(home, &["keys", "list", "--json"])).unwrap();
+    listed.iter().map(|key| (member(key, "use"), member(key, "state"))).collect()
+}
+
+#[test]
+fn the_next_key_is_published_in_every_server_and_does_not_sign_yet() {
+    let home = Home::new();
+    let (one, other) = (home.serve(&[]), home.serve(&[]));
+    let pair = one.register("ada@example.com");
+    let told = keys(&home, &["keys", "rotate"]);
+    assert_eq!(told.matches("published, and verifies from now on; signs from 2").count(), 2, "{told}");
+    for server in [&one, &other] {
+        let began = Instant::now();
+        while published(server).len() < 2 {
+            assert!(began.elapsed() < PATIENCE, "{:?}", published(server));
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let next = Connection::open(other.address).unwrap().refresh(&member(&pair, "refresh_token")).unwrap().body;
+    for token in ["access_token", "refresh_token"] {
+        assert_eq!(kid(&member(&next, token)), kid(&member(&pair, token)));
+    }
+    let expected = [("access", "active"), ("access", "next"), ("refresh", "active"), ("refresh", "next")];
+    let expected = expected.map(|(purpose, state)| (purpose.to_owned(), state.to_owned()));
+    assert_eq!(states(&home), expected);
+    // Told again, and not made again.
+    assert_eq!(keys(&home, &["keys", "rotate"]), told);
+    assert!(keys(&home, &["keys", "prune"]).contains("no key can be removed"));
+    assert_eq!(states(&home), expected);
+    one.stop();
+    other.stop();
+}
+
+/// Two servers on one database file. Each client goes from one to the other with every request.
+#[test]
+fn a_rotation_at_once_refuses_no_request_of_any_client() {
+    let home = Home::new();
+    let (one, other) = (home.serve(&[]), home.serve(&[]));
+    let before = one.register("ada@example.com");
+    let clients = Clients::start(&[&one, &other], 4);
+    clients.go_on();
+    for _ in 0..2 {
+        let told = keys(&home, &["keys", "rotate", "--now"]);
+        assert_eq!(told.matches(": signs from now on").count(), 2, "{told}");
+        clients.go_on();
+    }
+    let answered = clients.stop();
+    assert!(answered > 100, "{answered}");
+    // What was signed before both still counts, and what comes after is signed with the last.
+    let after = Connection::open(other.address).unwrap().refresh(&member(&before, "refresh_token")).unwrap();
+    assert_eq!(after.status, 200, "{}", after.body);
+    assert_eq!(status_of_me(&one, &before), 200);
+    for token in ["access_token", "refresh_token"] {
+        assert_ne!(kid(&member(&after.body, token)), kid(&member(&before, token)));
+    }
+    assert_eq!(published(&one).len(), 3);
+    // A server that starts now knows all of them.
+    let third = home.serve(&[]);
+    assert_eq!(published(&third), published(&one));
+    assert_eq!(status_of_me(&third, &before), 200);
+    let log = one.stop();
+    assert!(log.contains("a key signs from now on"), "{log}");
+    for file in ["access-0002-es256.pem", "refresh-0003.key"] {
+        let path = home.path("data/keys").join(file);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+    }
+}
+
+/// It stood still while a key was made and began to sign, as in a snapshot of its machine: then it cannot tell, and says so.
+#[test]
+fn a_server_that_slept_through_a_rotation_takes_no_new_token_for_a_forged_one() {
+    let home = Home::new();
+    let (one, other) = (home.serve(&[]), home.serve(&[]));
+    let pair = one.register("ada@example.com");
+    assert_eq!(status_of_me(&other, &pair), 200);
+    other.signal(Signal::STOP);
+    keys(&home, &["keys", "rotate", "--now"]);
+    let next = Connection::open(one.address).unwrap().refresh(&member(&pair, "refresh_token")).unwrap().body;
+    assert_ne!(kid(&member(&next, "access_token")), kid(&member(&pair, "access_token")));
+    other.signal(Signal::CONT);
+    let began = Instant::now();
+    loop {
+        match status_of_me(&other, &next) {
+            200 => break,
+            503 if began.elapsed() < PATIENCE => {}
+            status => panic!("{status}"),
+        }
+    }
+    let after = Connection::open(other.address).unwrap().refresh(&member(&next, "refresh_token")).unwrap();
+    assert_eq!(after.status, 200, "{}", after.body);
+}
