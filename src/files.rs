@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -174,10 +174,20 @@ pub fn replace(path: &Path, text: &str) -> Result<(), FileError> {
 
 fn write_text(draft: &Path, path: &Path, text: &str) -> Result<(), FileError> {
     let written = OpenOptions::new().write(true).open(draft).and_then(|mut file| {
+        give_to_owner_of_folder(&file, draft)?;
         file.write_all(text.trim_end().as_bytes())?;
         file.write_all(b"\n")
     });
     written.map_err(|error| FileError::new(path, "written", error))
+}
+
+/// What root makes beside a server of another system user belongs to that one, who must read it.
+fn give_to_owner_of_folder(file: &File, path: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let folder = fs::metadata(path.parent().unwrap_or(Path::new(".")))?;
+    fchown(file, Some(folder.uid()), Some(folder.gid()))
 }
 
 /// Gives `draft` the name `path`, which no file may have.

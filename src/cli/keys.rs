@@ -49,10 +49,10 @@ pub enum Command {
     },
     /// Remove the generated keys that no token can name any more
     Prune,
-    /// Give up a key that is lost: what it signed is signed out, and the server starts without it
+    /// Give up a key that is lost or has leaked: what it signed is signed out, and the server goes on without it
     ///
-    /// A key that was generated into the database, and does not sign any more, is removed. See docs/operations.md, "Lost keys,
-    /// lost database".
+    /// A generated key that is there, and does not sign any more, is taken out of use. See docs/operations.md, "Signing keys" and
+    /// "Lost keys, lost database".
     Forget(Forget),
 }
 
@@ -181,27 +181,34 @@ fn forget_one(config: &Config, kid: &str) -> Result<(), Failure> {
         Err(_) if startup::are_shared(config) => None,
         Err(failure) => return Err(failure),
     };
-    let is_shared = |key: &Entry| key.source == KeySource::Database;
-    match is_there {
-        Some(key) if is_shared(&key) && key.state == KeyState::Active => {
-            return Err(Failure(format!(
-                "the key {shown} signs: make the next one with `countersign keys rotate --now`, and forget it then"
-            )));
-        }
-        Some(key) if !is_shared(&key) => {
-            return Err(Failure(format!(
-                "the key {shown} is there, and is forgotten only when it is lost; `countersign session revoke --all` ends sessions"
-            )));
-        }
-        Some(_) | None => {}
-    }
     let accounts = services::open(config)?;
     let now = accounts.clock.now();
     let listed = accounts.store.read_blocking(|conn| signing_keys::remembered(conn, now)).map_err(unanswered)?;
-    let removed = startup::are_shared(config) && {
+    let mut removed = false;
+    match is_there {
+        Some(key) if key.source == KeySource::Configured => {
+            return Err(Failure(format!(
+                "the key {shown} is there, configured, and is forgotten only when it is lost; `countersign session revoke \
+                 --all` ends sessions"
+            )));
+        }
+        Some(key) if key.state == KeyState::Active => {
+            return Err(Failure(format!(
+                "the key {shown} is there, and signs: make the next one with `countersign keys rotate --now`, and forget it then"
+            )));
+        }
+        Some(Entry { source: KeySource::File(file), .. }) => {
+            let renamed = KeyFiles::below(&config.data_dir).give_up_one(&file)?;
+            say(format_args!("given up: {}", visible(&renamed.display().to_string())))?;
+            removed = true;
+        }
+        Some(_) | None => {}
+    }
+    if startup::are_shared(config) {
         let kid = kid.to_owned();
-        accounts.store.write_blocking(move |conn| store::access_keys::remove(conn, &kid)).map_err(unanswered)?
-    };
+        let remove = accounts.store.write_blocking(move |conn| store::access_keys::remove(conn, &kid));
+        removed |= remove.map_err(unanswered)?;
+    }
     match listed.into_iter().find(|listed| listed.key.kid == kid) {
         Some(Remembered { key, .. }) => forget(&accounts, &key),
         None if removed => say(format_args!("forgotten: {shown}; it has signed nothing that is still in use")),

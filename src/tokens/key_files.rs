@@ -219,15 +219,7 @@ impl KeyFiles {
         let _lock = self.lock()?;
         let mut renamed = Vec::new();
         for path in self.all()? {
-            let mut target = with_ending(&path, GIVEN_UP);
-            for number in 2.. {
-                if !target.exists() {
-                    break;
-                }
-                target = with_ending(&path, &format!("{GIVEN_UP}-{number}"));
-            }
-            fs::rename(&path, &target).map_err(|error| FileError::new(&path, "renamed", error))?;
-            renamed.push(target);
+            renamed.push(rename(&path)?);
         }
         match fs::remove_file(self.databases_file()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -235,6 +227,16 @@ impl KeyFiles {
             }
             _ => Ok(renamed),
         }
+    }
+
+    /// Takes one generated key out of use, by another name, which is returned.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be renamed.
+    pub fn give_up_one(&self, file: &Path) -> Result<PathBuf, KeyFileError> {
+        let _lock = self.lock()?;
+        rename(file)
     }
 
     /// The issuer kept from the first start. None: there is none.
@@ -372,6 +374,19 @@ fn held<K>(keys: Vec<(K, PathBuf)>, schedule: &HashMap<String, Timestamp>) -> Ve
         Held { key, made_at, signs_from, source: KeySource::File(path) }
     };
     keys.into_iter().map(held).collect()
+}
+
+/// Gives a key file a name under which it is no key.
+fn rename(path: &Path) -> Result<PathBuf, KeyFileError> {
+    let mut target = with_ending(path, GIVEN_UP);
+    for number in 2.. {
+        if !target.exists() {
+            break;
+        }
+        target = with_ending(path, &format!("{GIVEN_UP}-{number}"));
+    }
+    fs::rename(path, &target).map_err(|error| FileError::new(path, "renamed", error))?;
+    Ok(target)
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {

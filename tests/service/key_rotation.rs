@@ -114,3 +114,34 @@ fn a_server_that_slept_through_a_rotation_takes_no_new_token_for_a_forged_one() 
     let after = Connection::open(other.address).unwrap().refresh(&member(&next, "refresh_token")).unwrap();
     assert_eq!(after.status, 200, "{}", after.body);
 }
+
+/// After a leak: what the key signed counts no more, in a server that goes on.
+#[test]
+fn a_generated_key_that_has_leaked_is_replaced_and_given_up() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let pair = server.register("ada@example.com");
+    let [access, refresh] = ["access_token", "refresh_token"].map(|token| kid(&member(&pair, token)));
+    let refused = home.command(["keys", "forget", &access], []).output().unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && told.contains("keys rotate --now"), "{told}");
+    assert_eq!(status_of_me(&server, &pair), 200);
+
+    keys(&home, &["keys", "rotate", "--now"]);
+    let told = keys(&home, &["keys", "forget", &access]);
+    assert!(told.contains("access-0001-es256.pem.forgotten") && told.contains("clients refresh, and go on"), "{told}");
+    let began = Instant::now();
+    while status_of_me(&server, &pair) != 401 {
+        assert!(began.elapsed() < PATIENCE, "it is still taken");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let next = Connection::open(server.address).unwrap().refresh(&member(&pair, "refresh_token")).unwrap().body;
+    assert_eq!(status_of_me(&server, &next), 200, "nobody is signed out by that");
+    // Whoever has the refresh key could have made tokens of every session that it signed.
+    let untouched = server.register("bob@example.com");
+    let stale = keys(&home, &["keys", "forget", &refresh]);
+    assert!(stale.contains("refresh-0001.key.forgotten") && stale.contains("sessions ended: 0"), "{stale}");
+    assert_eq!(status_of_me(&server, &untouched), 200);
+    server.stop();
+    home.serve(&[]).stop();
+}

@@ -34,12 +34,14 @@ macro_rules! tests {
 }
 
 fn main() -> ExitCode {
-    let tests: [Test; 8] = tests![
+    let tests: [Test; 10] = tests![
         the_units_are_correct_and_expose_little,
         the_steps_of_the_page_lead_to_a_signed_in_user,
         it_has_no_more_rights_than_it_needs,
         credentials_are_used_and_shown_nobody,
         a_restart_behind_its_socket_refuses_and_drops_nothing,
+        a_reload_is_told_to_the_manager_and_changes_what_can_change,
+        keys_are_rotated_in_the_running_service,
         a_server_that_hangs_is_started_again,
         after_a_kill_it_is_back_and_nobody_is_signed_out,
         a_refused_niceness_is_a_warning,
@@ -85,8 +87,7 @@ fn register(system: &System) -> Value {
 fn the_units_are_correct_and_expose_little(system: &System) {
     system.run("install -m 755 target/release/countersign /usr/local/bin/");
     system.run("cp config/systemd/*.service config/systemd/*.socket /etc/systemd/system/");
-    let is_new = system.run("systemctl --version").split_whitespace().nth(1).unwrap().parse::<u32>().unwrap() >= 254;
-    if is_new {
+    if release(system) >= 254 {
         system.run("cp -r config/systemd/countersign.service.d /etc/systemd/system/");
     }
     let said =
@@ -96,13 +97,19 @@ fn the_units_are_correct_and_expose_little(system: &System) {
     system.run("systemd-analyze security --offline=true --threshold=12 countersign.service");
 }
 
-/// Every block of commands of that part of the page, in their order, as one who copies them does it.
-fn the_steps_of_the_page_lead_to_a_signed_in_user(system: &System) {
+/// Every block of commands of a part of the page, in their order.
+fn commands_of_page(title: &str) -> Vec<String> {
     let page = fs::read_to_string(support::root().join("docs/operations.md")).unwrap();
-    let part = page.split("\n## ").find(|part| part.starts_with("Under systemd\n")).unwrap();
-    let blocks: Vec<&str> = part.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(blocks.len() > 2, "{part}");
-    for block in &blocks {
+    let part = page.split("\n## ").find(|part| part.starts_with(&format!("{title}\n"))).unwrap();
+    let blocks: Vec<_> =
+        part.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
+    assert!(!blocks.is_empty(), "{part}");
+    blocks
+}
+
+/// As one who copies them does it.
+fn the_steps_of_the_page_lead_to_a_signed_in_user(system: &System) {
+    for block in commands_of_page("Under systemd") {
         system.run(&format!("set -e\n{block}"));
     }
     let pair = register(system);
@@ -216,6 +223,69 @@ fn a_restart_behind_its_socket_refuses_and_drops_nothing(system: &System) {
     for client in clients {
         client.join().unwrap();
     }
+}
+
+/// Of systemd.
+fn release(system: &System) -> u32 {
+    system.run("systemctl --version").split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// How long an access token of a log-in lives.
+fn access_life(system: &System) -> Value {
+    let body = json!({ "email": "ada@example.com", "password": PASSWORD });
+    post(system, "/v1/auth/login", &body)["expires_in"].clone()
+}
+
+fn a_reload_is_told_to_the_manager_and_changes_what_can_change(system: &System) {
+    let file = "/etc/countersign/countersign.toml";
+    let waits = release(system) >= 253;
+    if waits {
+        system.run("cp -r config/systemd/countersign.service.d /etc/systemd/system/");
+    }
+    start(system, "");
+    register(system);
+    let process = system.property("MainPID");
+    for (life, expected) in [("6m", 360), ("7m", 420)] {
+        system.write(file, &format!("[tokens]\naccess_ttl = \"{life}\"\n"));
+        system.run("systemctl reload countersign");
+        if waits {
+            assert_eq!(access_life(system), expected, "the reload is done when the command returns");
+        } else {
+            wait_for("the reload", || (access_life(system) == expected).then_some(()));
+        }
+    }
+    system.write(file, "[tokens]\naccess_ttl = \"soon\"\n");
+    system.run("systemctl reload countersign");
+    wait_for("the refusal", || system.property("StatusText").contains("could not be reloaded").then_some(()));
+    assert_eq!(access_life(system), 420);
+    assert_eq!((system.property("MainPID"), system.property("ActiveState")), (process, "active".to_owned()));
+    let errors = system.run("journalctl -b -t countersign -p err --no-pager -q -o cat");
+    assert!(errors.contains("tokens.access_ttl (/etc/countersign/countersign.toml)"), "{errors}");
+    system.write(file, "");
+    system.run("systemctl reload countersign");
+    wait_for("the next one", || (!system.property("StatusText").contains("could not")).then_some(()));
+}
+
+/// As root, who owns none of the files that the service has.
+fn keys_are_rotated_in_the_running_service(system: &System) {
+    start(system, "");
+    let pair = register(system);
+    let process = system.property("MainPID");
+    system.run("STATE_DIRECTORY=/var/lib/countersign /usr/local/bin/countersign keys rotate --now");
+    let jwks: Value =
+        serde_json::from_str(&system.run("curl -sS http://127.0.0.1:8080/.well-known/jwks.json")).unwrap();
+    assert_eq!(jwks["keys"].as_array().unwrap().len(), 2, "{jwks}");
+    let next = post(system, "/v1/auth/refresh", &json!({ "refresh_token": pair["refresh_token"] }));
+    let kid = |pair: &Value| support::clients::kid(pair["refresh_token"].as_str().unwrap());
+    assert_ne!(kid(&next), kid(&pair));
+    for block in commands_of_page("Signing keys") {
+        system.run(&format!("set -e\nexport STATE_DIRECTORY=/var/lib/countersign\n{block}"));
+    }
+    assert_eq!(system.property("MainPID"), process);
+    // And a start reads them.
+    system.run("systemctl restart countersign");
+    let last = post(system, "/v1/auth/refresh", &json!({ "refresh_token": next["refresh_token"] }));
+    assert_eq!(kid(&last), kid(&next));
 }
 
 fn a_server_that_hangs_is_started_again(system: &System) {
