@@ -36,9 +36,29 @@ fn tree(release: &str) -> Result<PathBuf, String> {
     Ok(tree)
 }
 
+/// Gives a process a control group of its own in each hierarchy that a systemd manages, and runs a program in it. Systems that
+/// share one end each other's services.
+const IN_A_GROUP: &str = r#"
+name=$1; shift
+for root in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+    [ -w "$root/cgroup.procs" ] && mkdir -p "$root/$name" && echo $$ > "$root/$name/cgroup.procs"
+done
+exec "$@"
+"#;
+
+/// Removes those groups, from the inside out.
+const REMOVE_GROUPS: &str = r#"
+for root in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+    [ -d "$root/$1" ] && find "$root/$1" -depth -type d -exec rmdir {} \;
+done
+true
+"#;
+
 /// A running system. Dropping it turns it off.
 pub struct System {
     container: Child,
+    /// The name of its machine and of its control groups.
+    name: String,
     /// Its first process, as seen from here.
     first: u32,
 }
@@ -52,9 +72,10 @@ impl System {
     pub fn boot(release: &str) -> Result<Self, String> {
         let tree = tree(release)?;
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let machine = format!("cs-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
-        let mut command = Command::new("systemd-nspawn");
-        command.arg("-D").arg(tree).arg(format!("--machine={machine}")).args([
+        let name = format!("cs-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
+        let mut command = Command::new("sh");
+        command.args(["-c", IN_A_GROUP, "sh", &name, "systemd-nspawn"]);
+        command.arg("-D").arg(tree).arg(format!("--machine={name}")).args([
             "--boot",
             "--volatile=overlay",
             "--private-network",
@@ -68,7 +89,7 @@ impl System {
         let mut said = tempfile::tempfile().unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.try_clone().unwrap());
         let container = command.spawn().unwrap();
-        let mut system = Self { container, first: 0 };
+        let mut system = Self { container, name, first: 0 };
         let is_there = wait_for("the first process", || match system.first_process() {
             Some(first) => Some(Ok(first)),
             // A system that has begun does not end.
@@ -147,12 +168,13 @@ impl Drop for System {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
             if self.container.try_wait().is_ok_and(|ended| ended.is_some()) {
-                return;
+                break;
             }
             thread::sleep(Duration::from_millis(20));
         }
         let _ = self.container.kill();
         let _ = self.container.wait();
+        let _ = Command::new("sh").args(["-c", REMOVE_GROUPS, "sh", &self.name]).stderr(Stdio::null()).status();
     }
 }
 
