@@ -3,6 +3,7 @@
 mod build_error;
 mod key_watch;
 mod live;
+mod metrics_server;
 
 use std::future::Future;
 use std::io::ErrorKind;
@@ -10,6 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::dev::ServerHandle;
+use actix_web::rt;
 use actix_web::web::ServiceConfig;
 
 pub use self::build_error::BuildError;
@@ -22,6 +25,7 @@ use crate::config::Config;
 use crate::guard::Verified;
 use crate::http;
 use crate::http::server::{self, Bounds};
+use crate::metrics::Metrics;
 use crate::network::{Address, Listener};
 use crate::services::Services;
 use crate::startup::{self, Made};
@@ -74,12 +78,13 @@ impl Countersign {
     ///
     /// [`BuildError`].
     pub fn open_with_clock(config: &Config, clock: Clock) -> Result<Self, BuildError> {
-        let started = startup::begin(config, &clock)?;
+        let metrics = Metrics::default();
+        let started = startup::begin(config, &clock, metrics.store.clone())?;
         let (made, reading, complete) = (started.made.clone(), started.keys.reading.clone(), started.keys.complete);
         for conflict in started.store.address_conflicts_blocking().unwrap_or_default() {
             tracing::warn!("{conflict}");
         }
-        let services = Services::start(config, clock, started)?;
+        let services = Services::start(config, clock, started, metrics)?;
         let tasks = Arc::clone(&services.tasks);
         let live = Arc::new(Live::new(config, services, reading, complete));
         if live.has_generated_keys() {
@@ -139,6 +144,12 @@ impl Countersign {
         let store = &state.store;
         state.tasks.stop(if store.is_shared() { Duration::ZERO } else { CLOSING });
         store.empty_log_blocking(CLOSING);
+    }
+
+    /// What has been counted and measured, in the text format 0.0.4 of Prometheus: for a route of the application's own, which
+    /// is not for the public.
+    pub async fn metrics(&self) -> String {
+        metrics_server::text(&self.live).await
     }
 
     /// `iss` of the tokens issued here.
@@ -224,6 +235,17 @@ impl App {
     /// What answers.
     pub fn countersign(&self) -> &Countersign {
         &self.countersign
+    }
+
+    /// Serves `/metrics` on these sockets besides, on this runtime. To be stopped behind [`App::run`].
+    pub(crate) fn serve_metrics(&self, listeners: Vec<Listener>) -> std::io::Result<Option<ServerHandle>> {
+        if listeners.is_empty() {
+            return Ok(None);
+        }
+        let server = metrics_server::start(listeners, &self.countersign.live)?;
+        let handle = server.handle();
+        rt::spawn(server);
+        Ok(Some(handle))
     }
 
     /// Serves until `shutdown` resolves, then finishes the requests in flight.

@@ -34,6 +34,11 @@ impl Timestamp {
         &self.0
     }
 
+    /// Seconds since the Unix epoch, with their fraction.
+    pub(crate) fn as_seconds_f64(self) -> f64 {
+        Duration::from_micros(u64::try_from(self.0).unwrap_or_default()).as_secs_f64()
+    }
+
     /// Whole seconds since the Unix epoch, rounded down.
     pub const fn as_seconds(self) -> i64 {
         self.0.div_euclid(MICROS_PER_SECOND)
@@ -183,6 +188,13 @@ impl Clock {
             Source::Manual(hands) => Duration::from_micros(hands.elapsed.load(Ordering::SeqCst)),
             Source::System { origin, .. } => origin.elapsed(),
         }
+    }
+
+    /// What is added to the clock of the machine, in seconds.
+    pub(crate) fn offset_seconds(&self) -> f64 {
+        let Source::System { offset, .. } = &self.0 else { return 0.0 };
+        let micros = offset.load(Ordering::Relaxed);
+        Duration::from_micros(micros.unsigned_abs()).as_secs_f64().copysign(if micros < 0 { -1.0 } else { 1.0 })
     }
 
     /// Follows another clock from here on, as several nodes do that must agree what time it is: `ask` reads it, and is

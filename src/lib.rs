@@ -34,6 +34,7 @@
 //! F8 app.rs  app/         Countersign::open, App::build, App::run: keys, services, socket, drain
 //!    telemetry/           the log: form, filter, what is never recorded
 //! F7 services.rs          the composition root: every service, for the server, the commands and the library
+//!    key_rotation.rs      the next keys are made and published; those that no token can name are taken away
 //!    http/mod.rs          what the routes are mounted in
 //!    http/route.rs        Route: method, path, handler, operation
 //!    http/routes/         the handlers, a file for each subject, and the route table beside them
@@ -44,7 +45,6 @@
 //!    http/openapi/        the OpenAPI document, from the routes: headers and errors, bodies, examples
 //!    http/server/         the socket: how many connections, how long and how much each may keep us busy, how it ends
 //! F6 startup/             the database and the keys that belong to it, found or made; what would sign people out is refused
-//!    key_rotation.rs      the next keys are made and published; those that no token can name are taken away
 //!    guard/mod.rs         Principal, CurrentUser, Role: who may
 //!    guard/verified.rs    the access tokens that a worker has verified lately
 //!    guard/credentials.rs where tokens are looked for: the header, the cookies
@@ -78,6 +78,8 @@
 //!    views.rs             accounts, sessions and events as their user sees them
 //!    background/janitor.rs
 //!                         removes what is over, a little at a time
+//!    background/session_count.rs
+//!                         counts the live sessions
 //!    signing_keys.rs      the list of keys that have signed: which must still be there
 //!    sealed_keys.rs       generated access keys in a database that nodes share
 //! F4 revocation/mod.rs    the sessions that have ended lately, in memory
@@ -98,8 +100,8 @@
 //!    tokens/jws.rs        the one strict reading of a signed token
 //!    tokens/keys.rs  tokens/generated.rs  tokens/key_selection.rs
 //!                         the key ring; what is known of a key; which keys are used, and what may be told of them
-//!    tokens/key_files.rs  tokens/sealing.rs
-//!                         generated keys: in the data folder; sealed, for a database that nodes share
+//!    tokens/key_making.rs  tokens/key_files.rs  tokens/sealing.rs
+//!                         generated keys: made; in the data folder; sealed, for a database that nodes share
 //!    tokens/key_reading.rs
 //!                         when generated keys were last read
 //!    passwords/mod.rs     what is acceptable, hashing on threads of its own
@@ -108,6 +110,7 @@
 //!    audit/               security events, and when they are made known
 //!    background/mod.rs    the runner of background tasks
 //!    systemd/             what the service manager tells us, hands over, and is told
+//!    metrics/             what is counted and measured, for Prometheus
 //! F0 problem.rs  problem/  the table from code to status, the error body, and challenges
 //!    current.rs           what is in force, and can be replaced while requests are answered
 //!    device.rs            what a device may be called
@@ -143,6 +146,7 @@ mod http;
 mod ids;
 mod json_schema;
 mod key_rotation;
+mod metrics;
 mod network;
 mod passwords;
 pub mod problem;

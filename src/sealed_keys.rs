@@ -7,7 +7,7 @@ use crate::secret::Secret;
 use crate::store::access_keys::{self, AccessKey};
 use crate::store::{Store, StoreError};
 use crate::tokens::generated::{Held, KeySource};
-use crate::tokens::key_files::private_key;
+use crate::tokens::key_making::private_key;
 use crate::tokens::key_selection::{Chosen, asymmetric};
 use crate::tokens::keys::{Asymmetric, Key, KeyError};
 use crate::tokens::sealing;

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use crate::background::Tasks;
 use crate::background::janitor::Janitor;
+use crate::background::session_count::SessionCount;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::current::Current;
+use crate::metrics::{HashMetrics, Metrics};
 use crate::passwords::Hasher;
 use crate::revocation::Revocations;
 use crate::revocation::unfinished::Unfinished;
@@ -67,7 +69,7 @@ impl Accounts {
         let clock = Clock::system();
         let revocations = Revocations::of_a_command(store.clone(), clock.clone())?;
         // An operator makes accounts of any domain.
-        Self::new(config, store, clock, revocations, &[])
+        Self::new(config, store, clock, revocations, &[], HashMetrics::default())
     }
 
     fn new(
@@ -76,9 +78,11 @@ impl Accounts {
         clock: Clock,
         revocations: Revocations,
         allowed_domains: &[String],
+        metrics: HashMetrics,
     ) -> Result<Self, ServicesError> {
         let passwords = &config.passwords;
-        let hasher = Hasher::start(passwords.bcrypt_cost, passwords.pepper.as_ref(), &passwords.pepper_previous)?;
+        let hasher =
+            Hasher::start(passwords.bcrypt_cost, passwords.pepper.as_ref(), &passwords.pepper_previous, metrics)?;
         let login_limiter = LoginLimiter::new(store.clone(), clock.clone(), limits(config));
         let rules = rules(config, allowed_domains);
         let users = Users::new(store.clone(), clock.clone(), revocations.clone(), hasher, login_limiter, rules);
@@ -102,6 +106,8 @@ pub struct Services {
     pub access: Arc<AccessTokens>,
     /// What is done beside the requests.
     pub tasks: Arc<Tasks>,
+    /// What is counted and measured.
+    pub metrics: Metrics,
     /// The keys as the list in the database is told of them.
     ours: Current<Ours>,
     /// How long the janitor keeps what is over.
@@ -114,11 +120,12 @@ impl Services {
     /// # Errors
     ///
     /// [`ServicesError`].
-    pub fn start(config: &Config, clock: Clock, started: Started) -> Result<Self, ServicesError> {
+    pub fn start(config: &Config, clock: Clock, started: Started, metrics: Metrics) -> Result<Self, ServicesError> {
         let Started { store, keys: Keys { refresh, access, ours, .. }, checked, made: _ } = started;
         let (revocations, poll) = Revocations::start(store.clone(), clock.clone())?;
         let domains = &config.registration.allowed_domains;
-        let accounts = Accounts::new(config, store.clone(), clock.clone(), revocations.clone(), domains)?;
+        let accounts =
+            Accounts::new(config, store.clone(), clock.clone(), revocations.clone(), domains, metrics.hashing.clone())?;
         let (ours, keep) = (Current::new(ours), Current::new(remembrance(config)));
         accounts.users.look_for_slow_hashes()?;
         let access = Arc::new(access);
@@ -134,8 +141,17 @@ impl Services {
         tasks.start(poll)?;
         tasks.start(Recorder::new(store.clone(), clock.clone(), revocations.clone(), ours.clone(), checked))?;
         tasks.start(Unfinished::new(revocations.clone())?)?;
-        tasks.start(Janitor::new(store, clock, revocations, keep.clone(), tasks.stop_signal()))?;
-        Ok(Self { accounts, sessions, access, tasks: Arc::new(tasks), ours, keep })
+        let count = metrics.levels.sessions.clone();
+        tasks.start(SessionCount::new(
+            store.clone(),
+            clock.clone(),
+            revocations.clone(),
+            count,
+            tasks.stop_signal(),
+        ))?;
+        let janitor = metrics.janitor.clone();
+        tasks.start(Janitor::new(store, clock, revocations, keep.clone(), janitor, tasks.stop_signal()))?;
+        Ok(Self { accounts, sessions, access, tasks: Arc::new(tasks), metrics, ours, keep })
     }
 
     /// The keys as they are told of.

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::config::Config;
@@ -13,7 +13,6 @@ use crate::guard::cross_site::Origins;
 use crate::http::AppState;
 use crate::http::extract::client::TrustedProxies;
 use crate::http::extract::cookies::Cookies;
-use crate::http::server::Draining;
 use crate::key_rotation::{Rotation, RotationError};
 use crate::network::TrustedNetworks;
 use crate::sealed_keys;
@@ -70,7 +69,7 @@ impl Live {
     /// Begins with `services`.
     pub fn new(config: &Config, services: Services, reading: KeyReading, complete: bool) -> Self {
         let issuer = services.ours().issuers.current.clone();
-        let (state, guard_state) = compose(config, &services, &issuer, Draining::default());
+        let (state, guard_state) = compose(config, &services, &issuer, None);
         Self {
             state: Current::new(state),
             guard_state: Current::new(guard_state),
@@ -105,7 +104,7 @@ impl Live {
     /// Why they cannot be used. Those that were in force stay so.
     pub fn look_for_keys(&self) -> Result<(), KeysError> {
         let (mut basis, now) = (self.lock(), self.now());
-        let began = Instant::now();
+        let look = self.reading.look();
         let listing = self.listing(&basis.config)?;
         let is_due = |ours: &Ours| {
             let mut next = ours.keys.iter().filter(|key| key.state == KeyState::Next);
@@ -116,7 +115,7 @@ impl Live {
             self.read_keys(&mut basis, &config, listing)?;
         }
         if basis.complete {
-            self.reading.note(began);
+            look.found_all();
         }
         Ok(())
     }
@@ -169,8 +168,7 @@ impl Live {
 
     fn put_in_force(&self, config: &Config, before: &Services, keys: Keys) {
         let services = before.reconfigured(config, keys);
-        let draining = self.state.peek().draining.clone();
-        let (state, guard_state) = compose(config, &services, &self.issuer, draining);
+        let (state, guard_state) = compose(config, &services, &self.issuer, Some(&self.state.peek()));
         // What verifies comes before what signs.
         self.guard_state.replace(guard_state);
         self.services.replace(services);
@@ -215,8 +213,8 @@ fn log_changes(before: &Ours, after: &Ours) {
     }
 }
 
-/// What handlers and guards work with.
-fn compose(config: &Config, services: &Services, issuer: &str, draining: Draining) -> (AppState, GuardState) {
+/// What handlers and guards work with. A server that stops has begun to do so in the state `before`, and goes on with it.
+fn compose(config: &Config, services: &Services, issuer: &str, before: Option<&AppState>) -> (AppState, GuardState) {
     let Services { accounts, sessions, access, tasks, .. } = services.clone();
     let proxies = TrustedNetworks::new(config.server.trusted_proxies.clone());
     let urls = config.server.public_urls.iter().map(String::as_str).chain([issuer]);
@@ -238,7 +236,8 @@ fn compose(config: &Config, services: &Services, issuer: &str, draining: Drainin
         origins,
         proxies: TrustedProxies::new(proxies),
         registration: config.registration.enabled,
-        draining,
+        metrics: services.metrics.clone(),
+        draining: before.map(|state| state.draining.clone()).unwrap_or_default(),
         tasks,
     };
     (state, guard_state)

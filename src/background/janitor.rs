@@ -14,6 +14,7 @@ use crate::audit::RETENTION;
 use crate::clock::{Clock, Timestamp};
 use crate::current::Current;
 use crate::ids::SessionId;
+use crate::metrics::{JanitorMetrics, Label as _, Removed};
 use crate::revocation::Revocations;
 use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts, events, health, sessions};
 
@@ -128,6 +129,7 @@ pub struct Janitor {
     clock: Clock,
     revocations: Revocations,
     keep: Current<Duration>,
+    metrics: JanitorMetrics,
     stop: Stop,
     /// The size of the next batch, in rows.
     batch: i64,
@@ -155,8 +157,15 @@ impl Janitor {
     /// Sessions are kept for `keep` after their end: as long as any token of theirs may be asked about, or the memory
     /// of their end must be renewed. Nothing is removed until the time of all nodes is known from `revocations`: a machine's
     /// clock that is ahead would have it take live sessions from all of them.
-    pub fn new(store: Store, clock: Clock, revocations: Revocations, keep: Current<Duration>, stop: Stop) -> Self {
-        Self { store, clock, revocations, keep, stop, batch: BATCH.0, walked: None, time: Time::default() }
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        revocations: Revocations,
+        keep: Current<Duration>,
+        metrics: JanitorMetrics,
+        stop: Stop,
+    ) -> Self {
+        Self { store, clock, revocations, keep, metrics, stop, batch: BATCH.0, walked: None, time: Time::default() }
     }
 
     fn round_if_time_is_known(&mut self) -> Result<usize, Cut> {
@@ -176,23 +185,34 @@ impl Janitor {
     /// Removes everything whose time has come by `now`, which was found to be right, and returns how many rows that were.
     fn remove(&mut self, now: Timestamp) -> Result<usize, Cut> {
         let (over, past) = (now.minus(**self.keep.peek()), now.minus(RETENTION));
-        let chores: [(&str, Purge, Timestamp); 3] = [
-            ("expired sessions", sessions::purge_expired, over),
-            ("attempts", attempts::purge, now),
-            ("events", events::purge, past),
+        let chores: [(Removed, Purge, Timestamp); 3] = [
+            (Removed::ExpiredSessions, sessions::purge_expired, over),
+            (Removed::Attempts, attempts::purge, now),
+            (Removed::Events, events::purge, past),
         ];
         let mut all = 0;
         for (kind, purge, before) in chores {
             let mut removed = 0;
             let done = self.purge(purge, before, &mut removed);
-            report(kind, removed, before);
+            self.report(kind, removed, before);
             all += removed;
             done?;
         }
         let mut removed = 0;
         let done = self.walk(over, &mut removed);
-        report("idle sessions", removed, over);
-        done.map(|()| all + removed)
+        self.report(Removed::IdleSessions, removed, over);
+        done?;
+        self.metrics.last_success.set(now.as_seconds_f64());
+        Ok(all + removed)
+    }
+
+    /// Says what is gone for good.
+    fn report(&self, kind: Removed, removed: usize, before: Timestamp) {
+        self.metrics.removed.add(kind, u64::try_from(removed).unwrap_or(u64::MAX));
+        if removed > 0 {
+            let kind = kind.as_str().replace('_', " ");
+            tracing::info!(kind, removed, before = %before.to_rfc3339(), "the janitor has removed what was over");
+        }
     }
 
     fn purge(&mut self, purge: Purge, before: Timestamp, removed: &mut usize) -> Result<(), Cut> {
@@ -243,13 +263,6 @@ impl Janitor {
 
     fn rest(&self, time: Duration) -> Result<(), Cut> {
         if self.stop.rest(time.max(LEAST_REST)) { Err(Cut::Stopped) } else { Ok(()) }
-    }
-}
-
-/// Says what is gone for good.
-fn report(kind: &str, removed: usize, before: Timestamp) {
-    if removed > 0 {
-        tracing::info!(kind, removed, before = %before.to_rfc3339(), "the janitor has removed what was over");
     }
 }
 

@@ -8,7 +8,8 @@
 //! | `check.rs` | `check-config`: what is in force, or whatever `serve` would refuse |
 //! | `serve.rs`, `reload.rs`, `attend.rs` | `serve`; SIGHUP; what its service manager is told |
 //! | `health.rs` | `healthcheck` |
-//! | `users.rs`, `sessions.rs`, `keys.rs` | `user …`; `session …`; `keys …` |
+//! | `users.rs`, `sessions.rs` | `user …`; `session …` |
+//! | `keys.rs`, `key_rows.rs` | `keys …`; the keys as they are listed |
 //! | `services.rs` | what `user` and `session` work with: the database, beside a running server or not |
 //! | `listing.rs` | what is read, as a table or as JSON, without anything that would steer a terminal |
 //! | `views.rs` | what is printed of accounts and their events |
@@ -18,6 +19,7 @@ mod attend;
 mod backup;
 mod check;
 mod health;
+mod key_rows;
 mod keys;
 mod listing;
 mod password;

@@ -1,6 +1,7 @@
 //! `serve`: listen and answer until a signal says otherwise.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use super::{Failure, attend};
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Config, RawConfig};
+use crate::network::Listener;
 use crate::systemd::{Manager, Passed};
 use crate::telemetry;
 
@@ -25,9 +27,6 @@ pub fn run(raw: RawConfig, file: Option<PathBuf>) -> Result<(), Failure> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    for note in &config.notes {
-        tracing::info!("{note}");
-    }
     rt::System::new().block_on(async {
         // Before anything else, so that a signal during a slow start is heard.
         outlive_signals()?;
@@ -37,11 +36,13 @@ pub fn run(raw: RawConfig, file: Option<PathBuf>) -> Result<(), Failure> {
         if let Some(manager) = &manager {
             manager.doing("starting");
         }
-        if !passed.metrics.is_empty() {
-            tracing::warn!("the service manager passed a socket for metrics, which this version has none of");
-        }
+        let for_metrics = listeners_for_metrics(config, passed.metrics)?;
         let app = App::build_on(config, Clock::system(), passed.http)?;
         announce(&app, config);
+        for listener in &for_metrics {
+            tracing::info!("metrics are at {}/metrics", listener.address()?);
+        }
+        let metrics = app.serve_metrics(for_metrics)?;
         let status = format!("answers on {}", app.address());
         if let Some(manager) = &manager {
             attend::start(Arc::clone(manager), app.address().clone(), status.clone())?;
@@ -50,6 +51,9 @@ pub fn run(raw: RawConfig, file: Option<PathBuf>) -> Result<(), Failure> {
         let reload = Reload { file, raw, countersign, level, manager: manager_of_reload, status };
         rt::spawn(reload_at_signals(reloads, reload));
         app.run(stop_signal(interrupt, terminate, manager)).await?;
+        if let Some(metrics) = metrics {
+            metrics.stop(false).await;
+        }
         tracing::info!("stopped");
         Ok(())
     })
@@ -73,6 +77,25 @@ fn outlive_signals() -> io::Result<()> {
     // disk does; nothing is said, for the file may be the log.
     let _heard = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?;
     Ok(())
+}
+
+/// The sockets that were passed, else the one that the configuration says, if any. That another program has the default address
+/// is no reason not to serve.
+fn listeners_for_metrics(config: &Config, passed: Vec<Listener>) -> Result<Vec<Listener>, Failure> {
+    let Some(address) = config.metrics.bind.filter(|_| passed.is_empty()) else { return Ok(passed) };
+    match TcpListener::bind(address) {
+        Ok(listener) => Ok(vec![Listener::Tcp(listener)]),
+        Err(error) if config.metrics_by_default => {
+            tracing::warn!(
+                "there are no metrics, for {address}, the default of metrics.bind, cannot be listened on: {error}; set it to \
+                 another address, or to nothing"
+            );
+            Ok(Vec::new())
+        }
+        Err(error) => Err(Failure(format!(
+            "metrics.bind: cannot listen on {address}: {error}; set it to another address, or to nothing"
+        ))),
+    }
 }
 
 /// Signals that come during a reload are answered by one more.

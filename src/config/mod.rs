@@ -99,12 +99,12 @@ pub struct Config {
     pub docs: Docs,
     /// Where metrics can be read.
     pub metrics: Metrics,
+    /// Whether that is the default: then the server goes without where that address is taken.
+    pub(crate) metrics_by_default: bool,
     /// What the log looks like.
     pub log: Log,
     /// What does not stop the start but should be read: one sentence each, for the log.
     pub warnings: Vec<String>,
-    /// What is good to know, and no reason to change anything: one sentence each, for the log.
-    pub notes: Vec<String>,
 }
 
 impl Config {

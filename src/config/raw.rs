@@ -12,7 +12,7 @@ use super::key::{KeyInfo, Kind, Shape, may_hold_login};
 use super::layer::{Entry, Layer, Value};
 use super::mistake::{Mistake, Source};
 use super::sections::{DatabaseKeys, keys};
-use super::{credentials, database_url, file, lookup, variables, warnings};
+use super::{credentials, database_url, file, lookup, variables};
 
 /// Where the configuration file is looked for, seen from the working directory.
 const FILE: &str = "config/countersign.toml";
@@ -60,16 +60,12 @@ pub struct Shown {
     pub value: Option<String>,
     /// Where the value came from.
     pub source: Source,
-    /// What must be known of it besides: that it has no effect.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<&'static str>,
 }
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.value.as_deref().unwrap_or("(not set)");
-        write!(f, "{} = {value} ({})", self.key, self.source)?;
-        self.note.map_or(Ok(()), |note| write!(f, "; {note}"))
+        write!(f, "{} = {value} ({})", self.key, self.source)
     }
 }
 
@@ -146,9 +142,7 @@ impl RawConfig {
         fitted.fit_defaults();
         let shown = |key: &'static KeyInfo| {
             let Entry { value, source } = fitted.entry(key);
-            let value = shown(key, &value);
-            let note = value.as_ref().and_then(|_| warnings::without_effect(key));
-            Shown { key: key.name, value, source, note }
+            Shown { key: key.name, value: shown(key, &value), source }
         };
         keys().map(shown).collect()
     }

@@ -111,16 +111,10 @@ fn config(all: All, reader: Reader<'_>, state_directory: Option<&Path>) -> Confi
         sessions,
         docs,
         metrics,
+        metrics_by_default: reader.source(&Metrics::bind) == Source::Default,
         log,
         warnings: Vec::new(),
-        notes: Vec::new(),
     };
-    let bind = &Metrics::bind;
-    if let (Some(_), Some(told)) = (config.metrics.bind, warnings::without_effect(bind)) {
-        let source = reader.source(bind);
-        let list = if source == Source::Default { &mut config.notes } else { &mut config.warnings };
-        list.push(format!("{bind} ({source}) {told}"));
-    }
     let about = warnings::about(&config);
     config.warnings.splice(0..0, reader.warnings.into_iter().chain(about));
     config
@@ -184,19 +178,6 @@ mod tests {
         assert_eq!(config.metrics.bind, "127.0.0.1:9464".parse().ok());
         assert_eq!(config.log.format, LogFormat::Auto);
         assert_eq!(config.log.level, "info");
-    }
-
-    /// That metrics have no effect yet is a warning where they were asked for and else a note.
-    #[test]
-    fn that_metrics_have_no_effect_yet_is_told_where_they_were_set() {
-        let told = |keys: &[(&str, &str)]| {
-            let config = resolve(keys).unwrap();
-            let count = |list: &[String]| list.iter().filter(|text| text.contains("metrics.bind")).count();
-            (count(&config.warnings), count(&config.notes))
-        };
-        assert_eq!(told(&[]), (0, 1));
-        assert_eq!(told(&[("metrics.bind", "127.0.0.1:9464")]), (1, 0));
-        assert_eq!(told(&[("metrics.bind", "")]), (0, 0));
     }
 
     #[test]

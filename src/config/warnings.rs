@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::key::KeyInfo;
-use super::sections::{Cookies, DatabaseKeys, Log, Metrics, Passwords, Server, Tokens};
+use super::sections::{Cookies, DatabaseKeys, Log, Passwords, Server, Tokens};
 use super::{Config, Database, address, database_url, log_level};
 use crate::network::Proxy;
 
@@ -15,11 +14,6 @@ const HIGHEST_COST: u32 = 16;
 
 /// Above this, an access token lives longer than RFC 6750 section 5.3 advises.
 const LONG_ACCESS: Duration = Duration::from_secs(3_600);
-
-/// What is to be said beside the value of a key that does nothing in this version.
-pub(super) fn without_effect(key: &KeyInfo) -> Option<&'static str> {
-    (key.name == Metrics::bind.name).then_some("has no effect: this version has no metrics yet")
-}
 
 /// Every warning about `config`, a sentence each.
 pub(super) fn about(config: &Config) -> Vec<String> {

@@ -4,6 +4,7 @@ mod error;
 pub(crate) mod extract;
 mod middleware;
 pub(crate) mod openapi;
+mod outcomes;
 mod route;
 pub(crate) mod routes;
 pub(crate) mod server;

@@ -13,6 +13,7 @@ use super::server::Draining;
 use crate::background::Tasks;
 use crate::current::Current;
 use crate::guard::cross_site::Origins;
+use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 use crate::sessions::Sessions;
 use crate::store::Store;
@@ -30,6 +31,7 @@ pub(crate) struct AppState {
     pub(crate) origins: Arc<Origins>,
     pub(crate) proxies: TrustedProxies,
     pub(crate) registration: bool,
+    pub(crate) metrics: Metrics,
     pub(crate) draining: Draining,
     /// At work for as long as requests are answered.
     pub(crate) tasks: Arc<Tasks>,

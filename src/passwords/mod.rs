@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 
 use self::queue::{self as places, Jobs, Queue};
 use crate::email::EmailKey;
+use crate::metrics::HashMetrics;
 use crate::network::rate_limit_key;
 use crate::secret::Secret;
 
@@ -154,6 +155,7 @@ pub enum HashError {
 pub struct Hasher {
     queue: Arc<Queue<Source, Job>>,
     recipe: Arc<Recipe>,
+    metrics: HashMetrics,
 }
 
 /// Whether a comparison has begun: before that, the password has not been looked at. Clones share it.
@@ -202,7 +204,12 @@ impl Hasher {
     /// # Errors
     ///
     /// If the system has no threads to give.
-    pub fn start(cost: u32, pepper: Option<&Secret>, previous: &[Secret]) -> std::io::Result<Self> {
+    pub fn start(
+        cost: u32,
+        pepper: Option<&Secret>,
+        previous: &[Secret],
+        metrics: HashMetrics,
+    ) -> std::io::Result<Self> {
         let mut verifying: HashMap<_, _> =
             previous.iter().map(|secret| Pepper::new(Some(secret))).map(|pepper| (pepper.id.clone(), pepper)).collect();
         // Hashes from before there was a pepper verify still.
@@ -217,13 +224,18 @@ impl Hasher {
             let jobs = queue.jobs();
             thread::Builder::new().name(format!("hasher-{number}")).spawn(move || serve(&jobs))?;
         }
-        Ok(Self { queue, recipe })
+        Ok(Self { queue, recipe, metrics })
     }
 
     /// Tells it of the highest cost among the stored hashes: a comparison that comes to nothing takes as long as one of
     /// those, from the first on.
     pub fn has_seen(&self, cost: u32) {
         self.recipe.has_seen(cost);
+    }
+
+    /// How many passwords wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.taken()
     }
 
     /// Looks whether a password from `address` would find a place in the queue: asked first, it saves a client that will
@@ -281,10 +293,14 @@ impl Hasher {
     ) -> Result<T, HashError> {
         let (reply, answer) = oneshot::channel();
         let (recipe, begun) = (Arc::clone(&self.recipe), Begun::default());
-        let begins = begun.clone();
+        let (begins, waited, hashing) = (begun.clone(), self.metrics.wait.start(), self.metrics.hash.clone());
         let job: Job = Box::new(move || {
             begins.set();
-            let _unheard = reply.send(work(&recipe));
+            waited.end();
+            let hash = hashing.start();
+            let done = work(&recipe);
+            hash.end();
+            let _unheard = reply.send(done);
         });
         // Held until the answer: a client that hangs up gives the place up.
         let _place = room.0.push(job).map_err(HashError::Full)?;

@@ -75,6 +75,11 @@ impl<K: Copy + Eq + Hash, J> Queue<K, J> {
         Jobs { shared: Arc::clone(&self.shared) }
     }
 
+    /// How many places are taken.
+    pub fn taken(&self) -> usize {
+        self.shared.lock().taken
+    }
+
     /// Looks whether [`Queue::reserve`] would find a place.
     ///
     /// # Errors

@@ -111,6 +111,11 @@ impl Revocations {
         self.state.read().unwrap_or_else(PoisonError::into_inner).learnt.is_some()
     }
 
+    /// How long ago the database was heard of. None: never.
+    pub fn age(&self) -> Option<Duration> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).learnt.map(|learnt| learnt.elapsed())
+    }
+
     /// Remembers sessions that this process has just ended, after the commit.
     pub fn add(&self, ended: &[Ended]) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);

@@ -16,7 +16,7 @@ use std::time::Duration;
 pub use self::outcome::{RefreshError, RefusedBecause};
 use self::refresh_limiter::RefreshLimiter;
 use self::rotation::Policy;
-use crate::audit::{Event, emit};
+use crate::audit::{Kind, emit};
 use crate::clock::{Clock, Timestamp};
 use crate::ids::{SessionId, UserId};
 use crate::revocation::Revocations;
@@ -92,8 +92,8 @@ pub struct TokenPair {
     pub transport: Transport,
     /// Whether a browser keeps them when it is closed.
     pub remember: bool,
-    /// What the access line is to tell of it: a plain rotation has no line of its own.
-    pub on_access_line: Option<Event>,
+    /// What kind of refresh has granted it. None: it is the first of its session.
+    pub granted: Option<Kind>,
 }
 
 /// Who is let in.
@@ -315,7 +315,7 @@ impl Sessions {
             user_id: bearer.user_id,
             transport: handed.transport,
             remember: handed.remember,
-            on_access_line: None,
+            granted: None,
         })
     }
 }

@@ -172,10 +172,10 @@ impl Sessions {
             roles: grant.rotated_row.roles.into_names(),
             expires_at: grant.access_expires_at,
         };
-        let on_access_line = (grant.kind == Kind::Rotated).then(|| Event::new(Kind::Rotated));
+        let granted = Some(grant.kind);
         let handed = Handed { transport, remember: grant.rotated_row.remember, until: grant.idle_expires_at };
         let pair = self.pair(&bearer, now, grant.issued_at, grant.issued.token, handed)?;
-        Ok(TokenPair { on_access_line, ..pair })
+        Ok(TokenPair { granted, ..pair })
     }
 }
 

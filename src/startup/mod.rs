@@ -17,6 +17,7 @@ use self::lost::{still_there, used_with_another};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Database};
 use crate::files::{FileError, absolute, create_private_folder};
+use crate::metrics::StoreMetrics;
 use crate::sealed_keys::{self, SealedKeyError};
 use crate::signing_keys::{self, Ours};
 use crate::store::{self, OpenError, SchemaState, Store, StoreError};
@@ -99,7 +100,7 @@ pub struct Made {
 /// # Errors
 ///
 /// [`StartError`].
-pub fn begin(config: &Config, clock: &Clock) -> Result<Started, StartError> {
+pub fn begin(config: &Config, clock: &Clock, metrics: StoreMetrics) -> Result<Started, StartError> {
     let files = KeyFiles::below(&config.data_dir);
     // Before the database is looked for: another process that starts now makes that first.
     let known = files.databases()?;
@@ -111,7 +112,7 @@ pub fn begin(config: &Config, clock: &Clock) -> Result<Started, StartError> {
         Database::Sqlite(_) if !condition.is_damaged(true) => bring_up_to_date(config)?,
         Database::Sqlite(_) | Database::Postgres(_) => Made::default(),
     };
-    let store = Store::open(&config.database, condition).map_err(failed)?;
+    let store = Store::open(&config.database, condition, metrics).map_err(failed)?;
     let checked = check_list(config, &files, &store, &known, clock)?;
 
     let issuers = key_selection::issuers(config, &files)?;

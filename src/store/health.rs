@@ -298,7 +298,8 @@ mod tests {
             let store = database.store();
             assert_eq!(check(&store, None), Ok(()));
             let long_ago = Instant::now().checked_sub(STUCK);
-            let quiet = Store::open(&database.database, Arc::default()).unwrap();
+            let quiet =
+                Store::open(&database.database, Arc::default(), crate::metrics::StoreMetrics::default()).unwrap();
             let gate = Gate::shut(&database, &quiet, |_| Ok(()));
             assert_eq!(check(&quiet, Some(Instant::now())), Ok(()), "busy");
             for stuck in [None, long_ago] {

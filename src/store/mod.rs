@@ -57,6 +57,7 @@ use self::upkeep::LogEmptied;
 use crate::config::Database;
 #[cfg(feature = "postgres")]
 use crate::config::Postgres;
+use crate::metrics::{DatabaseError, StoreMetrics};
 
 /// Readers of the embedded database.
 const READERS: u32 = 4;
@@ -82,6 +83,9 @@ struct Timeouts {
     answer: Duration,
 }
 
+/// What is known of the database, and what is measured of it.
+type Shared<'a> = (&'a Arc<Condition>, StoreMetrics);
+
 /// The database, shared by everything in the process.
 #[derive(Clone)]
 pub struct Store {
@@ -98,6 +102,9 @@ pub struct Store {
     shared: bool,
     condition: Arc<Condition>,
     health: Arc<Health>,
+    /// Every pool there is.
+    pools: Vec<Pool>,
+    metrics: StoreMetrics,
     /// Of the embedded database.
     path: Option<Arc<Path>>,
     /// Of a command.
@@ -112,11 +119,11 @@ impl Store {
     /// # Errors
     ///
     /// If it cannot be opened.
-    pub fn open(database: &Database, condition: Arc<Condition>) -> Result<Self, StoreError> {
+    pub fn open(database: &Database, condition: Arc<Condition>, metrics: StoreMetrics) -> Result<Self, StoreError> {
         match database {
             #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => {
-                let store = Self::embedded(path, READERS, SERVER_TIMEOUTS, &condition)?;
+                let store = Self::embedded(path, READERS, SERVER_TIMEOUTS, (&condition, metrics))?;
                 if !condition.is_damaged(true) {
                     watch::check_closed(path, &condition)?;
                 }
@@ -128,7 +135,7 @@ impl Store {
             Database::Postgres(postgres) => {
                 let answer = postgres.pool_wait.saturating_add(postgres.statement_timeout);
                 let timeouts = Timeouts { lock_timeout: postgres.statement_timeout, answer };
-                Self::remote(postgres, postgres.pool_size, timeouts, &condition)
+                Self::remote(postgres, postgres.pool_size, timeouts, (&condition, metrics))
             }
             #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
             _ => Err(not_built()),
@@ -145,30 +152,39 @@ impl Store {
             #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => {
                 let condition = Self::inspect_for_operator(database)?;
-                let store = Self::embedded(path, 1, OPERATOR_TIMEOUTS, &condition)?;
+                let store = Self::embedded(path, 1, OPERATOR_TIMEOUTS, (&condition, StoreMetrics::default()))?;
                 Ok(Self { _at_end: Some(Arc::new(LogEmptied::of(path, &condition))), ..store })
             }
             #[cfg(feature = "postgres")]
-            Database::Postgres(postgres) => Self::remote(postgres, 5, OPERATOR_TIMEOUTS, &Arc::default()),
+            Database::Postgres(postgres) => {
+                Self::remote(postgres, 5, OPERATOR_TIMEOUTS, (&Arc::default(), StoreMetrics::default()))
+            }
             #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
             _ => Err(not_built()),
         }
     }
 
     #[cfg(feature = "sqlite")]
-    fn embedded(path: &Path, readers: u32, timeouts: Timeouts, condition: &Arc<Condition>) -> Result<Self, StoreError> {
+    fn embedded(
+        path: &Path,
+        readers: u32,
+        timeouts: Timeouts,
+        (condition, metrics): Shared<'_>,
+    ) -> Result<Self, StoreError> {
         let pool = |access, lock_timeout, size| {
             let pool = pool::build(Manager::sqlite(path, access, lock_timeout, condition), size, CONNECTING);
             // Whether it can be opened at all is told at once, and not by the first query.
             pool.get().map(|_| pool.clone()).map_err(|error| StoreError::Unavailable(error.into()))
         };
-        let writes = WriteQueue::group_commit(&pool(Access::Write, timeouts.lock_timeout, 1)?)
-            .map_err(|error| StoreError::Unavailable(error.into()))?;
+        let writer = pool(Access::Write, timeouts.lock_timeout, 1)?;
+        let writes =
+            WriteQueue::group_commit(&writer, &metrics).map_err(|error| StoreError::Unavailable(error.into()))?;
         let rotations = RotationQueue::Shared(writes.clone());
         let at_once = pool(Access::Read, Duration::ZERO, threads())?;
         let readers = (pool(Access::Read, timeouts.lock_timeout, readers + HOUSEKEEPERS)?, readers);
-        let store = Self::of(readers, CONNECTING, (writes, rotations), timeouts, condition);
-        Ok(Self { at_once: Some(at_once), shared: false, path: Some(path.into()), ..store })
+        let pools = vec![writer, at_once.clone(), readers.0.clone()];
+        let store = Self::of(readers, CONNECTING, (writes, rotations), timeouts, (condition, metrics));
+        Ok(Self { at_once: Some(at_once), shared: false, path: Some(path.into()), pools, ..store })
     }
 
     /// `connections`: at least five. One carries refreshes, a quarter of them all other writes, two are the
@@ -178,18 +194,20 @@ impl Store {
         postgres: &Postgres,
         connections: u32,
         timeouts: Timeouts,
-        condition: &Arc<Condition>,
+        (condition, metrics): Shared<'_>,
     ) -> Result<Self, StoreError> {
         let remote = Remote::new(postgres::Server::new(postgres, timeouts.lock_timeout)?, condition);
         let pool = |remote: &Remote, size| pool::build(Manager::Postgresql(remote.clone()), size, postgres.pool_wait);
         let writers = (connections / 4).max(1);
         let readers = connections.saturating_sub(1 + writers + HOUSEKEEPERS).max(1);
         let no_thread = |error: std::io::Error| StoreError::Unavailable(error.into());
-        let writes = WriteQueue::parallel(&pool(&remote, writers), writers).map_err(no_thread)?;
-        let rotations =
-            RotationQueue::own(&pool(&remote.with_lock_timeout(BATCH_LOCK_TIMEOUT), 1)).map_err(no_thread)?;
+        let (writer, rotator) = (pool(&remote, writers), pool(&remote.with_lock_timeout(BATCH_LOCK_TIMEOUT), 1));
+        let writes = WriteQueue::parallel(&writer, writers, &metrics).map_err(no_thread)?;
+        let rotations = RotationQueue::own(&rotator, &metrics).map_err(no_thread)?;
         let readers = (pool(&remote, readers + HOUSEKEEPERS), readers);
-        Ok(Self::of(readers, postgres.pool_wait, (writes, rotations), timeouts, condition))
+        let pools = vec![writer, rotator, readers.0.clone()];
+        let store = Self::of(readers, postgres.pool_wait, (writes, rotations), timeouts, (condition, metrics));
+        Ok(Self { pools, ..store })
     }
 
     fn of(
@@ -197,7 +215,7 @@ impl Store {
         reader_wait: Duration,
         (writes, rotations): (WriteQueue, RotationQueue),
         timeouts: Timeouts,
-        condition: &Arc<Condition>,
+        (condition, metrics): Shared<'_>,
     ) -> Self {
         let permits = usize::try_from(permits).unwrap_or(1);
         Self {
@@ -211,6 +229,8 @@ impl Store {
             shared: true,
             condition: Arc::clone(condition),
             health: Arc::default(),
+            pools: Vec::new(),
+            metrics,
             path: None,
             #[cfg(feature = "sqlite")]
             _at_end: None,
@@ -234,20 +254,41 @@ impl Store {
         {
             return Ok(value);
         }
-        let permit = match timeout(self.reader_wait, Arc::clone(&self.reader_permits).acquire_owned()).await {
-            Ok(Ok(permit)) => permit,
-            Ok(Err(_)) | Err(_) => return Err(StoreError::Busy),
-        };
+        let waited = self.metrics.pool_wait.start();
+        let permit = timeout(self.reader_wait, Arc::clone(&self.reader_permits).acquire_owned()).await;
+        waited.end();
+        let Ok(Ok(permit)) = permit else { return self.counted(Err(StoreError::Busy)) };
         let (readers, span) = (self.readers.clone(), Span::current());
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             span.in_scope(|| read_from(&readers, query))
         });
-        match timeout(self.reader_wait.saturating_add(self.timeouts.answer), task).await {
+        self.counted(match timeout(self.reader_wait.saturating_add(self.timeouts.answer), task).await {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => Err(StoreError::Broken(panic.into())),
             Err(_) => Err(StoreError::Unavailable("a query was not answered in time".into())),
+        })
+    }
+
+    /// Counts an answer that there is none.
+    fn counted<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error) = &answer {
+            self.metrics.errors.count(match error {
+                StoreError::Unavailable(_) => DatabaseError::Unavailable,
+                StoreError::Busy => DatabaseError::Busy,
+                StoreError::Broken(_) => DatabaseError::Broken,
+            });
         }
+        answer
+    }
+
+    /// How many connections are in use.
+    pub fn connections_in_use(&self) -> u32 {
+        let in_use = |pool: &Pool| {
+            let state = pool.state();
+            state.connections.saturating_sub(state.idle_connections)
+        };
+        self.pools.iter().map(in_use).sum()
     }
 
     /// Runs a query on a reader, on this thread. For threads that may wait.
@@ -256,7 +297,7 @@ impl Store {
     ///
     /// As [`Store::read`].
     pub fn read_blocking<T>(&self, query: impl Fn(&mut AnyConnection) -> QueryResult<T>) -> Result<T, StoreError> {
-        read_from(&self.readers, query)
+        self.counted(read_from(&self.readers, query))
     }
 
     /// Runs `attempt` in a transaction, and returns only after the commit. It may run more than once.
@@ -300,7 +341,11 @@ impl Store {
     {
         let Timeouts { answer, lock_timeout } = self.timeouts;
         // What is begun should have time to be done, or a queue that is too long would be carried out in vain.
-        self.queue(write, Some(answer.saturating_sub(lock_timeout)))?.within(answer, lock_timeout).await
+        let queued = self.queue(write, Some(answer.saturating_sub(lock_timeout)));
+        self.counted(match queued {
+            Ok(queued) => queued.within(answer, lock_timeout).await,
+            Err(error) => Err(error),
+        })
     }
 
     /// As [`Store::write`], on this thread. For threads that may wait, and do not hurry.
@@ -313,7 +358,7 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
     {
-        self.queue(Write::new(attempt), None)?.wait()
+        self.counted(self.queue(Write::new(attempt), None).and_then(Answer::wait))
     }
 
     fn queue<T, F, A>(&self, write: Write<T, F, A>, begin_within: Option<Duration>) -> Result<Answer<T>, StoreError>

@@ -27,6 +27,8 @@ use super::tables::sessions::{self, RotatedRow, Rotation};
 use super::{Store, Timeouts};
 #[cfg(feature = "postgres")]
 use crate::ids::SessionId;
+#[cfg(feature = "postgres")]
+use crate::metrics::StoreMetrics;
 
 /// So many rotations of a batch may fail by themselves before it is not their fault: another client holds the whole table.
 #[cfg(feature = "postgres")]
@@ -50,8 +52,8 @@ impl RotationQueue {
     ///
     /// If the system has no thread to give.
     #[cfg(feature = "postgres")]
-    pub fn own(pool: &Pool) -> std::io::Result<Self> {
-        WriteQueue::start(pool, 1, BATCH, in_one_statement).map(Self::Own)
+    pub fn own(pool: &Pool, metrics: &StoreMetrics) -> std::io::Result<Self> {
+        WriteQueue::start(pool, 1, BATCH, metrics, in_one_statement).map(Self::Own)
     }
 
     fn push(&self, rotation: Box<PendingRotation>) -> bool {
@@ -74,7 +76,8 @@ impl Store {
     pub async fn rotate(&self, rotation: &Arc<Rotation>) -> Result<Option<RotatedRow>, StoreError> {
         let Timeouts { answer, lock_timeout } = self.timeouts;
         let (rotation, rotated) = PendingRotation::new(Arc::clone(rotation), answer.saturating_sub(lock_timeout));
-        if self.rotations.push(rotation) { rotated.within(answer, lock_timeout).await } else { Err(StoreError::Busy) }
+        let queued = self.rotations.push(rotation);
+        self.counted(if queued { rotated.within(answer, lock_timeout).await } else { Err(StoreError::Busy) })
     }
 }
 

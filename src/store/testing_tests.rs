@@ -57,7 +57,7 @@ impl TestDatabase {
     }
 
     pub fn store(&self) -> Store {
-        let store = Store::open(&self.database, Arc::default()).unwrap();
+        let store = Store::open(&self.database, Arc::default(), crate::metrics::StoreMetrics::default()).unwrap();
         store.read_blocking(|_| Ok(())).unwrap();
         store
     }

@@ -12,15 +12,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use zeroize::Zeroizing;
-
 use super::generated::{Generated, Held, KeySource};
+use super::key_making;
 use super::keys::{Asymmetric, Key, KeyError};
 use crate::clock::Timestamp;
 use crate::files::{self, FileError, FolderLock, create_private_folder};
@@ -116,7 +109,7 @@ impl KeyFiles {
     ///
     /// If the file cannot be written.
     pub fn generate_refresh(&self, signs_from: Option<Timestamp>) -> Result<(), KeyFileError> {
-        self.keep_new("refresh-", ".key", &random_text()?, signs_from)
+        self.keep_new("refresh-", ".key", &key_making::secret().map_err(|source| self.unusable(source))?, signs_from)
     }
 
     /// Makes the next key for access tokens. No algorithm: an HS256 secret.
@@ -130,9 +123,14 @@ impl KeyFiles {
         signs_from: Option<Timestamp>,
     ) -> Result<(), KeyFileError> {
         let Some(algorithm) = algorithm else {
-            return self.keep_new("access-", "-hs256.key", &random_text()?, signs_from);
+            return self.keep_new(
+                "access-",
+                "-hs256.key",
+                &key_making::secret().map_err(|source| self.unusable(source))?,
+                signs_from,
+            );
         };
-        let text = private_key(algorithm).map_err(|source| self.unusable(source))?;
+        let text = key_making::private_key(algorithm).map_err(|source| self.unusable(source))?;
         self.keep_new("access-", &format!("-{}.pem", algorithm.name().to_ascii_lowercase()), &text, signs_from)
     }
 
@@ -417,38 +415,4 @@ fn algorithm_of(path: &Path) -> Option<Asymmetric> {
     [Asymmetric::Es256, Asymmetric::EdDsa, Asymmetric::Rs256]
         .into_iter()
         .find(|algorithm| name.ends_with(&algorithm.name().to_ascii_lowercase()))
-}
-
-/// The text of a new secret.
-fn random_text() -> Result<Zeroizing<String>, KeyFileError> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    match aws_lc_rs::rand::fill(bytes.as_mut()) {
-        Ok(()) => Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_ref()))),
-        Err(_) => Err(KeyFileError::Unusable { path: PathBuf::from("keys"), source: KeyError::Library }),
-    }
-}
-
-/// A new private key in PKCS#8 PEM.
-///
-/// # Errors
-///
-/// If the cryptographic library fails.
-pub fn private_key(algorithm: Asymmetric) -> Result<Zeroizing<String>, KeyError> {
-    let der = Zeroizing::new(pkcs8(algorithm).ok_or(KeyError::Library)?);
-    Ok(Zeroizing::new(pem::encode(&pem::Pem::new("PRIVATE KEY", der.to_vec()))))
-}
-
-fn pkcs8(algorithm: Asymmetric) -> Option<Vec<u8>> {
-    let random = SystemRandom::new();
-    Some(match algorithm {
-        Asymmetric::Es256 => {
-            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).ok()?.as_ref().to_vec()
-        }
-        Asymmetric::EdDsa => Ed25519KeyPair::generate_pkcs8v1(&random).ok()?.as_ref().to_vec(),
-        Asymmetric::Rs256 => {
-            let pair = RsaKeyPair::generate(KeySize::Rsa2048).ok()?;
-            let der: Pkcs8V1Der<'_> = pair.as_der().ok()?;
-            der.as_ref().to_vec()
-        }
-    })
 }

@@ -23,17 +23,30 @@ impl KeyReading {
         self.0.is_some()
     }
 
-    /// All keys were read, beginning at that moment.
-    pub fn note(&self, began: Instant) {
-        if let Some(last) = &self.0 {
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = began;
-        }
+    /// Looks for keys, from now on.
+    pub fn look(&self) -> Look<'_> {
+        Look { reading: self, began: Instant::now() }
     }
 
     /// Whether every key that signs is known. Of keys that are configured, always.
     pub fn is_complete(&self) -> bool {
         let last = self.0.as_ref().map(|last| *last.lock().unwrap_or_else(PoisonError::into_inner));
         last.is_none_or(|last| last.elapsed() < LEAST_NOTICE)
+    }
+}
+
+/// A look for keys.
+pub struct Look<'a> {
+    reading: &'a KeyReading,
+    began: Instant,
+}
+
+impl Look<'_> {
+    /// All keys that were there when it began are known.
+    pub fn found_all(self) {
+        if let Some(last) = &self.reading.0 {
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = self.began;
+        }
     }
 }
 
@@ -46,9 +59,10 @@ mod tests {
         assert!(KeyReading::default().is_complete(), "those that are configured are");
         let reading = KeyReading::begin();
         assert!(reading.is_complete());
-        reading.note(Instant::now().checked_sub(LEAST_NOTICE).unwrap());
+        let long_ago = Instant::now().checked_sub(LEAST_NOTICE).unwrap();
+        Look { reading: &reading, began: long_ago }.found_all();
         assert!(!reading.is_complete());
-        reading.note(Instant::now());
+        reading.look().found_all();
         assert!(reading.is_complete());
     }
 }

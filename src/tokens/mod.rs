@@ -7,6 +7,7 @@
 //! | [`jws`] | the one strict reading of a compact JWS (RFC 7515, RFC 8725) that both go through |
 //! | [`keys`] | the key ring: which key signs, which keys still verify, the public set |
 //! | [`generated`] | a key with what is known of it |
+//! | [`key_making`] | new keys |
 //! | [`key_files`] | generated keys in the data folder |
 //! | [`sealing`] | generated keys as they are kept in a database that nodes share |
 //! | [`key_selection`] | which keys are used: the configured ones, else those; and what may be told of them |
@@ -16,6 +17,7 @@ pub mod access;
 pub mod generated;
 pub mod jws;
 pub mod key_files;
+pub mod key_making;
 pub mod key_reading;
 pub mod key_selection;
 pub mod keys;

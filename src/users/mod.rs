@@ -151,6 +151,11 @@ impl Users {
         Self { login_limiter, allowance, rules, ..self.clone() }
     }
 
+    /// How many passwords wait to be hashed.
+    pub fn waiting_passwords(&self) -> usize {
+        self.hasher.waiting()
+    }
+
     /// Looks whether a password from `address` may be hashed, and would find a place in the queue: a flood of those that
     /// may not or would not troubles no database, nor, as it is told so only after a moment, the cores that hash.
     async fn look_for_room(&self, address: Option<IpAddr>) -> Result<(), UserError> {

@@ -41,7 +41,7 @@ fn status_of_me(node: &Server, pair: &Value) -> u16 {
     super::nodes::ask(node.address, "GET", "/v1/users/me", &text(pair, "access_token"), &Value::Null).0
 }
 
-pub fn nodes_that_start_at_once_make_one_key_which_no_copy_of_the_database_holds() {
+pub fn nodes_that_start_at_once_make_one_key_and_keep_it_sealed() {
     let home = Home::new();
     home.migrate();
     let nodes: Vec<Server> = thread::scope(|scope| {

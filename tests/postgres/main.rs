@@ -59,7 +59,7 @@ const WITH_A_SERVER: &[Test] = tests! {
         a_commit_of_unknown_fate_is_tried_again_only_for_a_refresh,
         a_database_that_answers_nothing_makes_the_node_not_ready,
         a_table_that_nobody_can_write_makes_the_node_not_ready;
-    keys: nodes_that_start_at_once_make_one_key_which_no_copy_of_the_database_holds,
+    keys: nodes_that_start_at_once_make_one_key_and_keep_it_sealed,
         a_rotation_at_once_refuses_no_request_on_any_node,
         another_refresh_secret_opens_the_keys_only_with_the_one_before_it,
         generated_keys_that_a_secret_displaces_are_asked_for,

@@ -93,7 +93,7 @@ fn a_rotation_at_once_refuses_no_request_of_any_client() {
 
 /// It stood still while a key was made and began to sign, as in a snapshot of its machine: then it cannot tell, and says so.
 #[test]
-fn a_server_that_slept_through_a_rotation_takes_no_new_token_for_a_forged_one() {
+fn a_server_that_slept_through_a_rotation_cannot_tell_and_says_so() {
     let home = Home::new();
     let (one, other) = (home.serve(&[]), home.serve(&[]));
     let pair = one.register("ada@example.com");

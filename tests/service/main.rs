@@ -5,6 +5,7 @@
 
 mod journal;
 mod key_rotation;
+mod metrics;
 mod notify;
 mod reload;
 mod sockets;
@@ -204,22 +205,6 @@ fn a_dollar_that_cuts_a_value_short_is_told() {
     for name in ["COUNTERSIGN_DATABASE_URL", "COUNTERSIGN__TOKENS__CLIENT_ID"] {
         assert_tells(&told, &[&format!("warning: .env: the $ in {name} "), "single quotes"]);
     }
-}
-
-/// That the address of metrics has no effect is told at the start and beside the value.
-#[test]
-fn that_the_address_of_metrics_has_no_effect_is_told() {
-    let told = "has no effect";
-    for (value, level) in [("127.0.0.1:9464", "WARN"), ("", "")] {
-        let log = Home::new().serve(&[("COUNTERSIGN__METRICS__BIND", value)]).stop();
-        let line = log.lines().find(|line| line.contains("metrics.bind"));
-        assert_eq!(line.is_some(), !value.is_empty(), "{log}");
-        assert!(line.is_none_or(|line| line.contains(told) && line.contains(level)), "{log}");
-    }
-    let shown = |environment: [(&str, &str); 1]| run(Home::new().command(["check-config"], environment), 0);
-    let of = |output: &str| output.lines().find(|line| line.starts_with("metrics.bind")).unwrap().to_owned();
-    assert!(of(&shown([("PORT", "0")])).contains(told));
-    assert!(!of(&shown([("COUNTERSIGN__METRICS__BIND", "")])).contains(told));
 }
 
 #[test]

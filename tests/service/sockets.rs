@@ -12,7 +12,11 @@ use support::manager::Manager;
 use super::*;
 
 /// The server, with sockets and what each is called, as systemd starts it.
-fn with_sockets(home: &Home, sockets: &[(&str, &dyn AsFd)], environment: &[(&str, &str)]) -> (Command, Vec<OwnedFd>) {
+pub(super) fn with_sockets(
+    home: &Home,
+    sockets: &[(&str, &dyn AsFd)],
+    environment: &[(&str, &str)],
+) -> (Command, Vec<OwnedFd>) {
     home.migrate();
     // Out of the way of those that the server is to find them as.
     let inherited: Vec<OwnedFd> = sockets.iter().map(|(_, socket)| fcntl_dupfd_cloexec(socket, 100).unwrap()).collect();
@@ -82,6 +86,7 @@ fn sockets_of_any_kind_are_taken_by_name_in_any_order() {
             assert_eq!(ask(tcp(address), LIVE, "").0, 200, "{address}");
         }
         assert_eq!(ask(unix(&path), LIVE, "").0, 200);
+        assert_eq!(ask(tcp(metrics.local_addr().unwrap()), "GET /metrics HTTP/1.1\r\n", "").0, 200);
         server.stop();
         assert!(path.exists(), "it belongs to the manager");
     }

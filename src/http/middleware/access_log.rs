@@ -1,7 +1,7 @@
 //! One line for each request.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::Duration;
 
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
@@ -9,8 +9,8 @@ use actix_web::dev::ServiceResponse;
 use crate::audit::Kind;
 use crate::guard;
 
-/// `address`: the client's. `began`: when the head of the request was complete.
-pub(super) fn write(response: &ServiceResponse<BoxBody>, address: Option<IpAddr>, began: Instant) {
+/// `address`: the client's. `took`: the time since the head of the request was complete.
+pub(super) fn write(response: &ServiceResponse<BoxBody>, address: Option<IpAddr>, took: Duration) {
     let request = response.request();
     let notes = guard::request_log(request);
     let identity = notes.as_ref().and_then(|notes| notes.identity());
@@ -20,7 +20,7 @@ pub(super) fn write(response: &ServiceResponse<BoxBody>, address: Option<IpAddr>
         method = request.method().as_str(),
         route = request.match_pattern().as_deref().unwrap_or("(none)"),
         status = response.status().as_u16(),
-        micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         user_id = identity.map(|(user, _)| tracing::field::display(user)),
         session_id = identity.map(|(_, session)| tracing::field::display(session)),
         ip_address = address.map(tracing::field::display),

@@ -4,6 +4,7 @@
 mod access_log;
 pub(super) mod cors;
 mod head_limits;
+mod metrics;
 mod panic;
 mod problem_body;
 mod request_id;
@@ -27,6 +28,7 @@ use super::AppState;
 use super::server::{ConnectionState, Draining, limit_body_time};
 use crate::audit::RequestLog;
 use crate::current::Current;
+use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 
 /// The whole stack.
@@ -68,6 +70,7 @@ struct Exchange {
     /// Of a socket of ours.
     connection: Option<Rc<ConnectionState>>,
     draining: Draining,
+    metrics: Option<Metrics>,
     /// Whether it is known which sessions have ended.
     informed: bool,
 }
@@ -85,6 +88,7 @@ impl Exchange {
                 readers: Readers::of(&state.origins, req.headers()),
                 connection,
                 draining: state.draining.clone(),
+                metrics: Some(state.metrics.clone()),
                 informed: state.sessions.has_begun(),
             },
             None => Self {
@@ -95,6 +99,7 @@ impl Exchange {
                 readers: Readers::Unconfigured,
                 connection,
                 draining: Draining::default(),
+                metrics: None,
                 informed: true,
             },
         };
@@ -116,7 +121,11 @@ impl Exchange {
             response = response.map_body(|_, body| sliced_body::in_slices(body));
         }
         self.add_headers(response.response_mut());
-        access_log::write(&response, self.address, self.began);
+        let took = self.began.elapsed();
+        access_log::write(&response, self.address, took);
+        if let Some(metrics) = &self.metrics {
+            metrics::count(metrics, &response, took);
+        }
         response
     }
 
@@ -127,6 +136,9 @@ impl Exchange {
         let mut response = problem.respond(Some(&self.id));
         self.add_headers(&mut response);
         tracing::info!(target: "countersign::access", status = response.status().as_u16(), "request");
+        if let Some(metrics) = &self.metrics {
+            metrics::count_without_route(metrics, response.status(), self.began.elapsed());
+        }
         InternalError::from_response(problem, response).into()
     }
 

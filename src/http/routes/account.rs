@@ -11,10 +11,13 @@ use crate::http::State;
 use crate::http::error::signed_in;
 use crate::http::extract::json_body::JsonBody;
 use crate::http::openapi::{BODY, CHANGE, Operation, READ, body, empty, examples, requests, with_header};
+use crate::http::outcomes::count_throttled;
 use crate::http::route::Route;
 use crate::json_schema;
+use crate::metrics::Throttle;
 use crate::passwords::Password;
 use crate::problem::{Code, Problem};
+use crate::users::UserError;
 use crate::views::UserView;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -102,7 +105,8 @@ async fn change_password(
     let ChangePasswordRequest { current_password: current, new_password: new } = passwords;
     let (user, session) = (caller.user_id(), caller.session_id());
     let changed = state.users.change_password(user, session, current, new, state.proxies.client_address(&req));
-    changed.await.map_err(signed_in)?;
+    let counted = |error: &UserError| count_throttled(&state.metrics, Throttle::PasswordChange, error);
+    changed.await.inspect_err(counted).map_err(signed_in)?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -8,11 +8,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::audit::{OnAccessLine, emit};
+use crate::audit::{Event, Kind, OnAccessLine, emit};
 use crate::guard::{self, Principal};
 use crate::http::extract::credentials::{self, LogoutRequest, RefreshTokenRequest};
 use crate::http::extract::json_body::JsonBody;
 use crate::http::openapi::{BODY, CHANGE, Operation, STORE, answers, body, empty, errors, examples, with_header};
+use crate::http::outcomes::count_refresh;
 use crate::http::route::Route;
 use crate::http::{AppState, State};
 use crate::ids::{SessionId, UserId};
@@ -62,11 +63,14 @@ async fn refresh(
         Some(token) => (token, false),
         None => (credentials::cookie_refresh_token(&state, &req).await?, true),
     };
-    match state.sessions.refresh(&token, state.proxies.device(&req)).await {
+    let refreshed = state.sessions.refresh(&token, state.proxies.device(&req)).await;
+    count_refresh(&state.metrics, &refreshed);
+    match refreshed {
         Ok(pair) => {
             guard::identify(&req, pair.user_id, pair.session_id);
-            if let (Some(event), Some(log)) = (&pair.on_access_line, guard::request_log(&req)) {
-                emit(OnAccessLine(&log), event);
+            // A plain rotation has no line of its own.
+            if let (Some(Kind::Rotated), Some(log)) = (pair.granted, guard::request_log(&req)) {
+                emit(OnAccessLine(&log), &Event::new(Kind::Rotated));
             }
             let mut response = HttpResponse::Ok().json(Refreshed::from(&pair));
             if pair.transport == Transport::Cookie {

@@ -12,9 +12,11 @@ use crate::guard;
 use crate::http::extract::credentials;
 use crate::http::extract::json_body::JsonBody;
 use crate::http::openapi::{BODY, Operation, STORE, body, examples, requests, with_header};
+use crate::http::outcomes::{count_refused_login, count_throttled};
 use crate::http::route::Route;
 use crate::http::{AppState, State};
 use crate::json_schema;
+use crate::metrics::{LoginOutcome, Throttle};
 use crate::passwords::Password;
 use crate::problem::{Code, Problem};
 use crate::sessions::{Admission, SignIn, StartError, TokenPair};
@@ -89,7 +91,8 @@ async fn register(
     let JsonBody(RegisterRequest { email, password, name, device_name, transport, remember }) = body?;
     let sign_in = sign_in(&state, &req, (device_name, transport, remember));
     let registration = Registration { email, password, name };
-    let new = state.users.prepare(registration, state.proxies.client_address(&req)).await?;
+    let prepared = state.users.prepare(registration, state.proxies.client_address(&req)).await;
+    let new = prepared.inspect_err(|error| count_throttled(&state.metrics, Throttle::Registration, error))?;
     let user = UserView::from(&new);
     let pair = state.sessions.start(Admission::Newcomer(new), sign_in).await?;
     Ok(signed_in(&state, &req, HttpResponse::Created(), &pair, user).await)
@@ -118,14 +121,22 @@ async fn login(
     let sign_in = sign_in(&state, &req, (device_name, transport, remember));
     for _ in 0..MAX_RETRIES {
         let address = state.proxies.client_address(&req);
-        let who = state.users.authenticate(&email, password.clone(), address, guard::signed_in(&req)).await?;
+        let who = state.users.authenticate(&email, password.clone(), address, guard::signed_in(&req)).await;
+        let who = who.inspect_err(|error| count_refused_login(&state.metrics, error))?;
         let admission = Admission::Verified { user_id: who.user.id, password_hash: who.password_hash };
         match state.sessions.start(admission, sign_in.clone()).await {
             Err(StartError::Changed) => {}
-            Err(error) => return Err(error.into()),
-            Ok(pair) => return Ok(signed_in(&state, &req, HttpResponse::Ok(), &pair, UserView::from(&who.user)).await),
+            Err(error) => {
+                state.metrics.logins.count(LoginOutcome::Failed);
+                return Err(error.into());
+            }
+            Ok(pair) => {
+                state.metrics.logins.count(LoginOutcome::Ok);
+                return Ok(signed_in(&state, &req, HttpResponse::Ok(), &pair, UserView::from(&who.user)).await);
+            }
         }
     }
+    state.metrics.logins.count(LoginOutcome::Failed);
     Err(StartError::Changed.into())
 }
 

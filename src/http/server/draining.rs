@@ -59,7 +59,7 @@ impl Draining {
     }
 
     /// How many connections are open.
-    fn connections(&self) -> u64 {
+    pub(crate) fn connections(&self) -> u64 {
         self.0.connections.load(Ordering::SeqCst)
     }
 

@@ -12,6 +12,7 @@ use std::thread;
 use super::commit::{in_one_transaction, one_by_one};
 use super::pool::Pool;
 use super::write::PendingWrite;
+use crate::metrics::StoreMetrics;
 
 /// Writes that may wait in one queue; one more is refused at once.
 pub const CAPACITY: usize = 1024;
@@ -33,8 +34,8 @@ impl WriteQueue {
     /// # Errors
     ///
     /// If the system has no thread to give.
-    pub fn group_commit(pool: &Pool) -> std::io::Result<Self> {
-        Self::start(pool, 1, BATCH, in_one_transaction)
+    pub fn group_commit(pool: &Pool, metrics: &StoreMetrics) -> std::io::Result<Self> {
+        Self::start(pool, 1, BATCH, metrics, in_one_transaction)
     }
 
     /// For a database that has many: `threads`, and a transaction for each write.
@@ -42,8 +43,8 @@ impl WriteQueue {
     /// # Errors
     ///
     /// If the system has no thread to give.
-    pub fn parallel(pool: &Pool, threads: u32) -> std::io::Result<Self> {
-        Self::start(pool, threads, 1, one_by_one)
+    pub fn parallel(pool: &Pool, threads: u32, metrics: &StoreMetrics) -> std::io::Result<Self> {
+        Self::start(pool, threads, 1, metrics, one_by_one)
     }
 }
 
@@ -57,18 +58,23 @@ impl<W: PendingWrite + ?Sized + 'static> WriteQueue<W> {
         pool: &Pool,
         threads: u32,
         batch: usize,
+        metrics: &StoreMetrics,
         commit: impl Fn(&Pool, Vec<Box<W>>) + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         let (queue, waiting) = sync_channel(CAPACITY);
         let (waiting, commit) = (Arc::new(Mutex::new(waiting)), Arc::new(commit));
         for _ in 0..threads {
             let (pool, waiting, commit) = (pool.clone(), Arc::clone(&waiting), Arc::clone(&commit));
+            let metrics = metrics.clone();
             thread::Builder::new().name("store-writer".into()).spawn(move || {
                 while let Some(writes) = next(&waiting, batch) {
+                    let (count, took) = (writes.len(), metrics.commit.start());
                     // A caller that waits is told by the end of its channel; those that come later must still be served.
                     if catch_unwind(AssertUnwindSafe(|| commit(&pool, writes))).is_err() {
                         tracing::error!("a batch of writes panicked");
                     }
+                    metrics.batch_size(count);
+                    took.end();
                 }
             })?;
         }

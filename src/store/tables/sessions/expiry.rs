@@ -34,6 +34,25 @@ pub fn idle_among(
     Ok((idle.map(|(id, ..)| id).collect(), next))
 }
 
+/// How many of the `step` sessions that follow `after` are alive at `now`, and where to go on.
+pub fn live_among(
+    conn: &mut AnyConnection,
+    after: Option<SessionId>,
+    step: i64,
+    now: Timestamp,
+) -> QueryResult<(usize, Option<SessionId>)> {
+    let is_live =
+        sessions::revoked_at.is_null().and(sessions::idle_expires_at.gt(now)).and(sessions::expires_at.gt(now));
+    let ordered = sessions::table.select((sessions::id, is_live)).order(sessions::id).limit(step);
+    let seen: Vec<(SessionId, bool)> = match after {
+        Some(after) => ordered.filter(sessions::id.gt(after)).load(conn)?,
+        None => ordered.load(conn)?,
+    };
+    let full = i64::try_from(seen.len()).is_ok_and(|seen| seen == step);
+    let next = seen.last().filter(|_| full).map(|(id, _)| *id);
+    Ok((seen.iter().filter(|(_, is_live)| *is_live).count(), next))
+}
+
 /// Removes those of `ids` that are still idle since before `before`, and no tombstones. Returns how many.
 pub fn purge_idle(conn: &mut AnyConnection, ids: &[SessionId], before: Timestamp) -> QueryResult<usize> {
     let idle = sessions::table

@@ -21,7 +21,7 @@ pub use self::ends::{
     AT_ONCE, EndOrder, EndProgress, EndRest, begin_end, copy_roles, count_unmarked, displace, end, end_one,
     go_on_ending, unfinished_ends, would_have_ended,
 };
-pub use self::expiry::{idle_among, newest, purge_expired, purge_idle};
+pub use self::expiry::{idle_among, live_among, newest, purge_expired, purge_idle};
 pub use self::not_ended::NotEnded;
 pub use self::rotation::{adopt, confirm, count_streak, find, recover, revoke_at};
 pub use self::rows::{

@@ -1,0 +1,43 @@
+//! Each request is counted, by its route and what came of it.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::ServiceResponse;
+use actix_web::http::{Method, StatusCode};
+
+use crate::http::routes;
+use crate::metrics::Metrics;
+
+/// What paths and methods are counted under that are none of ours: clients can ask for very many.
+const OTHER: &str = "other";
+
+static ROUTES: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| routes::TABLES.iter().copied().flatten().map(|route| route.path).collect());
+
+/// `took`: the time since the head of the request was complete.
+pub(super) fn count(metrics: &Metrics, response: &ServiceResponse<BoxBody>, took: Duration) {
+    let request = response.request();
+    let route = request.match_pattern().and_then(|pattern| ROUTES.get(pattern.as_str()).copied());
+    metrics.observe_request(route.unwrap_or(OTHER), name(request.method()), response.status().as_u16(), took);
+}
+
+/// Of a request whose route is not known any more.
+pub(super) fn count_without_route(metrics: &Metrics, status: StatusCode, took: Duration) {
+    metrics.observe_request(OTHER, OTHER, status.as_u16(), took);
+}
+
+fn name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => OTHER,
+    }
+}
