@@ -3,7 +3,7 @@
 mod build_error;
 mod key_watch;
 mod live;
-mod metrics_server;
+mod measured;
 
 use std::future::Future;
 use std::io::ErrorKind;
@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::guard::Verified;
 use crate::http;
+use crate::http::metrics::Text;
 use crate::http::server::{self, Bounds};
 use crate::metrics::Metrics;
 use crate::network::{Address, Listener};
@@ -149,7 +150,7 @@ impl Countersign {
     /// What has been counted and measured, in the text format 0.0.4 of Prometheus: for a route of the application's own, which
     /// is not for the public.
     pub async fn metrics(&self) -> String {
-        metrics_server::text(&self.live).await
+        measured::text(&self.live).await
     }
 
     /// `iss` of the tokens issued here.
@@ -242,7 +243,12 @@ impl App {
         if listeners.is_empty() {
             return Ok(None);
         }
-        let server = metrics_server::start(listeners, &self.countersign.live)?;
+        let countersign = self.countersign.clone();
+        let text: Text = Arc::new(move || {
+            let countersign = countersign.clone();
+            Box::pin(async move { countersign.metrics().await })
+        });
+        let server = http::metrics::start(listeners, &text)?;
         let handle = server.handle();
         rt::spawn(server);
         Ok(Some(handle))

@@ -41,6 +41,8 @@
 //!    http/extract/        what handlers take from a request: JSON, tokens, cookies, the client's address
 //!    http/middleware/     what every request and answer goes through: the stack in its mod.rs, a file for each part
 //!    http/state.rs        AppState: what handlers compose their answers from
+//!    http/outcomes.rs     what is counted of the answers of services
+//!    http/metrics.rs      GET /metrics, on a listener of its own
 //!    http/error.rs        From<each service error> for Problem
 //!    http/openapi/        the OpenAPI document, from the routes: headers and errors, bodies, examples
 //!    http/server/         the socket: how many connections, how long and how much each may keep us busy, how it ends
@@ -89,6 +91,7 @@
 //! F3 store/mod.rs         Store: read, write
 //!    store/engine/        connections, transactions, the queues of writes: knows no table
 //!    store/tables/        every query, a file or folder for each table
+//!    store/reading.rs     queries on readers
 //!    store/rotation_batch.rs
 //!                         the batched refresh: what knows both the queue of writes and the sessions table
 //!    store/health.rs      whether the database is fit for work
@@ -105,7 +108,8 @@
 //!    tokens/key_reading.rs
 //!                         when generated keys were last read
 //!    passwords/mod.rs     what is acceptable, hashing on threads of its own
-//!    passwords/queue.rs   the queue before those threads
+//!    passwords/queue.rs  passwords/begun.rs
+//!                         the queue before those threads; whether a comparison has begun
 //! F1 config/              every key, its source, its bounds: RawConfig -> Config
 //!    audit/               security events, and when they are made known
 //!    background/mod.rs    the runner of background tasks

@@ -107,7 +107,7 @@ pub struct Services {
     /// What is done beside the requests.
     pub tasks: Arc<Tasks>,
     /// What is counted and measured.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// The keys as the list in the database is told of them.
     ours: Current<Ours>,
     /// How long the janitor keeps what is over.
@@ -151,7 +151,7 @@ impl Services {
         ))?;
         let janitor = metrics.janitor.clone();
         tasks.start(Janitor::new(store, clock, revocations, keep.clone(), janitor, tasks.stop_signal()))?;
-        Ok(Self { accounts, sessions, access, tasks: Arc::new(tasks), metrics, ours, keep })
+        Ok(Self { accounts, sessions, access, tasks: Arc::new(tasks), metrics: Arc::new(metrics), ours, keep })
     }
 
     /// The keys as they are told of.

@@ -236,7 +236,7 @@ fn compose(config: &Config, services: &Services, issuer: &str, before: Option<&A
         origins,
         proxies: TrustedProxies::new(proxies),
         registration: config.registration.enabled,
-        metrics: services.metrics.clone(),
+        metrics: Arc::clone(&services.metrics),
         draining: before.map(|state| state.draining.clone()).unwrap_or_default(),
         tasks,
     };

@@ -2,6 +2,7 @@
 
 mod error;
 pub(crate) mod extract;
+pub(crate) mod metrics;
 mod middleware;
 pub(crate) mod openapi;
 mod outcomes;

@@ -31,7 +31,7 @@ pub(crate) struct AppState {
     pub(crate) origins: Arc<Origins>,
     pub(crate) proxies: TrustedProxies,
     pub(crate) registration: bool,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) draining: Draining,
     /// At work for as long as requests are answered.
     pub(crate) tasks: Arc<Tasks>,

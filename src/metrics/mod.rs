@@ -1,6 +1,7 @@
 //! What is counted and measured, for Prometheus. Every series but those of requests is there from the start, and every set of
 //! labels is closed: nothing that a client sends becomes a label.
 
+mod labels;
 mod process;
 
 use std::fmt::{self, Debug};
@@ -16,112 +17,11 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+pub use self::labels::{DatabaseError, Label, LoginOutcome, Purpose, RefreshVerdict, Removed, Throttle};
 use self::process::Process;
 
 /// A number that goes up and down.
 pub type Level = Gauge<f64, AtomicU64>;
-
-/// Values of a label: a closed set.
-pub trait Label: Copy + 'static {
-    /// The name of the label.
-    const NAME: &'static str;
-    /// Every value.
-    const ALL: &'static [Self];
-
-    /// The value as text.
-    fn as_str(self) -> &'static str;
-}
-
-/// Declares the values of a label.
-macro_rules! label {
-    ($(#[doc = $about:literal])+ $Name:ident $name:literal { $($Value:ident $text:literal),+ $(,)? }) => {
-        $(#[doc = $about])+
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $Name {
-            $(
-                #[doc = concat!("`", $text, "`.")]
-                $Value,
-            )+
-        }
-
-        impl Label for $Name {
-            const NAME: &'static str = $name;
-            const ALL: &'static [Self] = &[$(Self::$Value),+];
-
-            fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$Value => $text,)+
-                }
-            }
-        }
-    };
-}
-
-label! {
-    /// What became of a refresh.
-    RefreshVerdict "verdict" {
-        Rotated "rotated",
-        Repeated "repeated",
-        Recovered "recovered",
-        Behind "behind",
-        Conflict "conflict",
-        Reused "reused",
-        Malformed "malformed",
-        Expired "expired",
-        Revoked "revoked",
-        RateLimited "rate_limited",
-        Failed "failed",
-    }
-}
-
-label! {
-    /// What became of a log-in.
-    LoginOutcome "outcome" {
-        Ok "ok",
-        WrongPassword "wrong_password",
-        Disabled "disabled",
-        RateLimited "rate_limited",
-        Failed "failed",
-    }
-}
-
-label! {
-    /// Which limit has refused a request.
-    Throttle "limit" {
-        Login "login",
-        Registration "registration",
-        PasswordChange "password_change",
-        Refresh "refresh",
-        HashQueue "hash_queue",
-    }
-}
-
-label! {
-    /// Why the database gave no answer.
-    DatabaseError "kind" {
-        Unavailable "unavailable",
-        Busy "busy",
-        Broken "broken",
-    }
-}
-
-label! {
-    /// What the janitor removes.
-    Removed "kind" {
-        ExpiredSessions "expired_sessions",
-        IdleSessions "idle_sessions",
-        Attempts "attempts",
-        Events "events",
-    }
-}
-
-label! {
-    /// What a key signs.
-    Purpose "purpose" {
-        Access "access",
-        Refresh "refresh",
-    }
-}
 
 type OneLabel = [(&'static str, &'static str); 1];
 

@@ -69,7 +69,7 @@ impl Process {
 }
 
 /// Sizes and times are far below 2^53.
-#[expect(clippy::cast_precision_loss, reason = "a metric is a floating-point number")]
+#[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "a metric is a floating-point number")]
 fn number(value: u64) -> f64 {
     value as f64
 }

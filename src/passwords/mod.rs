@@ -5,12 +5,13 @@
 //! pepper it was made with, `cs1:PEPPER:$2b$12$…`; a plain bcrypt hash, as imported from elsewhere,
 //! verifies too. Passwords are taken exactly as received: no trimming, no normalisation (ASVS V6.2.8).
 
+mod begun;
 mod queue;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+pub use self::begun::Begun;
 use self::queue::{self as places, Jobs, Queue};
 use crate::email::EmailKey;
 use crate::metrics::HashMetrics;
@@ -156,21 +158,6 @@ pub struct Hasher {
     queue: Arc<Queue<Source, Job>>,
     recipe: Arc<Recipe>,
     metrics: HashMetrics,
-}
-
-/// Whether a comparison has begun: before that, the password has not been looked at. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct Begun(Arc<AtomicBool>);
-
-impl Begun {
-    /// It has.
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-
-    fn set(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 struct Recipe {

@@ -8,6 +8,7 @@ mod engine;
 pub mod health;
 mod migrations;
 mod opening;
+mod reading;
 mod rotation_batch;
 mod tables;
 #[cfg(test)]
@@ -26,15 +27,12 @@ use std::time::Duration;
 
 pub use diesel::QueryResult;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
-use tracing::Span;
 
 pub use self::engine::condition::Condition;
 #[cfg(feature = "sqlite")]
 use self::engine::connection::Access;
 pub use self::engine::connection::AnyConnection;
 pub use self::engine::error::StoreError;
-use self::engine::lease::{TrackedConnection, is_loss};
 #[cfg(feature = "postgres")]
 use self::engine::pool::Remote;
 use self::engine::pool::{self, Manager, Pool};
@@ -57,7 +55,7 @@ use self::upkeep::LogEmptied;
 use crate::config::Database;
 #[cfg(feature = "postgres")]
 use crate::config::Postgres;
-use crate::metrics::{DatabaseError, StoreMetrics};
+use crate::metrics::StoreMetrics;
 
 /// Readers of the embedded database.
 const READERS: u32 = 4;
@@ -71,8 +69,6 @@ const SERVER_TIMEOUTS: Timeouts = Timeouts { lock_timeout: Duration::from_secs(2
 const OPERATOR_TIMEOUTS: Timeouts = Timeouts { lock_timeout: Duration::from_secs(30), answer: Duration::from_secs(40) };
 /// How long a batch of refreshes waits for a locked row, while all the others wait for it.
 const BATCH_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
-/// How often a query is tried where the server behind its connection is gone.
-const MAX_ATTEMPTS: u32 = 2;
 
 /// How long a write waits.
 #[derive(Clone, Copy)]
@@ -103,8 +99,8 @@ pub struct Store {
     condition: Arc<Condition>,
     health: Arc<Health>,
     /// Every pool there is.
-    pools: Vec<Pool>,
-    metrics: StoreMetrics,
+    pools: Arc<[Pool]>,
+    metrics: Arc<StoreMetrics>,
     /// Of the embedded database.
     path: Option<Arc<Path>>,
     /// Of a command.
@@ -182,7 +178,7 @@ impl Store {
         let rotations = RotationQueue::Shared(writes.clone());
         let at_once = pool(Access::Read, Duration::ZERO, threads())?;
         let readers = (pool(Access::Read, timeouts.lock_timeout, readers + HOUSEKEEPERS)?, readers);
-        let pools = vec![writer, at_once.clone(), readers.0.clone()];
+        let pools = Arc::new([writer, at_once.clone(), readers.0.clone()]);
         let store = Self::of(readers, CONNECTING, (writes, rotations), timeouts, (condition, metrics));
         Ok(Self { at_once: Some(at_once), shared: false, path: Some(path.into()), pools, ..store })
     }
@@ -205,7 +201,7 @@ impl Store {
         let writes = WriteQueue::parallel(&writer, writers, &metrics).map_err(no_thread)?;
         let rotations = RotationQueue::own(&rotator, &metrics).map_err(no_thread)?;
         let readers = (pool(&remote, readers + HOUSEKEEPERS), readers);
-        let pools = vec![writer, rotator, readers.0.clone()];
+        let pools = Arc::new([writer, rotator, readers.0.clone()]);
         let store = Self::of(readers, postgres.pool_wait, (writes, rotations), timeouts, (condition, metrics));
         Ok(Self { pools, ..store })
     }
@@ -229,75 +225,12 @@ impl Store {
             shared: true,
             condition: Arc::clone(condition),
             health: Arc::default(),
-            pools: Vec::new(),
-            metrics,
+            pools: Arc::new([]),
+            metrics: Arc::new(metrics),
             path: None,
             #[cfg(feature = "sqlite")]
             _at_end: None,
         }
-    }
-
-    /// Runs a query on a reader. On the embedded database most are over sooner than another thread could begin with them,
-    /// and are carried out at once; one that meets a lock is handed to a thread that may wait for it. What is read from the
-    /// disk, and not from memory, is waited for here.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Busy`] if no reader is free in time, else what the query failed with.
-    pub async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: Fn(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
-    {
-        if let Some(mut lease) = self.at_once.as_ref().and_then(Pool::try_get)
-            && let Ok(value) = lease.run(&query)
-        {
-            return Ok(value);
-        }
-        let waited = self.metrics.pool_wait.start();
-        let permit = timeout(self.reader_wait, Arc::clone(&self.reader_permits).acquire_owned()).await;
-        waited.end();
-        let Ok(Ok(permit)) = permit else { return self.counted(Err(StoreError::Busy)) };
-        let (readers, span) = (self.readers.clone(), Span::current());
-        let task = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            span.in_scope(|| read_from(&readers, query))
-        });
-        self.counted(match timeout(self.reader_wait.saturating_add(self.timeouts.answer), task).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(panic)) => Err(StoreError::Broken(panic.into())),
-            Err(_) => Err(StoreError::Unavailable("a query was not answered in time".into())),
-        })
-    }
-
-    /// Counts an answer that there is none.
-    fn counted<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Err(error) = &answer {
-            self.metrics.errors.count(match error {
-                StoreError::Unavailable(_) => DatabaseError::Unavailable,
-                StoreError::Busy => DatabaseError::Busy,
-                StoreError::Broken(_) => DatabaseError::Broken,
-            });
-        }
-        answer
-    }
-
-    /// How many connections are in use.
-    pub fn connections_in_use(&self) -> u32 {
-        let in_use = |pool: &Pool| {
-            let state = pool.state();
-            state.connections.saturating_sub(state.idle_connections)
-        };
-        self.pools.iter().map(in_use).sum()
-    }
-
-    /// Runs a query on a reader, on this thread. For threads that may wait.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::read`].
-    pub fn read_blocking<T>(&self, query: impl Fn(&mut AnyConnection) -> QueryResult<T>) -> Result<T, StoreError> {
-        self.counted(read_from(&self.readers, query))
     }
 
     /// Runs `attempt` in a transaction, and returns only after the commit. It may run more than once.
@@ -411,28 +344,4 @@ fn threads() -> u32 {
         .ok()
         .and_then(|threads| NonZero::<u32>::try_from(threads).ok())
         .map_or(1, NonZero::get)
-}
-
-fn read_from<T>(readers: &Pool, query: impl Fn(&mut AnyConnection) -> QueryResult<T>) -> Result<T, StoreError> {
-    read_and_then(readers, query, |_, _| {})
-}
-
-/// The same, and what is to be noted of the connection that has answered.
-fn read_and_then<T>(
-    readers: &Pool,
-    query: impl Fn(&mut AnyConnection) -> QueryResult<T>,
-    note: impl Fn(&mut TrackedConnection, &T),
-) -> Result<T, StoreError> {
-    let mut tries = 1;
-    loop {
-        let mut lease = readers.get().map_err(|error| StoreError::Unavailable(error.into()))?;
-        match lease.run(&query) {
-            Err(error) if is_loss(&error) && tries < MAX_ATTEMPTS => tries += 1,
-            Ok(answer) => {
-                note(&mut lease, &answer);
-                return Ok(answer);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
 }

@@ -16,7 +16,8 @@ use super::engine::lease::TrackedConnection;
 use super::engine::postgres;
 #[cfg(feature = "sqlite")]
 use super::engine::{sqlite, watch};
-use super::{Condition, SchemaState, Store, StoreError, migrations, read_and_then};
+use super::reading::read_and_then;
+use super::{Condition, SchemaState, Store, StoreError, migrations};
 use crate::clock::Timestamp;
 use crate::config::Database;
 

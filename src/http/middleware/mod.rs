@@ -13,6 +13,7 @@ mod sliced_body;
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
@@ -70,7 +71,7 @@ struct Exchange {
     /// Of a socket of ours.
     connection: Option<Rc<ConnectionState>>,
     draining: Draining,
-    metrics: Option<Metrics>,
+    metrics: Option<Arc<Metrics>>,
     /// Whether it is known which sessions have ended.
     informed: bool,
 }
@@ -88,7 +89,7 @@ impl Exchange {
                 readers: Readers::of(&state.origins, req.headers()),
                 connection,
                 draining: state.draining.clone(),
-                metrics: Some(state.metrics.clone()),
+                metrics: Some(Arc::clone(&state.metrics)),
                 informed: state.sessions.has_begun(),
             },
             None => Self {

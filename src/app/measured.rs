@@ -1,54 +1,10 @@
-//! `GET /metrics` (Prometheus), on a listener of its own: it is not for the public.
-
-use std::io;
-use std::sync::Arc;
-use std::time::Duration;
-
-use actix_web::dev::Server;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use actix_web::{App, HttpResponse, HttpServer, web};
+//! What is measured of a server, as it is at the time of asking.
 
 use super::live::Live;
 use crate::metrics::Purpose;
-use crate::network::Listener;
 use crate::store::signing_keys;
 use crate::tokens::Kind;
 use crate::tokens::key_selection::KeyState;
-
-/// The text format of Prometheus.
-const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Few ask, and each of them soon.
-const CONNECTIONS: usize = 32;
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Answers on `listeners`. The server is to be spawned.
-///
-/// # Errors
-///
-/// If a listener cannot be used.
-pub fn start(listeners: Vec<Listener>, live: &Arc<Live>) -> io::Result<Server> {
-    let live = web::Data::from(Arc::clone(live));
-    let app = move || App::new().app_data(live.clone()).route("/metrics", web::get().to(metrics));
-    let mut server = HttpServer::new(app)
-        .workers(1)
-        .max_connections(CONNECTIONS)
-        .client_request_timeout(PATIENCE)
-        .client_disconnect_timeout(PATIENCE)
-        .shutdown_timeout(0)
-        .disable_signals();
-    for listener in listeners {
-        server = match listener {
-            Listener::Tcp(listener) => server.listen(listener)?,
-            Listener::Unix(listener) => server.listen_uds(listener)?,
-        };
-    }
-    Ok(server.run())
-}
-
-async fn metrics(live: web::Data<Live>) -> HttpResponse {
-    let text = text(&live).await;
-    HttpResponse::Ok().insert_header((CONTENT_TYPE, TEXT)).insert_header((CACHE_CONTROL, "no-store")).body(text)
-}
 
 /// Everything, as it is now.
 pub async fn text(live: &Live) -> String {
