@@ -1,6 +1,7 @@
 //! `/metrics`: on a listener of its own, whole from the start, and true.
 
-use super::sockets::with_sockets;
+use support::sockets::with_sockets;
+
 use super::*;
 
 /// A server, and where its metrics are: on a socket that it is given, for which no other program can come first.
@@ -89,35 +90,6 @@ fn what_happens_is_measured_and_nobody_is_named() {
         thread::sleep(Duration::from_millis(50));
     }
     server.stop();
-}
-
-/// Where there is promtool, it finds nothing to complain about.
-#[test]
-fn promtool_finds_nothing_to_complain_about() {
-    let home = Home::new();
-    let (server, address) = start(&home, &[]);
-    server.register("ada@example.com");
-    let (_, text) =
-        metrics(address).split_once("\r\n\r\n").map(|(head, body)| (head.to_owned(), body.to_owned())).unwrap();
-    // The body may come in chunks.
-    let body: String = text
-        .lines()
-        .filter(|line| line.starts_with('#') || line.contains(' '))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    home.write("metrics.txt", &body);
-    let checked = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(fs::File::open(home.path("metrics.txt")).unwrap())
-        .output();
-    match checked {
-        Ok(checked) => {
-            let said =
-                String::from_utf8_lossy(&checked.stderr).into_owned() + &String::from_utf8_lossy(&checked.stdout);
-            assert!(checked.status.success() && said.trim().is_empty(), "{said}");
-        }
-        Err(_) => assert!(std::env::var_os("CI").is_none(), "promtool is not installed"),
-    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub mod database;
 pub mod harness;
 pub mod manager;
 pub mod process;
+pub mod sockets;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
