@@ -1,5 +1,6 @@
 //! Queries on the access keys that nodes share, sealed as they are kept.
 
+#[cfg(feature = "postgres")]
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 
