@@ -34,22 +34,22 @@ pub enum SealedKeyError {
     Key(#[from] KeyError),
 }
 
-/// What is there, without what is in it: the same for as long as no key comes or goes.
+/// Every key there is, as it is kept.
 ///
 /// # Errors
 ///
 /// If the database gave no answer.
-pub fn listing(store: &Store) -> Result<Vec<(String, Timestamp)>, StoreError> {
-    Ok(store.read_blocking(access_keys::all)?.into_iter().map(|row| (row.kid, row.signs_from)).collect())
+pub fn sealed(store: &Store) -> Result<Vec<AccessKey>, StoreError> {
+    store.read_blocking(access_keys::all)
 }
 
-/// Every key there is, opened by one of `secrets`.
+/// Those keys, opened by one of `secrets`.
 ///
 /// # Errors
 ///
 /// [`SealedKeyError`].
-pub fn read(store: &Store, secrets: &Chosen<Secret>) -> Result<Vec<Held<Key>>, SealedKeyError> {
-    store.read_blocking(access_keys::all)?.into_iter().map(|row| open(row, secrets)).collect()
+pub fn open_all(rows: &[AccessKey], secrets: &Chosen<Secret>) -> Result<Vec<Held<Key>>, SealedKeyError> {
+    rows.iter().map(|row| open(row.clone(), secrets)).collect()
 }
 
 fn open(row: AccessKey, secrets: &Chosen<Secret>) -> Result<Held<Key>, SealedKeyError> {

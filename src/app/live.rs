@@ -15,11 +15,11 @@ use crate::http::extract::client::TrustedProxies;
 use crate::http::extract::cookies::Cookies;
 use crate::key_rotation::{Rotation, RotationError};
 use crate::network::TrustedNetworks;
-use crate::sealed_keys;
 use crate::services::Services;
 use crate::signing_keys::Ours;
 use crate::startup::{self, Keys, StartError};
-use crate::store::{OpenError, StoreError};
+use crate::store::OpenError;
+use crate::store::access_keys::AccessKey;
 use crate::tokens::key_files::KeyFiles;
 use crate::tokens::key_reading::KeyReading;
 use crate::tokens::key_selection::KeyState;
@@ -51,7 +51,7 @@ struct Basis {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Listing {
     files: (Vec<PathBuf>, Vec<String>),
-    shared: Vec<(String, Timestamp)>,
+    sealed: Option<Vec<AccessKey>>,
 }
 
 /// Why the keys could not be read or used.
@@ -88,7 +88,11 @@ impl Live {
     /// Why the keys cannot be used. Then everything stays as it was.
     pub fn reconfigure(&self, config: &Config) -> Result<(), KeysError> {
         let mut basis = self.lock();
-        let listing = self.listing(config)?;
+        let listing = match (self.listing(config), &basis.listing) {
+            // While the database is away, the keys that it had stay.
+            (Err(KeysError::Database(_)), Some(before)) if basis.complete => before.clone(),
+            (listing, _) => listing?,
+        };
         self.read_keys(&mut basis, config, listing)
     }
 
@@ -147,7 +151,8 @@ impl Live {
     fn read_keys(&self, basis: &mut Basis, config: &Config, listing: Listing) -> Result<(), KeysError> {
         let before = self.services.get();
         let (store, now) = (&before.accounts.store, self.now());
-        let keys = startup::read_keys_anew(config, store, now, self.reading.clone())?;
+        let of_time = (now, self.reading.clone());
+        let keys = startup::read_keys_anew(config, store, listing.sealed.as_deref(), &before.ours(), of_time)?;
         let complete = keys.complete;
         let active = |ours: &Ours| {
             let active = ours.keys.iter().filter(|key| key.state == KeyState::Active);
@@ -177,10 +182,8 @@ impl Live {
 
     fn listing(&self, config: &Config) -> Result<Listing, KeysError> {
         let files = KeyFiles::below(&config.data_dir).listing().map_err(StartError::from)?;
-        let away = |error: StoreError| OpenError::new(&config.database, error);
-        let store = self.services.peek().accounts.store.clone();
-        let shared = if startup::are_shared(config) { sealed_keys::listing(&store).map_err(away)? } else { Vec::new() };
-        Ok(Listing { files, shared })
+        let sealed = startup::sealed(config, &self.services.peek().accounts.store);
+        Ok(Listing { files, sealed: sealed.map_err(|error| OpenError::new(&config.database, error))? })
     }
 
     fn now(&self) -> Timestamp {

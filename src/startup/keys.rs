@@ -6,6 +6,7 @@ use crate::clock::Timestamp;
 use crate::config::{Config, Database};
 use crate::sealed_keys::{self, SealedKeyError, Unless};
 use crate::signing_keys::{Lives, Ours};
+use crate::store::access_keys::AccessKey;
 use crate::store::{Store, StoreError};
 use crate::tokens::access::AccessTokens;
 use crate::tokens::generated::Generated;
@@ -37,6 +38,32 @@ pub struct Found {
     pub away: Option<StoreError>,
 }
 
+/// The keys in the database that nodes share, as they are kept there. None: no key is kept in it.
+///
+/// # Errors
+///
+/// If the database gave no answer.
+pub fn sealed(config: &Config, store: &Store) -> Result<Option<Vec<AccessKey>>, StoreError> {
+    if are_shared(config) { sealed_keys::sealed(store).map(Some) } else { Ok(None) }
+}
+
+/// The keys in the data folder, and these of the database.
+///
+/// # Errors
+///
+/// If one cannot be read or used.
+pub(super) fn select(
+    config: &Config,
+    files: &KeyFiles,
+    sealed: Option<&[AccessKey]>,
+    now: Timestamp,
+) -> Result<Selection, StartError> {
+    let Generated { mut access, refresh } = files.generated()?;
+    let refresh = refresh_secrets(config, refresh, now);
+    access.extend(sealed_keys::open_all(sealed.unwrap_or_default(), &refresh)?);
+    Ok(Selection { access: key_selection::access_keys(config, access, now)?, refresh })
+}
+
 /// Whether generated access keys are kept in the database, which nodes share.
 pub fn are_shared(config: &Config) -> bool {
     matches!(config.database, Database::Postgres(_)) && config.tokens.access_secret.is_none()
@@ -48,17 +75,11 @@ pub fn are_shared(config: &Config) -> bool {
 ///
 /// If one cannot be read or used.
 pub fn find(config: &Config, files: &KeyFiles, store: Option<&Store>, now: Timestamp) -> Result<Found, StartError> {
-    let Generated { mut access, refresh } = files.generated()?;
-    let (refresh, mut away) = (refresh_secrets(config, refresh, now), None);
-    if let Some(store) = store.filter(|_| are_shared(config)) {
-        match sealed_keys::read(store, &refresh) {
-            Ok(keys) => access.extend(keys),
-            Err(SealedKeyError::Store(error)) => away = Some(error),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let access = key_selection::access_keys(config, access, now)?;
-    Ok(Found { selection: Selection { access, refresh }, away })
+    let (sealed, away) = match store.map_or(Ok(None), |store| sealed(config, store)) {
+        Ok(sealed) => (sealed, None),
+        Err(error) => (None, Some(error)),
+    };
+    Ok(Found { selection: select(config, files, sealed.as_deref(), now)?, away })
 }
 
 /// The same, and makes what is missing, which sets `made` if it is a file. Only the node that has the database to itself has

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::thread;
 
 pub use self::check::{check, missing};
-pub use self::keys::{Found, Keys, are_shared, find};
+pub use self::keys::{Found, Keys, are_shared, find, sealed};
 pub use self::lost::{DatabaseGone, MissingKeys, gone};
 use self::lost::{still_there, used_with_another};
 
@@ -20,10 +20,11 @@ use crate::files::{FileError, absolute, create_private_folder};
 use crate::metrics::StoreMetrics;
 use crate::sealed_keys::{self, SealedKeyError};
 use crate::signing_keys::{self, Ours};
+use crate::store::access_keys::AccessKey;
 use crate::store::{self, OpenError, SchemaState, Store, StoreError};
 use crate::tokens::key_files::{KeyFileError, KeyFiles};
 use crate::tokens::key_reading::KeyReading;
-use crate::tokens::key_selection;
+use crate::tokens::key_selection::{self, Entry};
 use crate::tokens::keys::KeyError;
 
 /// Why there is no start. Each says what to do about it.
@@ -144,26 +145,37 @@ pub fn begin(config: &Config, clock: &Clock, metrics: StoreMetrics) -> Result<St
     Ok(Started { store, keys, checked, made })
 }
 
-/// Reads the keys of a running server anew. No file is made.
+/// Makes the keys of a running server anew, of the files in the data folder and of those in the database, which have just been
+/// read. No file is made.
 ///
 /// # Errors
 ///
-/// [`StartError`]: also if a key is missing that is still needed.
-pub fn read_keys_anew(config: &Config, store: &Store, now: Timestamp, reading: KeyReading) -> Result<Keys, StartError> {
+/// [`StartError`]: also if one of the keys `before` has gone and is still needed, or it cannot be told whether it is.
+pub fn read_keys_anew(
+    config: &Config,
+    store: &Store,
+    sealed: Option<&[AccessKey]>,
+    before: &Ours,
+    (now, reading): (Timestamp, KeyReading),
+) -> Result<Keys, StartError> {
     let files = KeyFiles::below(&config.data_dir);
-    let found = keys::find(config, &files, Some(store), now)?;
-    if found.away.is_none() {
-        let (entries, recovery) = (found.selection.entries()?, config.rotation.recovery);
-        // A database that is away says nothing against the keys.
-        if let Ok(missing) = store.read_blocking(|conn| signing_keys::missing(conn, &entries, recovery, now))
-            && !missing.is_empty()
-        {
+    let mut selection = keys::select(config, &files, sealed, now)?;
+    let entries = selection.entries()?;
+    let is_there = |key: &Entry| entries.iter().any(|other| (&other.kid, other.kind) == (&key.kid, key.kind));
+    if !before.keys.iter().all(is_there) {
+        let recovery = config.rotation.recovery;
+        let missing = store.read_blocking(|conn| signing_keys::missing(conn, &entries, recovery, now));
+        let missing = missing.map_err(|error| OpenError::new(&config.database, error))?;
+        if !missing.is_empty() {
             return Err(StartError::MissingKeys(MissingKeys { keys: missing, folder: absolute(files.folder()) }));
         }
     }
-    let found = keys::find_or_make(config, &files, store, now, None)?;
+    let mut away = None;
+    if selection.access.active.is_none() || selection.refresh.active.is_none() {
+        keys::Found { selection, away } = keys::find_or_make(config, &files, store, now, None)?;
+    }
     let issuers = key_selection::issuers(config, &files)?;
-    Ok(keys::keys(config, found, issuers, reading)?)
+    Ok(keys::keys(config, keys::Found { selection, away }, issuers, reading)?)
 }
 
 /// Brings the database up to date, and makes an embedded one, in the folder that is its own, if there is none.

@@ -170,3 +170,47 @@ pub fn a_node_that_starts_before_its_database_reads_its_keys_when_it_comes() {
     assert_eq!(published(&late).len(), 1);
     late.stop();
 }
+
+/// An outage is when operators change what is logged; the keys that were read stay.
+pub fn a_reload_while_the_database_is_away_keeps_the_keys_it_had() {
+    let mut cluster = cluster();
+    let home = Home::on_postgres(&cluster.url());
+    home.write("config/countersign.toml", "");
+    home.migrate();
+    let node = home.serve(&[GENERATED]);
+    let pair = node.register(ADA);
+    let (keys, origin) = (published(&node), [("Origin", "https://app.example.org")]);
+    // The watch has seen what there is.
+    done(&home, &["keys", "rotate"]);
+    let began = Instant::now();
+    while published(&node).len() < 2 {
+        assert!(began.elapsed() < PATIENCE, "{:?}", published(&node));
+        thread::sleep(Duration::from_millis(20));
+    }
+    cluster.halt();
+    home.write("config/countersign.toml", "[cors]\nallowed_origins = [\"https://app.example.org\"]\n");
+    node.signal(rustix::process::Signal::HUP);
+    let is_allowed = || {
+        let mut stream = std::net::TcpStream::connect(node.address).unwrap();
+        let (name, value) = origin[0];
+        let request = format!("GET /.well-known/jwks.json HTTP/1.0\r\n{name}: {value}\r\n\r\n");
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+        answer.to_lowercase().contains("access-control-allow-origin")
+    };
+    while !is_allowed() {
+        assert!(began.elapsed() < PATIENCE, "the reload was not done");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(published(&node).is_superset(&keys) && published(&node).len() == 2);
+    cluster.resume().unwrap();
+    loop {
+        match status_of_me(&node, &pair) {
+            200 => break,
+            503 if began.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(20)),
+            status => panic!("{status}"),
+        }
+    }
+    node.stop();
+}

@@ -78,7 +78,8 @@ const WITH_PROGRAMS: &[Test] = tests! {
         a_promoted_standby_is_found_without_a_restart;
     start: a_database_that_is_not_utf8_is_not_migrated_and_its_operator_is_told,
         a_standby_alone_is_not_asked_until_it_is_promoted;
-    keys: a_node_that_starts_before_its_database_reads_its_keys_when_it_comes;
+    keys: a_node_that_starts_before_its_database_reads_its_keys_when_it_comes,
+        a_reload_while_the_database_is_away_keeps_the_keys_it_had;
     hot: a_refresh_updates_its_row_in_place_and_the_table_does_not_grow;
     tls: a_server_that_does_not_encrypt_is_not_spoken_to_where_that_is_required;
 };
