@@ -51,7 +51,7 @@ pub enum Command {
     Prune,
     /// Give up a key that is lost or has leaked: what it signed is signed out, and the server goes on without it
     ///
-    /// A generated key that is there, and does not sign any more, is taken out of use. See docs/operations.md, "Signing keys" and
+    /// A generated key that is there, and does not sign any more, is taken out of use. See docs/operations.md, "After a leak" and
     /// "Lost keys, lost database".
     Forget(Forget),
 }

@@ -34,7 +34,7 @@ macro_rules! tests {
 }
 
 fn main() -> ExitCode {
-    let tests: [Test; 10] = tests![
+    let tests: [Test; 12] = tests![
         the_units_are_correct_and_expose_little,
         the_steps_of_the_page_lead_to_a_signed_in_user,
         it_has_no_more_rights_than_it_needs,
@@ -42,6 +42,8 @@ fn main() -> ExitCode {
         a_restart_behind_its_socket_refuses_and_drops_nothing,
         a_reload_is_told_to_the_manager_and_changes_what_can_change,
         keys_are_rotated_in_the_running_service,
+        configured_secrets_are_rotated_and_nobody_is_signed_out,
+        a_backup_is_restored_and_moved_and_nobody_is_signed_out,
         a_server_that_hangs_is_started_again,
         after_a_kill_it_is_back_and_nobody_is_signed_out,
         a_refused_niceness_is_a_warning,
@@ -286,6 +288,59 @@ fn keys_are_rotated_in_the_running_service(system: &System) {
     system.run("systemctl restart countersign");
     let last = post(system, "/v1/auth/refresh", &json!({ "refresh_token": next["refresh_token"] }));
     assert_eq!(kid(&last), kid(&next));
+}
+
+fn refresh(system: &System, pair: &Value) -> Value {
+    post(system, "/v1/auth/refresh", &json!({ "refresh_token": pair["refresh_token"] }))
+}
+
+fn configured_secrets_are_rotated_and_nobody_is_signed_out(system: &System) {
+    for name in ["ACCESS_TOKEN_SECRET", "REFRESH_TOKEN_SECRET", "PASSWORD_PEPPER"] {
+        system.write(&format!("/etc/credstore/{name}"), &format!("the-first-secret-called-{name}"));
+    }
+    system.run("chmod 700 /etc/credstore && chmod 600 /etc/credstore/*");
+    start(system, "");
+    let pair = register(system);
+    let blocks = commands_of_page("Configured secrets");
+    system.run(&format!("set -e\n{}", blocks.join("\n")));
+    assert_eq!(system.run("ls /etc/credstore | wc -l").trim(), "6");
+    assert_eq!(access_life(system), 900, "the password is right");
+    let token = pair["access_token"].as_str().unwrap();
+    system.run(&format!("curl -sS --fail -H 'Authorization: Bearer {token}' http://127.0.0.1:8080/v1/users/me"));
+    let next = refresh(system, &pair);
+    let kid = |pair: &Value| support::clients::kid(pair["access_token"].as_str().unwrap());
+    assert_ne!(kid(&next), kid(&pair));
+}
+
+/// Onto the same machine, onto one that has nothing yet, and under another URL.
+fn a_backup_is_restored_and_moved_and_nobody_is_signed_out(system: &System) {
+    start(system, "");
+    system.write(
+        "/etc/countersign/countersign.toml",
+        "[tokens]\nissuer = \"https://auth.example.com\"\n[passwords]\nbcrypt_cost = 10\n",
+    );
+    system.run("systemctl restart countersign");
+    let mut pair = register(system);
+    let blocks = commands_of_page("Backup, restore, moving");
+    let [backup, restore, url] = blocks.as_slice() else { panic!("{blocks:?}") };
+    system.run(&format!("set -e\n{backup}"));
+    // Clients go on, and the copy grows old.
+    for _ in 0..3 {
+        pair = refresh(system, &pair);
+    }
+    system.run(&format!("set -e\n{restore}"));
+    pair = refresh(system, &pair);
+    system.run("systemctl stop countersign && rm -rf /var/lib/private/countersign /var/lib/countersign");
+    system.run(&format!("set -e\n{restore}"));
+    pair = refresh(system, &pair);
+    let owners = system.run("find /var/lib/countersign/ -printf '%U %m %f\n' | sort -u");
+    assert!(!owners.lines().any(|line| line.starts_with("0 ")), "the files are the service's: {owners}");
+    system.run(&format!("set -e\n{url}"));
+    pair = refresh(system, &pair);
+    let token = pair["access_token"].as_str().unwrap();
+    let claims = support::clients::claims(token);
+    assert_eq!(claims["iss"], "https://login.example.com");
+    system.run(&format!("curl -sS --fail -H 'Authorization: Bearer {token}' http://127.0.0.1:8080/v1/users/me"));
 }
 
 fn a_server_that_hangs_is_started_again(system: &System) {

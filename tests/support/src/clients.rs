@@ -16,8 +16,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The name of the key that a token was signed with.
 pub fn kid(token: &str) -> String {
-    let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
-    serde_json::from_slice::<Value>(&header).unwrap()["kid"].as_str().unwrap().to_owned()
+    part(token, 0)["kid"].as_str().unwrap().to_owned()
+}
+
+/// What a token says.
+pub fn claims(token: &str) -> Value {
+    part(token, 1)
+}
+
+fn part(token: &str, index: usize) -> Value {
+    let part = token.split('.').nth(index).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
 
 /// The answer, which must be 200 in the end. A server that has not learnt for a while who has signed out, as on a busy machine,
