@@ -11,15 +11,16 @@ mod system;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use libtest_mimic::{Completion, Trial};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use support::process::PASSWORD;
+use support::process::{PASSWORD, lacks_packages};
 
 use self::system::{PATIENCE, System, wait_for};
 
@@ -34,12 +35,13 @@ macro_rules! tests {
 }
 
 fn main() -> ExitCode {
-    let tests: [Test; 12] = tests![
+    let tests: [Test; 13] = tests![
         the_units_are_correct_and_expose_little,
         the_steps_of_the_page_lead_to_a_signed_in_user,
         it_has_no_more_rights_than_it_needs,
         credentials_are_used_and_shown_nobody,
         a_restart_behind_its_socket_refuses_and_drops_nothing,
+        a_restart_behind_nginx_refuses_and_drops_nothing,
         a_reload_is_told_to_the_manager_and_changes_what_can_change,
         keys_are_rotated_in_the_running_service,
         configured_secrets_are_rotated_and_nobody_is_signed_out,
@@ -51,6 +53,9 @@ fn main() -> ExitCode {
     let trials = RELEASES.iter().flat_map(|release| {
         tests.map(|(name, test)| {
             Trial::ignorable_test(format!("{release}::{name}"), move || match System::boot(release) {
+                Ok(_) if name.contains("nginx") && Command::new("nginx").arg("-v").output().is_err() => {
+                    lacks_packages("nginx is not installed".to_owned())
+                }
                 Ok(system) => {
                     test(&system);
                     Ok(Completion::Completed)
@@ -181,7 +186,8 @@ fn ask(socket: &Path, request: &str) -> String {
     answer
 }
 
-fn a_restart_behind_its_socket_refuses_and_drops_nothing(system: &System) {
+/// The service behind a Unix socket that systemd keeps: where it is, and what asks for a signed-in user.
+fn behind_a_socket(system: &System) -> (PathBuf, String) {
     system.write(
         "/etc/systemd/system/countersign.socket.d/override.conf",
         "[Socket]\nListenStream=/run/countersign.sock\n",
@@ -195,12 +201,16 @@ fn a_restart_behind_its_socket_refuses_and_drops_nothing(system: &System) {
     let token = pair["access_token"].as_str().unwrap();
     let request =
         format!("GET /v1/users/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n");
-    let socket = system.path("/run/countersign.sock");
+    (system.path("/run/countersign.sock"), request)
+}
+
+/// Clients ask at `socket` while the service is started again, three times. Each answer is 200.
+fn all_are_answered_over_restarts(system: &System, socket: &Path, request: &str) {
     let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let clients: Vec<_> = (0..4)
         .map(|_| {
             let (over, answered) = (Arc::clone(&over), Arc::clone(&answered));
-            let (socket, request) = (socket.clone(), request.clone());
+            let (socket, request) = (socket.to_owned(), request.to_owned());
             thread::spawn(move || {
                 while !over.load(Ordering::SeqCst) {
                     let answer = ask(&socket, &request);
@@ -225,6 +235,46 @@ fn a_restart_behind_its_socket_refuses_and_drops_nothing(system: &System) {
     for client in clients {
         client.join().unwrap();
     }
+}
+
+fn a_restart_behind_its_socket_refuses_and_drops_nothing(system: &System) {
+    let (socket, request) = behind_a_socket(system);
+    all_are_answered_over_restarts(system, &socket, &request);
+}
+
+/// Dropping it ends it.
+struct Proxy(Child);
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// With connections to the server that it keeps, as a busy proxy has them.
+fn a_restart_behind_nginx_refuses_and_drops_nothing(system: &System) {
+    let (socket, request) = behind_a_socket(system);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|name| format!("{name}_temp_path {};\n", path(name)))
+        .concat();
+    let config = format!(
+        "daemon off; user root; pid {}; error_log {}; events {{}}\nhttp {{ access_log off;\n{temporary}\
+         upstream countersign {{ server unix:{}; keepalive 8; }}\n\
+         server {{ listen unix:{}; location / {{ proxy_pass http://countersign; proxy_http_version 1.1;\n\
+         proxy_set_header Connection \"\"; proxy_set_header Host $host; }} }} }}\n",
+        path("pid"),
+        path("errors"),
+        socket.display(),
+        path("nginx.sock")
+    );
+    fs::write(path("nginx.conf"), config).unwrap();
+    let _nginx = Proxy(Command::new("nginx").args(["-c", &path("nginx.conf")]).stdin(Stdio::null()).spawn().unwrap());
+    let proxy = folder.path().join("nginx.sock");
+    wait_for("nginx", || UnixStream::connect(&proxy).ok());
+    all_are_answered_over_restarts(system, &proxy, &request);
 }
 
 /// Of systemd.
