@@ -88,7 +88,7 @@ impl Countersign {
         let services = Services::start(config, clock, started, metrics)?;
         let tasks = Arc::clone(&services.tasks);
         let live = Arc::new(Live::new(config, services, reading, complete));
-        if live.has_generated_keys() {
+        if live.has_generated_keys {
             tasks.start(KeyWatch::new(Arc::downgrade(&live))).map_err(BuildError::Threads)?;
         }
         Ok(Self { live, docs: config.docs.enabled, first_start: made.into() })

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, OFlags, access};
 use zeroize::Zeroizing;
 
 /// The name of the file that a process locks while it makes something in a folder.
@@ -173,12 +173,17 @@ pub fn replace(path: &Path, text: &str) -> Result<(), FileError> {
 }
 
 fn write_text(draft: &Path, path: &Path, text: &str) -> Result<(), FileError> {
-    let written = OpenOptions::new().write(true).open(draft).and_then(|mut file| {
+    let written = open_ours(OpenOptions::new().write(true), draft).and_then(|mut file| {
         give_to_owner_of_folder(&file, draft)?;
         file.write_all(text.trim_end().as_bytes())?;
         file.write_all(b"\n")
     });
     written.map_err(|error| FileError::new(path, "written", error))
+}
+
+/// Opens a file beside others of ours, and no other one in its place: another system user may have this folder.
+fn open_ours(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)
 }
 
 /// What root makes beside a server of another system user belongs to that one, who must read it.
@@ -271,8 +276,9 @@ impl FolderLock {
         let path = folder.join(LOCK);
         let failed = |error| FileError::new(&path, "locked", error);
         for _ in 0..LOCK_ATTEMPTS {
-            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+            let file = open_ours(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600), &path);
             let file = file.map_err(failed)?;
+            give_to_owner_of_folder(&file, &path).map_err(failed)?;
             match file.try_lock() {
                 // The one before us may have removed the file that we have locked; then another is locked by others.
                 Ok(()) if is_at(&file, &path) => return Ok(Self { path, _file: file }),

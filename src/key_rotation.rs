@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Database};
 use crate::files::FolderLock;
 use crate::sealed_keys::{self, Unless};
@@ -63,13 +63,14 @@ pub enum RotationError {
 pub struct Rotation<'a> {
     config: &'a Config,
     store: &'a Store,
+    clock: &'a Clock,
     files: KeyFiles,
 }
 
 impl<'a> Rotation<'a> {
     /// Of this configuration, whose database is open.
-    pub fn new(config: &'a Config, store: &'a Store) -> Self {
-        Self { config, store, files: KeyFiles::below(&config.data_dir) }
+    pub fn new(config: &'a Config, store: &'a Store, clock: &'a Clock) -> Self {
+        Self { config, store, clock, files: KeyFiles::below(&config.data_dir) }
     }
 
     /// Makes the next key of each generated kind, unless there is one that is to sign after its notice anyway. Returns the next
@@ -78,28 +79,42 @@ impl<'a> Rotation<'a> {
     /// # Errors
     ///
     /// [`RotationError`].
-    pub fn rotate(&self, begin: Begin, now: Timestamp) -> Result<Vec<Entry>, RotationError> {
-        let before = self.entries(now)?;
-        let active = before.iter().filter(|entry| entry.state == KeyState::Active);
-        let generated: Vec<&Entry> = active.filter(|entry| self.can_make(entry)).collect();
-        if before.is_empty() {
-            return Err(RotationError::NoneYet);
-        }
-        if generated.is_empty() {
-            return Err(RotationError::Configured);
-        }
+    pub fn rotate(&self, begin: Begin) -> Result<Vec<Entry>, RotationError> {
+        self.generated(&self.entries()?)?;
+        // Another process may be making one.
+        let _lock = self.lock()?;
+        let before = self.entries()?;
+        let generated = self.generated(&before)?;
         let is_next = |entry: &Entry| entry.state == KeyState::Next;
         let has_next = |kind| before.iter().any(|entry| entry.kind == kind && is_next(entry));
         let wanted: Vec<&Entry> = match begin {
             Begin::AtOnce => generated,
             Begin::AfterNotice => generated.into_iter().filter(|entry| !has_next(entry.kind)).collect(),
         };
-        let _lock = self.lock()?;
-        self.make(&wanted, begin, now)?;
-        let mut next = self.entries(now)?;
+        self.make(&wanted, begin)?;
         let is_new = |entry: &Entry| !before.iter().any(|old| (&old.kid, old.kind) == (&entry.kid, entry.kind));
+        let mut next = self.entries()?;
+        if begin == Begin::AtOnce {
+            // Only now that all of them can be read: however long that took, every process that looks in time knows them.
+            let from = Begin::AtOnce.time(self.clock.now());
+            for entry in next.iter().filter(|entry| is_new(entry)) {
+                self.begin_at(entry, from)?;
+            }
+            next = self.entries()?;
+        }
         next.retain(|entry| is_next(entry) && (begin == Begin::AfterNotice || is_new(entry)));
         Ok(next)
+    }
+
+    /// The keys that sign, and beside which others can be made.
+    fn generated<'e>(&self, entries: &'e [Entry]) -> Result<Vec<&'e Entry>, RotationError> {
+        let active = entries.iter().filter(|entry| entry.state == KeyState::Active);
+        let generated: Vec<&Entry> = active.filter(|entry| self.can_make(entry)).collect();
+        match entries.is_empty() {
+            true => Err(RotationError::NoneYet),
+            false if generated.is_empty() => Err(RotationError::Configured),
+            false => Ok(generated),
+        }
     }
 
     /// The same for those kinds whose key has signed for `age`, and has no successor yet.
@@ -107,7 +122,8 @@ impl<'a> Rotation<'a> {
     /// # Errors
     ///
     /// [`RotationError`].
-    pub fn rotate_older_than(&self, age: Duration, now: Timestamp) -> Result<(), RotationError> {
+    pub fn rotate_older_than(&self, age: Duration) -> Result<(), RotationError> {
+        let now = self.clock.now();
         let is_due = |entries: &[Entry]| {
             let has_next = |kind| entries.iter().any(|entry| entry.kind == kind && entry.state == KeyState::Next);
             let is_old = |entry: &&Entry| {
@@ -116,13 +132,13 @@ impl<'a> Rotation<'a> {
             let due = entries.iter().filter(is_old).filter(|entry| self.can_make(entry) && !has_next(entry.kind));
             due.cloned().collect::<Vec<_>>()
         };
-        if is_due(&self.entries(now)?).is_empty() {
+        if is_due(&self.entries()?).is_empty() {
             return Ok(());
         }
         // Another process may have made one before the lock was ours.
         let _lock = self.lock()?;
-        let due = is_due(&self.entries(now)?);
-        self.make(&due.iter().collect::<Vec<_>>(), Begin::AfterNotice, now)
+        let due = is_due(&self.entries()?);
+        self.make(&due.iter().collect::<Vec<_>>(), Begin::AfterNotice)
     }
 
     /// Removes the generated keys that do not sign any more, and that no token which is still alive can name. Returns them.
@@ -130,8 +146,8 @@ impl<'a> Rotation<'a> {
     /// # Errors
     ///
     /// [`RotationError`]: also if the database cannot tell.
-    pub fn prune(&self, now: Timestamp) -> Result<Vec<Entry>, RotationError> {
-        let (entries, mut removed) = (self.entries(now)?, Vec::new());
+    pub fn prune(&self) -> Result<Vec<Entry>, RotationError> {
+        let (now, entries, mut removed) = (self.clock.now(), self.entries()?, Vec::new());
         for entry in entries.iter().filter(|entry| entry.state == KeyState::VerifyOnly) {
             // It may have signed until the one in its place began to.
             let mut active = entries.iter().filter(|other| other.kind == entry.kind && other.state == KeyState::Active);
@@ -192,7 +208,8 @@ impl<'a> Rotation<'a> {
         }
     }
 
-    fn entries(&self, now: Timestamp) -> Result<Vec<Entry>, RotationError> {
+    fn entries(&self) -> Result<Vec<Entry>, RotationError> {
+        let now = self.clock.now();
         let Found { selection, away } = startup::find(self.config, &self.files, Some(self.store), now)?;
         match away {
             None => Ok(selection.entries().map_err(StartError::from)?),
@@ -218,8 +235,23 @@ impl<'a> Rotation<'a> {
         }
     }
 
-    fn make(&self, beside: &[&Entry], begin: Begin, now: Timestamp) -> Result<(), RotationError> {
-        let (from, algorithm) = (begin.time(now), algorithm(self.config));
+    /// Has a key sign from another time on.
+    fn begin_at(&self, entry: &Entry, from: Timestamp) -> Result<(), RotationError> {
+        match &entry.source {
+            KeySource::File(file) => Ok(self.files.reschedule(file, Some(from)).map_err(StartError::from)?),
+            KeySource::Database => {
+                let kid = entry.kid.clone();
+                self.told(self.store.write_blocking(move |conn| store::access_keys::begin_at(conn, &kid, from)))
+            }
+            KeySource::Configured => Ok(()),
+        }
+    }
+
+    /// Makes a key beside each of these, to sign when everyone has had notice of it. `begin`: whether it is to be another one
+    /// in any case.
+    fn make(&self, beside: &[&Entry], begin: Begin) -> Result<(), RotationError> {
+        let (now, algorithm) = (self.clock.now(), algorithm(self.config));
+        let from = Begin::AfterNotice.time(now);
         for entry in beside {
             match entry.kind {
                 Kind::Refresh => self.files.generate_refresh(Some(from)).map_err(StartError::from)?,
@@ -235,6 +267,19 @@ impl<'a> Rotation<'a> {
                     self.files.generate_access(asymmetric(algorithm), Some(from)).map_err(StartError::from)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Seals the keys in the database under the secret that signs now.
+    ///
+    /// # Errors
+    ///
+    /// [`RotationError`].
+    pub fn seal_anew(&self) -> Result<(), RotationError> {
+        if startup::are_shared(self.config) {
+            let selection = startup::find(self.config, &self.files, None, self.clock.now())?.selection;
+            sealed_keys::seal_anew(self.store, &selection.refresh).map_err(StartError::from)?;
         }
         Ok(())
     }

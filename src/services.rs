@@ -164,7 +164,7 @@ impl Services {
     #[must_use]
     pub fn reconfigured(&self, config: &Config, keys: Keys) -> Self {
         let Keys { refresh, access, ours, .. } = keys;
-        let access = Arc::new(access);
+        let access = Arc::new(access.following(&self.access));
         self.ours.replace(ours);
         self.keep.replace(remembrance(config));
         let rules = rules(config, &config.registration.allowed_domains);

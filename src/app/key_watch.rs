@@ -3,13 +3,15 @@
 use std::sync::Weak;
 use std::time::Duration;
 
-use super::live::Live;
+use super::live::{KeysError, Live};
 use crate::background::Task;
 
 /// Several looks fall into the time for which a key is published before it signs.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Between two looks, where a key is about to sign.
 const AT_LEAST: Duration = Duration::from_millis(10);
+/// So many failures in a row are told.
+const TOLD: u32 = 2;
 /// How many looks lie between two at the age of keys.
 const LOOKS_AT_AGE: u32 = 60;
 
@@ -17,28 +19,37 @@ const LOOKS_AT_AGE: u32 = 60;
 pub struct KeyWatch {
     live: Weak<Live>,
     looks: u32,
-    /// What was wrong at the last look, and whether that is in the log. A file may be looked at while it is being written.
-    problem: Option<(String, bool)>,
+    /// How many looks in a row have failed.
+    failures: u32,
 }
 
 impl KeyWatch {
     /// For as long as `live` is there.
     pub fn new(live: Weak<Live>) -> Self {
-        Self { live, looks: 0, problem: None }
+        Self { live, looks: 0, failures: 0 }
     }
 
-    fn tell(&mut self, problem: String) {
-        self.problem = match self.problem.take() {
-            Some((before, told)) if before == problem => {
-                if !told {
+    fn tell(&mut self, outcome: Result<(), KeysError>) -> Duration {
+        match outcome {
+            Ok(()) => {
+                if self.failures >= TOLD {
+                    tracing::info!("the keys can be read again");
+                }
+                self.failures = 0;
+                return PERIOD;
+            }
+            Err(error) => {
+                self.failures = self.failures.saturating_add(1);
+                // A file may be looked at while it is being written.
+                if self.failures == TOLD {
                     tracing::error!(
-                        "the keys cannot be read anew, and those that were read before stay in use: {problem}"
+                        "the keys cannot be read anew, and those that were read before stay in use: {error}"
                     );
                 }
-                Some((problem, true))
             }
-            _ => Some((problem, false)),
-        };
+        }
+        // Finding out what is missing may take long.
+        PERIOD.saturating_mul(1 << self.failures.min(4))
     }
 }
 
@@ -52,19 +63,15 @@ impl Task for KeyWatch {
     fn round(&mut self) -> Duration {
         let Some(live) = self.live.upgrade() else { return PERIOD };
         if self.looks == 0
-            && let Err(error) = live.rotate_by_age()
+            && let Err(error) = live.tend_keys()
         {
-            tracing::warn!("keys could not be rotated by age, which is tried again in a minute: {error}");
+            tracing::warn!("keys could not be rotated by age or sealed, which is tried again in a minute: {error}");
         }
         self.looks = (self.looks + 1) % LOOKS_AT_AGE;
-        match live.look_for_keys() {
-            Ok(()) => {
-                if let Some((_, true)) = self.problem.take() {
-                    tracing::info!("the keys can be read again");
-                }
-            }
-            Err(error) => self.tell(error.to_string()),
+        let rest = self.tell(live.look_for_keys());
+        match live.next_change() {
+            Some(change) if self.failures == 0 => change.clamp(AT_LEAST, PERIOD),
+            _ => rest,
         }
-        live.next_change().map_or(PERIOD, |rest| rest.clamp(AT_LEAST, PERIOD))
     }
 }

@@ -21,7 +21,7 @@ use crate::startup::{self, Keys, StartError};
 use crate::store::OpenError;
 use crate::store::access_keys::AccessKey;
 use crate::tokens::key_files::KeyFiles;
-use crate::tokens::key_reading::KeyReading;
+use crate::tokens::key_reading::{KeyReading, Look};
 use crate::tokens::key_selection::KeyState;
 
 /// What is in force.
@@ -35,7 +35,8 @@ pub struct Live {
     /// `iss` of the tokens issued here.
     pub issuer: String,
     basis: Mutex<Basis>,
-    reading: KeyReading,
+    /// Whether there are keys that may change.
+    pub has_generated_keys: bool,
 }
 
 /// What it was composed of. Whoever composes it anew holds this.
@@ -45,6 +46,8 @@ struct Basis {
     complete: bool,
     /// What there was of generated keys. None: that has not been looked at.
     listing: Option<Listing>,
+    /// When the keys in force were last found to be all there are.
+    reading: KeyReading,
 }
 
 /// Which generated keys there are: files and their schedule, and those in the database that nodes share.
@@ -75,8 +78,8 @@ impl Live {
             guard_state: Current::new(guard_state),
             services: Current::new(services),
             issuer,
-            basis: Mutex::new(Basis { config: config.clone(), complete, listing: None }),
-            reading,
+            has_generated_keys: reading.is_watched(),
+            basis: Mutex::new(Basis { config: config.clone(), complete, listing: None, reading }),
         }
     }
 
@@ -87,18 +90,13 @@ impl Live {
     ///
     /// Why the keys cannot be used. Then everything stays as it was.
     pub fn reconfigure(&self, config: &Config) -> Result<(), KeysError> {
-        let mut basis = self.lock();
+        let (mut basis, look) = (self.lock(), Look::begin());
         let listing = match (self.listing(config), &basis.listing) {
             // While the database is away, the keys that it had stay.
-            (Err(KeysError::Database(_)), Some(before)) if basis.complete => before.clone(),
-            (listing, _) => listing?,
+            (Err(KeysError::Database(_)), Some(before)) if basis.complete => (before.clone(), None),
+            (listing, _) => (listing?, Some(look)),
         };
         self.read_keys(&mut basis, config, listing)
-    }
-
-    /// Whether there are keys that may change.
-    pub fn has_generated_keys(&self) -> bool {
-        self.reading.is_watched()
     }
 
     /// Reads the keys anew, if any has come or gone, or is to sign from now on.
@@ -108,7 +106,7 @@ impl Live {
     /// Why they cannot be used. Those that were in force stay so.
     pub fn look_for_keys(&self) -> Result<(), KeysError> {
         let (mut basis, now) = (self.lock(), self.now());
-        let look = self.reading.look();
+        let look = Look::begin();
         let listing = self.listing(&basis.config)?;
         let is_due = |ours: &Ours| {
             let mut next = ours.keys.iter().filter(|key| key.state == KeyState::Next);
@@ -116,11 +114,9 @@ impl Live {
         };
         if !basis.complete || basis.listing.as_ref() != Some(&listing) || is_due(&self.services.peek().ours()) {
             let config = basis.config.clone();
-            self.read_keys(&mut basis, &config, listing)?;
+            return self.read_keys(&mut basis, &config, (listing, Some(look)));
         }
-        if basis.complete {
-            look.found_all();
-        }
+        basis.reading.found_all(look);
         Ok(())
     }
 
@@ -131,27 +127,37 @@ impl Live {
         next.filter_map(|key| key.signs_from).min().map(|from| from.since(now))
     }
 
-    /// Makes new keys and takes old ones away by their age, if `tokens.key_rotation` says so.
+    /// Makes new keys and takes old ones away by their age, if `tokens.key_rotation` says so; and seals those in the database
+    /// under the secret that signs now, so that the one before it can be taken away.
     ///
     /// # Errors
     ///
     /// What could not be done.
-    pub fn rotate_by_age(&self) -> Result<(), RotationError> {
+    pub fn tend_keys(&self) -> Result<(), RotationError> {
         let config = self.lock().config.clone();
+        let services = self.services.get();
+        let rotation = Rotation::new(&config, &services.accounts.store, &services.accounts.clock);
+        rotation.seal_anew()?;
         let Some(age) = config.tokens.key_rotation else { return Ok(()) };
-        let (services, now) = (self.services.get(), self.now());
-        let rotation = Rotation::new(&config, &services.accounts.store);
-        rotation.rotate_older_than(age, now)?;
-        for removed in rotation.prune(now)? {
+        rotation.rotate_older_than(age)?;
+        for removed in rotation.prune()? {
             tracing::info!(kid = removed.kid, "a key that no token can name any more was removed");
         }
         Ok(())
     }
 
-    fn read_keys(&self, basis: &mut Basis, config: &Config, listing: Listing) -> Result<(), KeysError> {
+    /// `listing` was found by `look`. No look: it is from before.
+    fn read_keys(
+        &self,
+        basis: &mut Basis,
+        config: &Config,
+        (listing, look): (Listing, Option<Look>),
+    ) -> Result<(), KeysError> {
         let before = self.services.get();
         let (store, now) = (&before.accounts.store, self.now());
-        let of_time = (now, self.reading.clone());
+        // Those who have the keys before these go on with what was known of those.
+        let reading = if self.has_generated_keys { KeyReading::watched(look) } else { KeyReading::default() };
+        let of_time = (now, reading.clone());
         let keys = startup::read_keys_anew(config, store, listing.sealed.as_deref(), &before.ours(), of_time)?;
         let complete = keys.complete;
         let active = |ours: &Ours| {
@@ -162,12 +168,15 @@ impl Live {
         if changes {
             // Before anything is signed with it: without it, the next start is refused. And those before it have signed until
             // now.
-            let recorded = before.ours().record(store, now).and_then(|()| keys.ours.record(store, now));
+            let mut until_now = Ours::clone(&before.ours());
+            // One that was given up meanwhile is not needed any more.
+            until_now.keys.retain(|key| keys.ours.keys.iter().any(|other| other.kid == key.kid));
+            let recorded = until_now.record(store, now).and_then(|()| keys.ours.record(store, now));
             recorded.map_err(|error| OpenError::new(&config.database, error))?;
         }
         log_changes(&before.ours(), &keys.ours);
         self.put_in_force(config, &before, keys);
-        *basis = Basis { config: config.clone(), complete, listing: Some(listing) };
+        *basis = Basis { config: config.clone(), complete, listing: Some(listing), reading };
         Ok(())
     }
 

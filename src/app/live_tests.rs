@@ -61,12 +61,12 @@ impl Server {
 
     fn rotate(&self, begin: Begin) -> Vec<Entry> {
         let store = self.live().services.get().accounts.store.clone();
-        Rotation::new(&self.config, &store).rotate(begin, self.clock.now()).unwrap()
+        Rotation::new(&self.config, &store, &self.clock).rotate(begin).unwrap()
     }
 
     fn prune(&self) -> usize {
         let store = self.live().services.get().accounts.store.clone();
-        Rotation::new(&self.config, &store).prune(self.clock.now()).unwrap().len()
+        Rotation::new(&self.config, &store, &self.clock).prune().unwrap().len()
     }
 
     fn bearer(&self) -> Bearer {
@@ -197,7 +197,7 @@ fn keys_are_rotated_by_age_once_whoever_looks_first() {
     let other = server.beside();
     let look = || {
         for live in [server.live(), &other.live] {
-            live.rotate_by_age().unwrap();
+            live.tend_keys().unwrap();
             live.look_for_keys().unwrap();
         }
     };
@@ -254,9 +254,9 @@ fn configured_secrets_are_left_alone() {
         ("tokens.key_rotation", "1h"),
     ];
     let server = Server::new(&configured);
-    assert!(!server.live().has_generated_keys());
+    assert!(!server.live().has_generated_keys);
     let store = server.live().services.get().accounts.store.clone();
-    let refused = Rotation::new(&server.config, &store).rotate(Begin::AtOnce, BEGINNING).unwrap_err().to_string();
+    let refused = Rotation::new(&server.config, &store, &server.clock).rotate(Begin::AtOnce).unwrap_err().to_string();
     assert!(refused.contains("ACCESS_TOKEN_SECRET_PREVIOUS"), "{refused}");
     let mixed = Server::new(&configured[..1]);
     assert_eq!(mixed.rotate(Begin::AtOnce).iter().map(|key| key.kind).collect::<Vec<_>>(), [Kind::Access]);

@@ -1,10 +1,17 @@
 //! What is measured of a server, as it is at the time of asking.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use super::live::Live;
 use crate::metrics::Purpose;
 use crate::store::signing_keys;
 use crate::tokens::Kind;
 use crate::tokens::key_selection::KeyState;
+
+/// How long the database may take.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Everything, as it is now.
 pub async fn text(live: &Live) -> String {
@@ -21,12 +28,18 @@ pub async fn text(live: &Live) -> String {
     services.metrics.text()
 }
 
-/// Of a configured key, the list in the database tells when it was first used. Where that does not answer, its age stays.
+/// Of a configured key, the list in the database tells when it was first used. Where that does not answer soon, its age stays:
+/// an outage is when the other metrics are needed.
 async fn set_key_ages(live: &Live) {
     let (services, ours) = (live.services.get(), live.services.get().ours());
     let (store, now) = (&services.accounts.store, services.accounts.clock.now());
-    let listed = store.read(signing_keys::all).await.unwrap_or_default();
-    for key in ours.keys.iter().filter(|key| key.state == KeyState::Active) {
+    let active: Vec<_> = ours.keys.iter().filter(|key| key.state == KeyState::Active).collect();
+    let mut listed = Vec::new();
+    if active.iter().any(|key| key.began().is_none()) {
+        let asked = timeout(PATIENCE, store.read(signing_keys::all)).await;
+        listed = asked.ok().and_then(Result::ok).unwrap_or_default();
+    }
+    for key in active {
         let purpose = match key.kind {
             Kind::Access => Purpose::Access,
             Kind::Refresh => Purpose::Refresh,

@@ -14,7 +14,7 @@ const PERIOD: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(1);
 /// Sessions looked at in one read, and how much longer the rest is that follows it.
 const STEP: i64 = 1_000;
-const REST: u32 = 2;
+const REST: u32 = 10;
 
 /// The task.
 pub struct SessionCount {

@@ -9,7 +9,7 @@ use super::key_rows::{KeyRow, purpose};
 use super::listing::{Listing, visible};
 use super::services::{self, unanswered, wait_for};
 use super::{Failure, say};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::{Config, Database};
 use crate::key_rotation::{Begin, Rotation};
 use crate::services::Accounts;
@@ -23,6 +23,9 @@ use crate::tokens::key_selection::{Entry, KeyState};
 
 /// Running servers change to the next key a little after its time has come.
 const A_MOMENT: Duration = Duration::from_millis(500);
+
+/// So soon running servers know that a key is gone, and have ended what they had begun with it.
+const TO_LEARN: Duration = Duration::from_secs(3);
 
 /// What can be done with keys.
 #[derive(Subcommand)]
@@ -97,7 +100,7 @@ fn list(config: &Config, json: bool) -> Result<(), Failure> {
 /// A database that can be asked, and its time.
 struct Opened {
     store: Store,
-    now: Timestamp,
+    clock: Clock,
 }
 
 impl Opened {
@@ -117,14 +120,14 @@ impl Opened {
         let failed = |error| OpenError::new(&config.database, error);
         let (store, clock) = (Store::open_for_operator(&config.database).map_err(failed)?, Clock::system());
         clock.follow(|| store.now_blocking()).map_err(failed)?;
-        Ok(Self { now: clock.now(), store })
+        Ok(Self { store, clock })
     }
 }
 
 /// The keys that there are.
 fn entries(config: &Config, database: Option<&Opened>) -> Result<Vec<Entry>, Failure> {
-    let (store, now) = (database.map(|opened| &opened.store), database.map(|opened| opened.now));
-    let now = now.unwrap_or_else(|| Clock::system().now());
+    let store = database.map(|opened| &opened.store);
+    let now = database.map_or_else(|| Clock::system().now(), |opened| opened.clock.now());
     let found = startup::find(config, &KeyFiles::below(&config.data_dir), store, now)?;
     if let Some(error) = found.away {
         return Err(unanswered(error));
@@ -134,18 +137,18 @@ fn entries(config: &Config, database: Option<&Opened>) -> Result<Vec<Entry>, Fai
 
 /// The list in the database.
 fn remembered(config: &Config, database: Option<&Opened>) -> Result<Vec<Remembered>, Failure> {
-    let Some(Opened { store, now }) = database else { return Ok(Vec::new()) };
-    let failed = |error| OpenError::new(&config.database, error);
-    Ok(store.read_blocking(|conn| signing_keys::remembered(conn, *now)).map_err(failed)?)
+    let Some(Opened { store, clock }) = database else { return Ok(Vec::new()) };
+    let (failed, now) = (|error| OpenError::new(&config.database, error), clock.now());
+    Ok(store.read_blocking(|conn| signing_keys::remembered(conn, now)).map_err(failed)?)
 }
 
 fn rotate(config: &Config, begin: Begin) -> Result<(), Failure> {
-    let Opened { store, now } = Opened::open(config)?;
-    let next = Rotation::new(config, &store).rotate(begin, now)?;
+    let Opened { store, clock } = Opened::open(config)?;
+    let next = Rotation::new(config, &store, &clock).rotate(begin)?;
     if begin == Begin::AtOnce {
         // The last of them is the last that any process waits for.
-        let until = next.iter().filter_map(|key| key.signs_from).max().unwrap_or(now);
-        thread::sleep(until.since(now) + A_MOMENT);
+        let (now, until) = (clock.now(), next.iter().filter_map(|key| key.signs_from).max());
+        thread::sleep(until.map_or(Duration::ZERO, |until| until.since(now)) + A_MOMENT);
     }
     for key in next {
         let (kid, kind, algorithm) = (visible(&key.kid), purpose(key.kind), key.algorithm);
@@ -161,8 +164,8 @@ fn rotate(config: &Config, begin: Begin) -> Result<(), Failure> {
 }
 
 fn prune(config: &Config) -> Result<(), Failure> {
-    let Opened { store, now } = Opened::open(config)?;
-    let removed = Rotation::new(config, &store).prune(now)?;
+    let Opened { store, clock } = Opened::open(config)?;
+    let removed = Rotation::new(config, &store, &clock).prune()?;
     if removed.is_empty() {
         return say(format_args!("no key can be removed: tokens of each may still be in use, or it is to sign"));
     }
@@ -210,7 +213,13 @@ fn forget_one(config: &Config, kid: &str) -> Result<(), Failure> {
         removed |= remove.map_err(unanswered)?;
     }
     match listed.into_iter().find(|listed| listed.key.kid == kid) {
-        Some(Remembered { key, .. }) => forget(&accounts, &key),
+        Some(Remembered { key, .. }) => {
+            if removed {
+                // What began before servers have learnt of it is over by then.
+                thread::sleep(TO_LEARN);
+            }
+            forget(&accounts, &key)
+        }
         None if removed => say(format_args!("forgotten: {shown}; it has signed nothing that is still in use")),
         None => Err(Failure(format!(
             "no key {shown} has signed anything that is still in use; `countersign keys list` shows those that have"

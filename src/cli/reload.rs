@@ -1,5 +1,6 @@
 //! A running server reads its configuration anew when it is told to (SIGHUP).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,7 +31,9 @@ impl Reload {
         if let Some(manager) = &self.manager {
             manager.reloading("reading the configuration anew");
         }
-        let failure = self.attempt().err();
+        // A panic is in the log.
+        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt()));
+        let failure = attempt.unwrap_or_else(|_panic| Err("a fault of the program".to_owned())).err();
         match &failure {
             None => tracing::info!("the configuration was read anew, and is in force"),
             Some(problem) => {

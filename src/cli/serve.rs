@@ -105,7 +105,6 @@ async fn reload_at_signals(mut signals: unix::Signal, mut reload: Reload) {
             reload.run();
             reload
         });
-        // A panic is in the log.
         let Ok(ended) = reloading.await else { return };
         reload = ended;
     }

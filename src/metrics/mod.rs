@@ -358,8 +358,8 @@ mod tests {
             "countersign_refreshes_total{verdict=\"rotated\"} 0",
             "countersign_janitor_removed_total{kind=\"events\"} 7",
             "countersign_http_requests_total{route=\"/v1/auth/refresh\",method=\"POST\",status=\"409\"} 1",
-            "countersign_http_request_duration_seconds_bucket{le=\"0.005\",route=\"/v1/auth/refresh\"} 1",
-            "countersign_http_request_duration_seconds_bucket{le=\"0.0025\",route=\"/v1/auth/refresh\"} 0",
+            "countersign_http_request_duration_seconds_bucket{route=\"/v1/auth/refresh\",le=\"0.005\"} 1",
+            "countersign_http_request_duration_seconds_bucket{route=\"/v1/auth/refresh\",le=\"0.0025\"} 0",
         ] {
             assert!(text.lines().any(|line| line == series), "{series}: {text}");
         }

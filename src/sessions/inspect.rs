@@ -6,7 +6,7 @@
 use super::Sessions;
 use super::rotation::{self, Claim, Verdict};
 use crate::store::{AnyConnection, QueryResult, StoreError, sessions};
-use crate::tokens::refresh::Presented;
+use crate::tokens::refresh::{Presented, Refused};
 
 /// The newest token of a session among those that were presented.
 struct Candidate {
@@ -23,11 +23,11 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// If the database gave no answer.
+    /// If the database gave no answer, or it cannot be told whose a token is.
     pub async fn which_counts(&self, tokens: &[String], ip_address: Option<&str>) -> Result<usize, StoreError> {
         let inner = &self.0;
         let now = inner.clock.now();
-        let candidates = self.candidates(tokens);
+        let (candidates, unknown) = self.candidates(tokens);
         let ids: Vec<_> = candidates.iter().map(|candidate| candidate.presented.session_id()).collect();
         let find_all = move |conn: &mut AnyConnection| {
             ids.iter().map(|id| sessions::find(conn, *id)).collect::<QueryResult<Vec<_>>>()
@@ -39,17 +39,27 @@ impl Sessions {
             let claim = Claim::of(presented, &inner.refresh, now, ip_address);
             is_usable(rotation::judge(row, &claim, now, &inner.settings.policy))
         });
+        if usable.is_none() && unknown {
+            return Err(StoreError::Unavailable(Refused::UnknownKey.into()));
+        }
         let counts = usable.map(|(candidate, _)| candidate);
         let counts = counts.or_else(|| candidates.first().filter(|candidate| candidate.first == 0));
         Ok(counts.map_or(0, |candidate| candidate.index))
     }
 
-    /// The newest token of each session, in the order in which the sessions were first named.
-    fn candidates(&self, tokens: &[String]) -> Vec<Candidate> {
+    /// The newest token of each session, in the order in which the sessions were first named; and whether there is one of which
+    /// it cannot be told whose it is.
+    fn candidates(&self, tokens: &[String]) -> (Vec<Candidate>, bool) {
         let now = self.0.clock.now();
-        let mut newest: Vec<Candidate> = Vec::new();
+        let (mut newest, mut unknown): (Vec<Candidate>, bool) = (Vec::new(), false);
         for (index, token) in tokens.iter().enumerate() {
-            let Ok(presented) = self.presented(token, now) else { continue };
+            let presented = match self.presented(token, now) {
+                Ok(presented) => presented,
+                Err(refused) => {
+                    unknown |= refused == Refused::UnknownKey;
+                    continue;
+                }
+            };
             let same = |known: &&mut Candidate| known.presented.session_id() == presented.session_id();
             match newest.iter_mut().find(same) {
                 None => newest.push(Candidate { index, first: index, presented }),
@@ -59,7 +69,7 @@ impl Sessions {
                 Some(_) => {}
             }
         }
-        newest
+        (newest, unknown)
     }
 }
 

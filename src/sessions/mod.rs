@@ -296,6 +296,11 @@ impl Sessions {
         }
     }
 
+    /// Whether it cannot be told if a token of either kind is ours, for it names a key that may be a new one.
+    pub fn cannot_tell(&self, token: &str) -> bool {
+        self.0.refresh.cannot_tell(token) || self.0.access.cannot_tell(token)
+    }
+
     fn pair(
         &self,
         bearer: &Bearer,

@@ -13,7 +13,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::ids::{SessionId, UserId};
 use crate::store::events::InTransaction;
 use crate::store::sessions::{self, Device, Ended, NextToken, RotatedRow, Rotation, SessionRow};
-use crate::store::{AnyConnection, QueryResult, Write, internal_error, too_many_conflicts};
+use crate::store::{AnyConnection, QueryResult, Write, internal_error, too_many_conflicts, unknown_key};
 use crate::tokens::access::Bearer;
 use crate::tokens::refresh::{IssuedToken, Presented, RefreshTokens, Refused, fresh_salt};
 use crate::tokens::{ChainPosition, SignError};
@@ -214,6 +214,8 @@ impl RefreshRequest {
             if let Verdict::Repeat { streak } = verdict {
                 match self.repeat(conn, &row, streak)? {
                     Some(grant) => return self.kept(conn, Outcome::Granted(grant)),
+                    // Another process has signed with a key that this one has not read yet.
+                    None if self.tokens.cannot_tell_of(&row.chain.key_id) => return Err(unknown_key()),
                     None => verdict = rotation::unrepeatable(&row, self.now, &self.policy),
                 }
             }

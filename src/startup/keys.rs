@@ -11,7 +11,7 @@ use crate::store::{Store, StoreError};
 use crate::tokens::access::AccessTokens;
 use crate::tokens::generated::Generated;
 use crate::tokens::key_files::KeyFiles;
-use crate::tokens::key_reading::KeyReading;
+use crate::tokens::key_reading::{KeyReading, LEAST_NOTICE};
 use crate::tokens::key_selection::{self, ACCESS, Issuers, REFRESH, Selection, algorithm, asymmetric, refresh_secrets};
 use crate::tokens::keys::KeyError;
 use crate::tokens::refresh::RefreshTokens;
@@ -101,7 +101,9 @@ pub(super) fn find_or_make(
         if !no_access || found.away.is_some() {
             return Ok(found);
         }
-        let first = sealed_keys::make(store, refresh, algorithm(config), (now, now), Unless::ThereIsOne);
+        // Nodes that sign with a key of another algorithm must know this one before it signs.
+        let from = if access.retired.is_empty() { now } else { now.plus(LEAST_NOTICE * 2) };
+        let first = sealed_keys::make(store, refresh, algorithm(config), (now, from), Unless::ThereIsOne);
         return match first {
             Ok(_) => find(config, files, Some(store), now),
             Err(SealedKeyError::Store(error)) => Ok(Found { away: Some(error), ..found }),

@@ -23,7 +23,7 @@ use crate::signing_keys::{self, Ours};
 use crate::store::access_keys::AccessKey;
 use crate::store::{self, OpenError, SchemaState, Store, StoreError};
 use crate::tokens::key_files::{KeyFileError, KeyFiles};
-use crate::tokens::key_reading::KeyReading;
+use crate::tokens::key_reading::{KeyReading, Look};
 use crate::tokens::key_selection::{self, Entry};
 use crate::tokens::keys::KeyError;
 
@@ -122,7 +122,7 @@ pub fn begin(config: &Config, clock: &Clock, metrics: StoreMetrics) -> Result<St
     }
     // Another process that starts now may have been faster.
     let issuers = key_selection::issuers(config, &files)?;
-    let mut keys_made = false;
+    let (mut keys_made, look) = (false, Look::begin());
     let found =
         where_waiting_is_allowed(|| keys::find_or_make(config, &files, &store, clock.now(), Some(&mut keys_made)))?;
     made.keys = keys_made.then(|| absolute(files.folder()));
@@ -132,7 +132,11 @@ pub fn begin(config: &Config, clock: &Clock, metrics: StoreMetrics) -> Result<St
             tracing::warn!("the access keys in the database could not be sealed under the new secret: {error}");
         }
     }
-    let reading = if found.selection.is_generated() { KeyReading::begin() } else { KeyReading::default() };
+    let found_all = found.away.is_none().then_some(look);
+    let reading = match found.selection.is_generated() {
+        true => KeyReading::watched(found_all),
+        false => KeyReading::default(),
+    };
     let keys = keys::keys(config, found, issuers, reading)?;
     let checked = checked && keys.complete && is_recorded(&keys.ours, &store, clock.now());
     if let Database::Sqlite(path) = &config.database {

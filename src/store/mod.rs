@@ -59,7 +59,7 @@ use crate::metrics::StoreMetrics;
 
 /// Readers of the embedded database.
 const READERS: u32 = 4;
-/// Those that read while no request waits: the poll for revocations, and the janitor.
+/// For what reads while no request waits: above all the poll for revocations.
 const HOUSEKEEPERS: u32 = 2;
 /// The longest that a request waits for a connection to the embedded database.
 const CONNECTING: Duration = Duration::from_secs(3);
@@ -336,6 +336,12 @@ pub fn internal_error(error: impl std::error::Error + Send + Sync + 'static) -> 
 pub fn too_many_conflicts() -> diesel::result::Error {
     let lost = Box::new("lost too many races".to_owned());
     diesel::result::Error::DatabaseError(diesel::result::DatabaseErrorKind::SerializationFailure, lost)
+}
+
+/// What is stored was signed with a key that has not been read yet: the caller is asked to come again.
+pub fn unknown_key() -> diesel::result::Error {
+    let unread = Box::new("a key has not been read yet".to_owned());
+    diesel::result::Error::DatabaseError(diesel::result::DatabaseErrorKind::SerializationFailure, unread)
 }
 
 /// As many as work at a time.

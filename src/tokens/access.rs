@@ -117,6 +117,8 @@ pub struct AccessTokens {
     accepted: Vec<(String, Vec<String>)>,
     client_id: String,
     lifetime: Duration,
+    /// The longest life of a token that may have been issued.
+    longest: Duration,
     reading: KeyReading,
 }
 
@@ -135,13 +137,28 @@ impl AccessTokens {
         let previous = previous_issuers.iter().map(|iss| (iss.clone(), with_itself(iss)));
         let accepted = std::iter::once((issuer.clone(), audience_of(&issuer))).chain(previous).collect();
         let audience = audience_of(&issuer);
-        Self { ring, issuer, audience, accepted, client_id, lifetime, reading: KeyReading::default() }
+        Self {
+            ring,
+            issuer,
+            audience,
+            accepted,
+            client_id,
+            lifetime,
+            longest: lifetime,
+            reading: KeyReading::default(),
+        }
     }
 
     /// The same with keys that are read again and again.
     #[must_use]
     pub fn reading(self, reading: KeyReading) -> Self {
         Self { reading, ..self }
+    }
+
+    /// The same, which takes tokens that were given as long a life as `before` gave them.
+    #[must_use]
+    pub fn following(self, before: &Self) -> Self {
+        Self { longest: self.longest.max(before.longest), ..self }
     }
 
     /// Whether there is a key to sign with.
@@ -201,7 +218,7 @@ impl AccessTokens {
     /// [`Rejected`], whatever was wrong.
     pub fn read(&self, token: &str) -> Result<Genuine, Rejected> {
         let claims = self.signed(token)?;
-        let longest = i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX);
+        let longest = i64::try_from(self.longest.as_secs()).unwrap_or(i64::MAX);
         if claims.exp.saturating_sub(claims.iat) > longest || claims.cnf.is_some() {
             return Err(Rejected);
         }

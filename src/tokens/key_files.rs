@@ -163,8 +163,12 @@ impl KeyFiles {
         Ok(schedule)
     }
 
-    /// Puts a key on the schedule, or takes it off.
-    fn reschedule(&self, file: &Path, signs_from: Option<Timestamp>) -> Result<(), KeyFileError> {
+    /// Puts a key on the schedule, or takes it off. The lock is held by the caller.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn reschedule(&self, file: &Path, signs_from: Option<Timestamp>) -> Result<(), KeyFileError> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let before = files::lines(&self.schedule_file())?;
         let mut lines: Vec<String> = before.clone();

@@ -8,14 +8,25 @@ use std::time::{Duration, Instant};
 /// every key that signs.
 pub const LEAST_NOTICE: Duration = Duration::from_secs(3);
 
-/// Clones share it.
+/// Of one set of keys. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct KeyReading(Option<Arc<Mutex<Instant>>>);
+pub struct KeyReading(Option<Arc<Mutex<Option<Instant>>>>);
+
+/// A look for keys that has begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Look(Instant);
+
+impl Look {
+    /// It begins.
+    pub fn begin() -> Self {
+        Self(Instant::now())
+    }
+}
 
 impl KeyReading {
-    /// Of keys that are read again and again, and were read just now.
-    pub fn begin() -> Self {
-        Self(Some(Arc::new(Mutex::new(Instant::now()))))
+    /// Of keys that are read again and again. `found_all`: the look that found all there were. None: some could not be read.
+    pub fn watched(found_all: Option<Look>) -> Self {
+        Self(Some(Arc::new(Mutex::new(found_all.map(|look| look.0)))))
     }
 
     /// Whether keys are read again and again.
@@ -23,30 +34,18 @@ impl KeyReading {
         self.0.is_some()
     }
 
-    /// Looks for keys, from now on.
-    pub fn look(&self) -> Look<'_> {
-        Look { reading: self, began: Instant::now() }
+    /// A later look has found the same keys, and no others.
+    pub fn found_all(&self, look: Look) {
+        if let Some(last) = &self.0 {
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(look.0);
+        }
     }
 
     /// Whether every key that signs is known. Of keys that are configured, always.
     pub fn is_complete(&self) -> bool {
-        let last = self.0.as_ref().map(|last| *last.lock().unwrap_or_else(PoisonError::into_inner));
-        last.is_none_or(|last| last.elapsed() < LEAST_NOTICE)
-    }
-}
-
-/// A look for keys.
-pub struct Look<'a> {
-    reading: &'a KeyReading,
-    began: Instant,
-}
-
-impl Look<'_> {
-    /// All keys that were there when it began are known.
-    pub fn found_all(self) {
-        if let Some(last) = &self.reading.0 {
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = self.began;
-        }
+        let Some(last) = &self.0 else { return true };
+        let last = *last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| last.elapsed() < LEAST_NOTICE)
     }
 }
 
@@ -57,12 +56,12 @@ mod tests {
     #[test]
     fn keys_that_were_read_long_ago_may_not_be_all_there_are() {
         assert!(KeyReading::default().is_complete(), "those that are configured are");
-        let reading = KeyReading::begin();
+        assert!(!KeyReading::watched(None).is_complete());
+        let reading = KeyReading::watched(Some(Look::begin()));
         assert!(reading.is_complete());
-        let long_ago = Instant::now().checked_sub(LEAST_NOTICE).unwrap();
-        Look { reading: &reading, began: long_ago }.found_all();
+        reading.found_all(Look(Instant::now().checked_sub(LEAST_NOTICE).unwrap()));
         assert!(!reading.is_complete());
-        reading.look().found_all();
+        reading.found_all(Look::begin());
         assert!(reading.is_complete());
     }
 }

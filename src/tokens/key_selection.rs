@@ -35,20 +35,27 @@ impl<K> Chosen<K> {
         Self { active: Some(Held::configured(active)), next: Vec::new(), retired }
     }
 
-    /// The latest that has begun to sign does. If none has, the first that will: there must be one.
+    /// The latest that has begun to sign does; until one that is wanted has begun, one that is not. If none at all has, the
+    /// first that will: there must be one. Where none is wanted, none signs.
     fn generated(mut keys: Vec<Held<K>>, is_wanted: impl Fn(&K) -> bool, now: Timestamp) -> Self {
+        let wanted = keys.iter().position(|held| is_wanted(&held.key));
         let begun = keys.iter().rposition(|held| is_wanted(&held.key) && held.has_begun(now));
-        let Some(active) = begun.or_else(|| keys.iter().position(|held| is_wanted(&held.key))) else {
+        let begun = begun.or_else(|| keys.iter().rposition(|held| wanted.is_some() && held.has_begun(now)));
+        let Some(place) = begun.or(wanted) else {
             keys.reverse();
             return Self { active: None, next: Vec::new(), retired: keys };
         };
-        let (mut next, mut retired): (Vec<_>, Vec<_>) =
-            keys.drain(active.saturating_add(1)..).partition(|held| is_wanted(&held.key) && !held.has_begun(now));
+        let active = keys.remove(place);
+        let (mut next, mut retired) = (Vec::new(), Vec::new());
+        for (number, held) in keys.into_iter().enumerate() {
+            // One that was made before the active one has been overtaken.
+            let is_ahead = number >= place || !is_wanted(&active.key);
+            let list = if is_ahead && is_wanted(&held.key) && !held.has_begun(now) { &mut next } else { &mut retired };
+            list.push(held);
+        }
         next.sort_by_key(|held| held.signs_from);
-        let active = keys.pop();
         retired.reverse();
-        retired.extend(keys.into_iter().rev());
-        Self { active, next, retired }
+        Self { active: Some(active), next, retired }
     }
 
     /// All of them, with what each is.
@@ -298,8 +305,14 @@ mod tests {
     #[test]
     fn where_none_has_begun_the_first_signs_and_where_there_is_none_none_does() {
         use KeyState::{Active, Next, VerifyOnly};
-        let pending = vec![held("other", None), held("a", Some(5)), held("b", Some(9))];
-        assert_eq!(chosen(pending, NOW), [(Active, "a"), (Next, "b"), (VerifyOnly, "other")]);
+        let pending = || vec![held("a", Some(5)), held("b", Some(9))];
+        assert_eq!(chosen(pending(), NOW), [(Active, "a"), (Next, "b")]);
+        // Until one that is wanted has begun, one that is not.
+        for place in 0..3 {
+            let mut keys = pending();
+            keys.insert(place, held("other", None));
+            assert_eq!(chosen(keys, NOW), [(Active, "other"), (Next, "a"), (Next, "b")], "{place}");
+        }
         assert_eq!(chosen(vec![held("other", None)], NOW), [(VerifyOnly, "other")]);
         assert_eq!(chosen(Vec::new(), NOW), []);
     }

@@ -202,16 +202,24 @@ impl RefreshTokens {
         self.ring.active().map_or("", Key::kid)
     }
 
+    /// Whether it cannot be told what a key has signed, for it may be a new one of ours.
+    pub fn cannot_tell_of(&self, kid: &str) -> bool {
+        !self.reading.is_complete() && self.ring.find(kid).is_none()
+    }
+
+    /// Whether it cannot be told if a token is one of ours: it names such a key.
+    pub fn cannot_tell(&self, token: &str) -> bool {
+        !self.reading.is_complete() && jws::names_unknown_key(Kind::Refresh, &self.ring, token)
+    }
+
     /// Reads a presented token: signature, kind, issuer, audience and `exp`. No query, and `iat` does not matter.
     ///
     /// # Errors
     ///
     /// [`Refused`]; nothing is written for a token refused here.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Presented, Refused> {
-        let verified = jws::verify::<Claims>(Kind::Refresh, &self.ring, token).map_err(|rejected| {
-            let cannot_tell = !self.reading.is_complete() && jws::names_unknown_key(Kind::Refresh, &self.ring, token);
-            if cannot_tell { Refused::UnknownKey } else { rejected.into() }
-        })?;
+        let verified = jws::verify::<Claims>(Kind::Refresh, &self.ring, token)
+            .map_err(|rejected| if self.cannot_tell(token) { Refused::UnknownKey } else { rejected.into() })?;
         let claims = verified.claims;
         let ours = std::iter::once(&self.issuer)
             .chain(&self.previous_issuers)

@@ -102,8 +102,19 @@ fn a_server_that_slept_through_a_rotation_cannot_tell_and_says_so() {
     keys(&home, &["keys", "rotate", "--now"]);
     let next = Connection::open(one.address).unwrap().refresh(&member(&pair, "refresh_token")).unwrap().body;
     assert_ne!(kid(&member(&next, "access_token")), kid(&member(&pair, "access_token")));
+    let another = one.register("bob@example.com");
     other.signal(Signal::CONT);
     let began = Instant::now();
+    // Who is told to be signed out is.
+    let body = json!({ "refresh_token": another["refresh_token"] });
+    loop {
+        match other.post("/v1/auth/logout", &body).status {
+            204 => break,
+            503 if began.elapsed() < PATIENCE => {}
+            status => panic!("{status}"),
+        }
+    }
+    assert_eq!(Connection::open(one.address).unwrap().refresh(&member(&another, "refresh_token")).unwrap().status, 400);
     loop {
         match status_of_me(&other, &next) {
             200 => break,

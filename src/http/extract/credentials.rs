@@ -85,7 +85,7 @@ pub(crate) async fn cookie_refresh_token(state: &AppState, req: &HttpRequest) ->
 /// # Errors
 ///
 /// 401 if nothing was presented at all, or what is wrong with the body if it may have been there; 403 `cross_site` if
-/// there is nothing but cookies, and a page of another site may have sent them.
+/// there is nothing but cookies, and a page of another site may have sent them; 503 if it cannot be told whose a token is.
 pub(crate) fn sessions_presented(
     state: &AppState,
     req: &HttpRequest,
@@ -111,6 +111,10 @@ pub(crate) fn sessions_presented(
         }
     } else if !explicit {
         return Err(unreadable.unwrap_or_else(|| Code::MissingToken.into()));
+    }
+    // Signed out is who is told so.
+    if tokens.iter().any(|token| state.sessions.cannot_tell(token)) {
+        return Err(Code::Unavailable.into());
     }
     Ok(tokens
         .iter()

@@ -23,7 +23,7 @@ async fn jwks(state: State) -> Result<HttpResponse, Problem> {
 
 fn describe_jwks() -> Operation {
     Operation::new("Machines", "jwks", "The public keys that verify access tokens")
-        .about("None while access tokens are signed with HS256. A key is here for ten minutes before it signs.")
+        .about("None while access tokens are signed with HS256. A new key is here for ten minutes before it signs, unless it was made with `keys rotate --now`.")
         .answers("200", public("The keys.", "PublicKeys", examples::public_keys()))
         .fails(STORE)
 }

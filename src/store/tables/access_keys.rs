@@ -54,6 +54,12 @@ pub fn add_unless(
     Ok(true)
 }
 
+/// Has a key sign from another time on.
+pub fn begin_at(conn: &mut AnyConnection, kid: &str, from: Timestamp) -> QueryResult<()> {
+    diesel::update(access_keys::table.find(kid)).set(access_keys::signs_from.eq(from)).execute(conn)?;
+    Ok(())
+}
+
 /// Keeps what is sealed in `key` in place of what is there under its name.
 pub fn seal_anew(conn: &mut AnyConnection, key: &AccessKey) -> QueryResult<()> {
     diesel::update(access_keys::table.find(&key.kid))
