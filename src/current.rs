@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
-/// A value of which whoever asks gets the latest. Clones share it.
+/// A value that can be replaced atomically. Clones share it.
 #[derive(Debug)]
 pub struct Current<T>(Arc<ArcSwap<T>>);
 

@@ -181,12 +181,12 @@ fn write_text(draft: &Path, path: &Path, text: &str) -> Result<(), FileError> {
     written.map_err(|error| FileError::new(path, "written", error))
 }
 
-/// Opens a file beside others of ours, and no other one in its place: another system user may have this folder.
+/// Opens one of our own files, never through a symbolic link: the folder may belong to another system user.
 fn open_ours(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)
 }
 
-/// What root makes beside a server of another system user belongs to that one, who must read it.
+/// Gives a file that root makes to the owner of its folder, so that the server can read it.
 fn give_to_owner_of_folder(file: &File, path: &Path) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());

@@ -199,7 +199,7 @@ impl<'a> Rotation<'a> {
         Ok(entry.made_at.is_none_or(|made_at| now.since(made_at) <= self.longest_life(kind)))
     }
 
-    /// How long something may be asked about that a key has signed.
+    /// How long a token may still be presented after its key has stopped signing.
     fn longest_life(&self, kind: Kind) -> Duration {
         let (tokens, rotation) = (&self.config.tokens, &self.config.rotation);
         match kind {
@@ -235,7 +235,7 @@ impl<'a> Rotation<'a> {
         }
     }
 
-    /// Has a key sign from another time on.
+    /// Changes the time from which a key signs.
     fn begin_at(&self, entry: &Entry, from: Timestamp) -> Result<(), RotationError> {
         match &entry.source {
             KeySource::File(file) => Ok(self.files.reschedule(file, Some(from)).map_err(StartError::from)?),
@@ -257,7 +257,7 @@ impl<'a> Rotation<'a> {
                 Kind::Refresh => self.files.generate_refresh(Some(from)).map_err(StartError::from)?,
                 Kind::Access if startup::are_shared(self.config) => {
                     let selection = startup::find(self.config, &self.files, Some(self.store), now)?.selection;
-                    // By age, one node is enough; told to, it is made in any case.
+                    // By age, one node makes it; an operator's command always does.
                     let since = if begin == Begin::AtOnce { now } else { entry.made_at.unwrap_or(now) };
                     let unless = Unless::MadeSince(since);
                     sealed_keys::make(self.store, &selection.refresh, algorithm, (now, from), unless)

@@ -41,7 +41,7 @@
 //!    http/extract/        what handlers take from a request: JSON, tokens, cookies, the client's address
 //!    http/middleware/     what every request and answer goes through: the stack in its mod.rs, a file for each part
 //!    http/state.rs        AppState: what handlers compose their answers from
-//!    http/outcomes.rs     what is counted of the answers of services
+//!    http/outcomes.rs     counts the outcomes of refreshes, log-ins and limits
 //!    http/metrics.rs      GET /metrics, on a listener of its own
 //!    http/error.rs        From<each service error> for Problem
 //!    http/openapi/        the OpenAPI document, from the routes: headers and errors, bodies, examples

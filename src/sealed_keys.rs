@@ -43,7 +43,7 @@ pub fn sealed(store: &Store) -> Result<Vec<AccessKey>, StoreError> {
     store.read_blocking(access_keys::all)
 }
 
-/// Those keys, opened by one of `secrets`.
+/// Opens keys with one of `secrets`.
 ///
 /// # Errors
 ///

@@ -10,7 +10,7 @@ use crate::background::Task;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Between two looks, where a key is about to sign.
 const AT_LEAST: Duration = Duration::from_millis(10);
-/// So many failures in a row are told.
+/// Consecutive failures after which the log says so.
 const TOLD: u32 = 2;
 /// How many looks lie between two at the age of keys.
 const LOOKS_AT_AGE: u32 = 60;
@@ -48,7 +48,7 @@ impl KeyWatch {
                 }
             }
         }
-        // Finding out what is missing may take long.
+        // Backs off: finding out which keys are missing may read a whole table.
         PERIOD.saturating_mul(1 << self.failures.min(4))
     }
 }

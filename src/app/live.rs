@@ -39,7 +39,7 @@ pub struct Live {
     pub has_generated_keys: bool,
 }
 
-/// What it was composed of. Whoever composes it anew holds this.
+/// The inputs of the current composition. Locked while it is replaced.
 struct Basis {
     config: Config,
     /// Whether every key could be read.
@@ -92,7 +92,7 @@ impl Live {
     pub fn reconfigure(&self, config: &Config) -> Result<(), KeysError> {
         let (mut basis, look) = (self.lock(), Look::begin());
         let listing = match (self.listing(config), &basis.listing) {
-            // While the database is away, the keys that it had stay.
+            // While the database is away, the keys that were read from it stay in use.
             (Err(KeysError::Database(_)), Some(before)) if basis.complete => (before.clone(), None),
             (listing, _) => (listing?, Some(look)),
         };
@@ -155,7 +155,7 @@ impl Live {
     ) -> Result<(), KeysError> {
         let before = self.services.get();
         let (store, now) = (&before.accounts.store, self.now());
-        // Those who have the keys before these go on with what was known of those.
+        // Requests that hold the previous keys keep the previous reading.
         let reading = if self.has_generated_keys { KeyReading::watched(look) } else { KeyReading::default() };
         let of_time = (now, reading.clone());
         let keys = startup::read_keys_anew(config, store, listing.sealed.as_deref(), &before.ours(), of_time)?;
@@ -183,7 +183,7 @@ impl Live {
     fn put_in_force(&self, config: &Config, before: &Services, keys: Keys) {
         let services = before.reconfigured(config, keys);
         let (state, guard_state) = compose(config, &services, &self.issuer, Some(&self.state.peek()));
-        // What verifies comes before what signs.
+        // Verifiers are replaced before signers.
         self.guard_state.replace(guard_state);
         self.services.replace(services);
         self.state.replace(state);

@@ -34,7 +34,7 @@ impl Server {
         let config = keys.iter().fold(raw, set).resolve().unwrap();
         let countersign = Countersign::open_with_clock(&config, clock.clone()).unwrap();
         let server = Self { folder, config, clock, countersign };
-        // As the files were made: what is older than they are counts from the time of this machine.
+        // The age of a key counts from the time of its file, which is that of this machine.
         for file in server.files() {
             let time = std::time::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
             fs::File::options().append(true).open(file).unwrap().set_modified(time).unwrap();

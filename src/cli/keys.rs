@@ -24,7 +24,7 @@ use crate::tokens::key_selection::{Entry, KeyState};
 /// Running servers change to the next key a little after its time has come.
 const A_MOMENT: Duration = Duration::from_millis(500);
 
-/// So soon running servers know that a key is gone, and have ended what they had begun with it.
+/// Time for running servers to notice that a key is gone, and to finish requests that still use it.
 const TO_LEARN: Duration = Duration::from_secs(3);
 
 /// What can be done with keys.
@@ -104,7 +104,7 @@ struct Opened {
 }
 
 impl Opened {
-    /// None: there is none, or it is a server that is away.
+    /// None: there is no database, or its server is away.
     fn find(config: &Config) -> Result<Option<Self>, Failure> {
         match (Store::find(&config.database), &config.database) {
             (Ok(DatabaseState::Ready), _) => Self::open(config).map(Some),
@@ -146,7 +146,7 @@ fn rotate(config: &Config, begin: Begin) -> Result<(), Failure> {
     let Opened { store, clock } = Opened::open(config)?;
     let next = Rotation::new(config, &store, &clock).rotate(begin)?;
     if begin == Begin::AtOnce {
-        // The last of them is the last that any process waits for.
+        // Until the last of them signs.
         let (now, until) = (clock.now(), next.iter().filter_map(|key| key.signs_from).max());
         thread::sleep(until.map_or(Duration::ZERO, |until| until.since(now)) + A_MOMENT);
     }
@@ -178,7 +178,7 @@ fn prune(config: &Config) -> Result<(), Failure> {
 fn forget_one(config: &Config, kid: &str) -> Result<(), Failure> {
     let shown = visible(kid);
     let database = Opened::find(config)?;
-    // One that cannot be opened any more is as good as lost, and those that can be need not be looked for.
+    // A sealed key that cannot be opened counts as lost.
     let is_there = match entries(config, database.as_ref()) {
         Ok(entries) => entries.into_iter().find(|key| key.kid == kid),
         Err(_) if startup::are_shared(config) => None,
@@ -215,7 +215,7 @@ fn forget_one(config: &Config, kid: &str) -> Result<(), Failure> {
     match listed.into_iter().find(|listed| listed.key.kid == kid) {
         Some(Remembered { key, .. }) => {
             if removed {
-                // What began before servers have learnt of it is over by then.
+                // Log-ins that began with the key must be over before the sessions are ended.
                 thread::sleep(TO_LEARN);
             }
             forget(&accounts, &key)

@@ -9,7 +9,7 @@ use crate::config::{RawConfig, Reloaded};
 use crate::systemd::Manager;
 use crate::telemetry;
 
-/// What there is to do it with.
+/// Everything a reload needs.
 pub struct Reload {
     /// `--config`.
     pub file: Option<PathBuf>,
@@ -21,7 +21,7 @@ pub struct Reload {
     pub level: telemetry::Level,
     /// Who started the server.
     pub manager: Option<Arc<Manager>>,
-    /// What that one is told of a server that does its work.
+    /// Status line while the server is ready.
     pub status: String,
 }
 

@@ -99,7 +99,7 @@ pub struct Config {
     pub docs: Docs,
     /// Where metrics can be read.
     pub metrics: Metrics,
-    /// Whether that is the default: then the server goes without where that address is taken.
+    /// Whether that is the default address. If it is taken, the server starts without metrics.
     pub(crate) metrics_by_default: bool,
     /// What the log looks like.
     pub log: Log,

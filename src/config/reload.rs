@@ -61,7 +61,7 @@ mod tests {
         assert!(reloaded.raw.reloaded(before).unwrap().at_restart.is_empty());
     }
 
-    /// What goes together only with a key that takes effect later must not be judged without it.
+    /// Values that are only valid together with a key that waits for the restart wait with it.
     #[test]
     fn another_database_and_its_issuer_wait_for_the_restart_together() {
         let before = raw(&[]);

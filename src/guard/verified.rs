@@ -20,7 +20,7 @@ pub(crate) struct Verified(RefCell<Halves>);
 /// When the young half is full, the old one is forgotten and they change places.
 #[derive(Default)]
 struct Halves {
-    /// What they were verified with: with other keys, each is verified anew.
+    /// The keys they were verified with. Other keys empty the cache.
     access: Option<Arc<AccessTokens>>,
     young: HashMap<Box<str>, Genuine>,
     old: HashMap<Box<str>, Genuine>,
@@ -173,7 +173,7 @@ mod tests {
         assert!(!halves.young.contains_key(kept.as_str()) && !halves.old.contains_key(kept.as_str()));
     }
 
-    /// A key that is no longer among those that verify takes its tokens along.
+    /// Removing a key also invalidates the cached tokens that it signed.
     #[test]
     fn a_known_token_is_verified_anew_when_the_keys_are_others() {
         let (access, verified) = (access(), Verified::default());

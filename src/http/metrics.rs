@@ -13,11 +13,11 @@ use crate::network::Listener;
 
 /// The text format of Prometheus.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Few ask, and each of them soon.
+/// Scrapers are few, and quick.
 const CONNECTIONS: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the answer is made by.
+/// Produces the body of the answer.
 pub(crate) type Text = Arc<dyn Fn() -> LocalBoxFuture<'static, String> + Send + Sync>;
 
 /// Answers on `listeners`. The server is to be spawned.

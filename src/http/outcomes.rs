@@ -1,4 +1,4 @@
-//! What is counted of the answers of services.
+//! Counts the outcomes of refreshes, log-ins and limits.
 
 use crate::audit::Kind;
 use crate::metrics::{LoginOutcome, Metrics, RefreshVerdict, Throttle};

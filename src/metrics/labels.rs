@@ -1,4 +1,4 @@
-//! What series are told apart by: closed sets.
+//! Values of labels: closed sets.
 
 /// Values of a label: a closed set.
 pub trait Label: Copy + 'static {

@@ -55,7 +55,7 @@ impl<L: Label + PartialEq> Counters<L> {
     }
 }
 
-/// What requests are told apart by.
+/// Labels of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     route: &'static str,
@@ -169,7 +169,7 @@ pub struct JanitorMetrics {
     pub last_success: Level,
 }
 
-/// What is read when it is asked for.
+/// Gauges that are set at each scrape.
 #[derive(Clone, Default)]
 pub struct Levels {
     /// Open connections of clients.
@@ -211,7 +211,7 @@ pub struct Metrics {
     pub hashing: HashMetrics,
     /// The janitor.
     pub janitor: JanitorMetrics,
-    /// What is read when it is asked for.
+    /// Gauges that are set at each scrape.
     pub levels: Levels,
     process: Process,
     registry: Arc<Registry>,
@@ -288,7 +288,7 @@ impl Metrics {
         let success = "When the janitor last finished a round, in seconds since 1970";
         ours.register("janitor_last_success_timestamp_seconds", success, janitor.last_success.clone());
         ours.register("key_age_seconds", "Time since the key that signs began to", levels.key_age.clone());
-        // An info metric has this name with its ending.
+        // `Info` appends `_info`.
         ours.register("build", "The version of the program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         all
     }

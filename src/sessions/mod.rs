@@ -69,7 +69,7 @@ pub struct Settings {
     pub policy: Policy,
     /// Sessions of one user; zero: no bound.
     pub most: u32,
-    /// Whether those who ask for refreshes as no honest client does are slowed down.
+    /// Whether unusual refreshes are limited.
     pub limited: bool,
 }
 

@@ -139,7 +139,7 @@ pub(super) fn missing(setting: &'static str, config: &Config, files: &KeyFiles) 
     }
 }
 
-/// What those keys make of a configuration.
+/// Builds signers and verifiers from the keys and a configuration.
 pub(super) fn keys(config: &Config, found: Found, issuers: Issuers, reading: KeyReading) -> Result<Keys, KeyError> {
     let Found { selection, away } = found;
     let (entries, tokens) = (selection.entries()?, &config.tokens);

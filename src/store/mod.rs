@@ -79,7 +79,7 @@ struct Timeouts {
     answer: Duration,
 }
 
-/// What is known of the database, and what is measured of it.
+/// Condition and metrics of the database.
 type Shared<'a> = (&'a Arc<Condition>, StoreMetrics);
 
 /// The database, shared by everything in the process.

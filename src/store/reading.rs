@@ -49,7 +49,7 @@ impl Store {
         })
     }
 
-    /// Counts an answer that there is none.
+    /// Counts the error, if there was no answer.
     pub(super) fn counted<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(error) = &answer {
             self.metrics.errors.count(match error {

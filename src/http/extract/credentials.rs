@@ -112,7 +112,7 @@ pub(crate) fn sessions_presented(
     } else if !explicit {
         return Err(unreadable.unwrap_or_else(|| Code::MissingToken.into()));
     }
-    // Signed out is who is told so.
+    // A 204 must mean that the session has ended.
     if tokens.iter().any(|token| state.sessions.cannot_tell(token)) {
         return Err(Code::Unavailable.into());
     }

@@ -56,7 +56,7 @@ impl Readers {
         Some(answer.finish())
     }
 
-    /// Says so in an answer, wherever in the server it was made.
+    /// Sets the CORS headers of an answer, wherever in the server it was made.
     pub(crate) fn say(&self, response: &mut HttpResponse) {
         let headers = response.headers_mut();
         let names_origin = |value: &HeaderValue| {

@@ -11,7 +11,7 @@ use actix_web::http::{Method, StatusCode};
 use crate::http::routes;
 use crate::metrics::Metrics;
 
-/// What paths and methods are counted under that are none of ours: clients can ask for very many.
+/// Label of unknown paths and methods, of which clients can send any number.
 const OTHER: &str = "other";
 
 static ROUTES: LazyLock<HashSet<&'static str>> =
@@ -24,7 +24,7 @@ pub(super) fn count(metrics: &Metrics, response: &ServiceResponse<BoxBody>, took
     metrics.observe_request(route.unwrap_or(OTHER), name(request.method()), response.status().as_u16(), took);
 }
 
-/// Of a request whose route is not known any more.
+/// For an answer that has lost its request, and with it the route.
 pub(super) fn count_without_route(metrics: &Metrics, status: StatusCode, took: Duration) {
     metrics.observe_request(OTHER, OTHER, status.as_u16(), took);
 }

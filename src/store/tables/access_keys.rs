@@ -54,7 +54,7 @@ pub fn add_unless(
     Ok(true)
 }
 
-/// Has a key sign from another time on.
+/// Changes the time from which a key signs.
 pub fn begin_at(conn: &mut AnyConnection, kid: &str, from: Timestamp) -> QueryResult<()> {
     diesel::update(access_keys::table.find(kid)).set(access_keys::signs_from.eq(from)).execute(conn)?;
     Ok(())
