@@ -18,11 +18,14 @@ use crate::network::TrustedNetworks;
 use crate::services::Services;
 use crate::signing_keys::Ours;
 use crate::startup::{self, Keys, StartError};
-use crate::store::OpenError;
 use crate::store::access_keys::AccessKey;
+use crate::store::{OpenError, health};
 use crate::tokens::key_files::KeyFiles;
 use crate::tokens::key_reading::{KeyReading, Look};
 use crate::tokens::key_selection::KeyState;
+
+/// How lately the janitor must have believed the clock for keys to be removed by their age. It makes a round each minute.
+const TRUSTED: Duration = Duration::from_secs(10 * 60);
 
 /// What is in force.
 pub struct Live {
@@ -140,6 +143,12 @@ impl Live {
         rotation.seal_anew()?;
         let Some(age) = config.tokens.key_rotation else { return Ok(()) };
         rotation.rotate_older_than(age)?;
+        // A key that was removed because a clock was ahead does not come back when that is set right.
+        let (store, now) = (&services.accounts.store, self.now());
+        let trusted = store.read_blocking(health::trusted_at).ok().flatten();
+        if !trusted.is_some_and(|trusted| trusted <= now && now.since(trusted) <= TRUSTED) {
+            return Ok(());
+        }
         for removed in rotation.prune()? {
             tracing::info!(kid = removed.kid, "a key that no token can name any more was removed");
         }
