@@ -19,6 +19,8 @@ use crate::tokens::key_selection::{Entry, KeyState, algorithm, asymmetric};
 pub const NOTICE: Duration = Duration::from_secs(10 * 60);
 /// The same where it cannot be waited for: as long as processes take to read it, and a moment for clocks that differ.
 const SHORT_NOTICE: Duration = LEAST_NOTICE.saturating_add(Duration::from_secs(1));
+/// How long processes may go on with a key after the next one has begun, and how far their clocks may differ: generously.
+const CHANGE: Duration = Duration::from_secs(15 * 60);
 /// The longest life that access tokens can be given.
 const LONGEST_ACCESS: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -151,8 +153,8 @@ impl<'a> Rotation<'a> {
         for entry in entries.iter().filter(|entry| entry.state == KeyState::VerifyOnly) {
             // It may have signed until the one in its place began to.
             let mut active = entries.iter().filter(|other| other.kind == entry.kind && other.state == KeyState::Active);
-            let signed_lately = active
-                .any(|active| active.signs_from.is_some_and(|from| now.since(from) <= self.longest_life(entry.kind)));
+            let signed_lately =
+                active.any(|active| active.signs_from.is_some_and(|from| now.since(from) <= self.life(entry.kind)));
             if entry.source == KeySource::Configured || signed_lately || self.is_needed(entry, now)? {
                 continue;
             }
@@ -196,16 +198,18 @@ impl<'a> Rotation<'a> {
             return Ok(is_alive);
         }
         // One that was never written down may have been put there by hand, with tokens from elsewhere.
-        Ok(entry.made_at.is_none_or(|made_at| now.since(made_at) <= self.longest_life(kind)))
+        let life = self.life(kind).max(LONGEST_ACCESS);
+        Ok(entry.made_at.is_none_or(|made_at| now.since(made_at) <= life))
     }
 
-    /// How long a token may still be presented after its key has stopped signing.
-    fn longest_life(&self, kind: Kind) -> Duration {
+    /// How long a token may still be presented after the next key has begun to sign.
+    fn life(&self, kind: Kind) -> Duration {
         let (tokens, rotation) = (&self.config.tokens, &self.config.rotation);
-        match kind {
-            Kind::Access => LONGEST_ACCESS,
+        let life = match kind {
+            Kind::Access => tokens.access_ttl,
             Kind::Refresh => tokens.refresh_idle_ttl.saturating_add(rotation.recovery).saturating_add(rotation.overlap),
-        }
+        };
+        life.saturating_add(CHANGE)
     }
 
     fn entries(&self) -> Result<Vec<Entry>, RotationError> {

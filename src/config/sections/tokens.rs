@@ -74,7 +74,7 @@ section! {
         ///
         /// Set it to have keys rotated, and those that no token can name any more removed, without a command; 90d is usual.
         /// `countersign keys rotate` does the same at any time. Secrets that are set here are not touched.
-        key_rotation: Option<Duration> = "", Key::duration(3_600..=u64::MAX);
+        key_rotation: Option<Duration> = "", Key::duration(60..=u64::MAX);
 
         /// HS256 key of access tokens, as `openssl rand -base64 48` makes it.
         ///
