@@ -128,34 +128,6 @@ fn guesses_count_on_over_a_reload() {
 }
 
 #[test]
-fn what_takes_effect_at_a_restart_is_named_and_never_shown() {
-    let home = Home::new();
-    write(&home, "[tokens]\naccess_ttl = \"5m\"\n");
-    let managed = Managed::start(&home);
-    let server = &managed.server;
-    server.register("ada@example.com");
-    write(
-        &home,
-        &format!(
-            "[tokens]\naccess_ttl = \"6m\"\nissuer = \"https://a.example\"\nrefresh_secret = \"{SECRET}\"\n\
-             [database]\nurl = \"sqlite:other.db\"\n[passwords]\npepper = \"{OTHER_SECRET}\"\n\
-             [server]\nhost = \"0.0.0.0\"\n[log]\nformat = \"text\"\n"
-        ),
-    );
-    managed.reload();
-    assert_eq!(access_life(server), 360);
-    let log = managed.server.stop();
-    for key in
-        ["tokens.issuer", "tokens.refresh_secret", "database.url", "passwords.pepper", "server.host", "log.format"]
-    {
-        assert!(log.contains(&format!("{key} has changed, and takes effect at a restart")), "{key}: {log}");
-    }
-    assert!(!log.contains(SECRET) && !log.contains(OTHER_SECRET), "{log}");
-    assert!(!home.path("other.db").exists());
-    assert!(log.lines().all(|line| line.starts_with('{')), "the form of the log stays: {log}");
-}
-
-#[test]
 fn a_mistake_keeps_what_was_in_force_and_is_told() {
     let home = Home::new();
     write(&home, "[tokens]\naccess_ttl = \"5m\"\n");
@@ -206,40 +178,6 @@ fn the_manager_is_told_of_a_reload() {
     assert!(!managed.manager.hears_until("STOPPING=1").contains(&"RELOADING=1".to_owned()));
 }
 
-/// Keys that are put into the folder, and keys that are taken away although they are needed.
-#[test]
-fn keys_in_the_data_folder_are_read_anew() {
-    let home = Home::new();
-    write(&home, "[tokens]\naccess_ttl = \"5m\"\n");
-    let managed = Managed::start(&home);
-    let server = &managed.server;
-    let pair = server.register("ada@example.com");
-    let other = Home::new();
-    other.serve(&[]).stop();
-    let new = "data/keys/refresh-0002.key";
-    home.write(new, &fs::read_to_string(other.path("data/keys/refresh-0001.key")).unwrap());
-    write(&home, "[tokens]\naccess_ttl = \"6m\"\n");
-    managed.reload();
-    assert_eq!(access_life(server), 360);
-    let refreshed = Connection::open(server.address).unwrap().refresh(&member(&pair, "refresh_token")).unwrap();
-    assert_eq!(refreshed.status, 200, "the key before still verifies");
-    let kid = |token: &str| token.split('.').next().unwrap().to_owned();
-    assert_ne!(kid(&member(&refreshed.body, "refresh_token")), kid(&member(&pair, "refresh_token")));
-
-    // A key that sessions depend on is gone: what was in force stays.
-    fs::rename(home.path(new), home.path("data/keys/elsewhere")).unwrap();
-    write(&home, "[tokens]\naccess_ttl = \"7m\"\n");
-    let [_, ended] = managed.reload();
-    assert!(ended[1].contains("could not be reloaded"), "{ended:?}");
-    assert_eq!(access_life(server), 360);
-    let again = Connection::open(server.address).unwrap().refresh(&member(&refreshed.body, "refresh_token")).unwrap();
-    assert_eq!(again.status, 200);
-    fs::rename(home.path("data/keys/elsewhere"), home.path(new)).unwrap();
-    managed.reload();
-    assert_eq!(access_life(server), 420);
-    managed.server.stop();
-}
-
 /// None is refused, none is dropped, and none sees half of each.
 #[test]
 fn reloads_under_load_refuse_nothing() {
@@ -276,4 +214,72 @@ fn reloads_under_load_refuse_nothing() {
     over.store(true, Ordering::SeqCst);
     clients.into_iter().for_each(|client| client.join().unwrap());
     managed.server.stop();
+}
+
+/// With files beside an embedded database, and nothing configured that nodes must share.
+mod embedded {
+    use super::*;
+
+    #[test]
+    fn what_takes_effect_at_a_restart_is_named_and_never_shown() {
+        let home = Home::new();
+        write(&home, "[tokens]\naccess_ttl = \"5m\"\n");
+        let managed = Managed::start(&home);
+        let server = &managed.server;
+        server.register("ada@example.com");
+        write(
+            &home,
+            &format!(
+                "[tokens]\naccess_ttl = \"6m\"\nissuer = \"https://a.example\"\nrefresh_secret = \"{SECRET}\"\n\
+             [database]\nurl = \"sqlite:other.db\"\n[passwords]\npepper = \"{OTHER_SECRET}\"\n\
+             [server]\nhost = \"0.0.0.0\"\n[log]\nformat = \"text\"\n"
+            ),
+        );
+        managed.reload();
+        assert_eq!(access_life(server), 360);
+        let log = managed.server.stop();
+        for key in
+            ["tokens.issuer", "tokens.refresh_secret", "database.url", "passwords.pepper", "server.host", "log.format"]
+        {
+            assert!(log.contains(&format!("{key} has changed, and takes effect at a restart")), "{key}: {log}");
+        }
+        assert!(!log.contains(SECRET) && !log.contains(OTHER_SECRET), "{log}");
+        assert!(!home.path("other.db").exists());
+        assert!(log.lines().all(|line| line.starts_with('{')), "the form of the log stays: {log}");
+    }
+
+    /// Keys that are put into the folder, and keys that are taken away although they are needed.
+    #[test]
+    fn keys_in_the_data_folder_are_read_anew() {
+        let home = Home::new();
+        write(&home, "[tokens]\naccess_ttl = \"5m\"\n");
+        let managed = Managed::start(&home);
+        let server = &managed.server;
+        let pair = server.register("ada@example.com");
+        let other = Home::new();
+        other.serve(&[]).stop();
+        let new = "data/keys/refresh-0002.key";
+        home.write(new, &fs::read_to_string(other.path("data/keys/refresh-0001.key")).unwrap());
+        write(&home, "[tokens]\naccess_ttl = \"6m\"\n");
+        managed.reload();
+        assert_eq!(access_life(server), 360);
+        let refreshed = Connection::open(server.address).unwrap().refresh(&member(&pair, "refresh_token")).unwrap();
+        assert_eq!(refreshed.status, 200, "the key before still verifies");
+        let kid = |token: &str| token.split('.').next().unwrap().to_owned();
+        assert_ne!(kid(&member(&refreshed.body, "refresh_token")), kid(&member(&pair, "refresh_token")));
+
+        // A key that sessions depend on is gone: what was in force stays.
+        fs::rename(home.path(new), home.path("data/keys/elsewhere")).unwrap();
+        write(&home, "[tokens]\naccess_ttl = \"7m\"\n");
+        let [_, ended] = managed.reload();
+        assert!(ended[1].contains("could not be reloaded"), "{ended:?}");
+        assert_eq!(access_life(server), 360);
+        let again =
+            Connection::open(server.address).unwrap().refresh(&member(&refreshed.body, "refresh_token")).unwrap();
+        assert_eq!(again.status, 200);
+        fs::rename(home.path("data/keys/elsewhere"), home.path(new)).unwrap();
+        managed.reload();
+        assert_eq!(access_life(server), 420);
+        managed.server.stop();
+    }
 }
