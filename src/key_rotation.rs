@@ -169,7 +169,7 @@ impl<'a> Rotation<'a> {
     /// # Errors
     ///
     /// [`RotationError`].
-    pub fn remove(&self, entry: &Entry) -> Result<(), RotationError> {
+    fn remove(&self, entry: &Entry) -> Result<(), RotationError> {
         match &entry.source {
             KeySource::File(file) => Ok(self.files.remove(file).map_err(StartError::from)?),
             KeySource::Database => {

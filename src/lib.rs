@@ -107,7 +107,9 @@
 //!                         generated keys: made; in the data folder; sealed, for a database that nodes share
 //!    tokens/key_reading.rs
 //!                         when generated keys were last read
-//!    passwords/mod.rs     what is acceptable, hashing on threads of its own
+//!    passwords/mod.rs     hashing on threads of its own
+//!    passwords/password.rs
+//!                         what is acceptable
 //!    passwords/queue.rs  passwords/begun.rs
 //!                         the queue before those threads; whether a comparison has begun
 //! F1 config/              every key, its source, its bounds: RawConfig -> Config

@@ -36,7 +36,7 @@ impl KeyWatch {
                     tracing::info!("the keys can be read again");
                 }
                 self.failures = 0;
-                return PERIOD;
+                PERIOD
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
@@ -46,10 +46,14 @@ impl KeyWatch {
                         "the keys cannot be read anew, and those that were read before stay in use: {error}"
                     );
                 }
+                match error {
+                    // The end of an outage is to be noticed soon.
+                    KeysError::Database(_) => PERIOD,
+                    // Backs off: finding out which keys are missing may read a whole table.
+                    KeysError::Keys(_) => PERIOD.saturating_mul(1 << self.failures.min(4)),
+                }
             }
         }
-        // Backs off: finding out which keys are missing may read a whole table.
-        PERIOD.saturating_mul(1 << self.failures.min(4))
     }
 }
 

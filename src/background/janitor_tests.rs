@@ -26,14 +26,8 @@ impl House {
         let store = database.store();
         let clock = Clock::manual(NOW);
         let revocations = Revocations::of_a_command(store.clone(), clock.clone()).unwrap();
-        let janitor = Janitor::new(
-            store.clone(),
-            clock,
-            revocations,
-            Current::new(KEEP),
-            crate::metrics::Metrics::default().janitor,
-            Stop::default(),
-        );
+        let (keep, metrics) = (Current::new(KEEP), JanitorMetrics::default());
+        let janitor = Janitor::new(store.clone(), clock, revocations, keep, metrics, Stop::default());
         Self { store, janitor, database }
     }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Failure, say, warn};
 use crate::app::way_out;
-use crate::config::{Config, DatabaseKeys, Mistake, Mistakes, RawConfig, Server, Shown, Source, keys};
+use crate::config::{Config, DatabaseKeys, Metrics, Mistake, Mistakes, RawConfig, Server, Shown, Source, keys};
 use crate::startup;
 
 /// Prints the configuration, or every mistake in it.
@@ -59,6 +59,11 @@ fn at_start(config: &Config, shown: &[Shown]) -> (Mistakes, Vec<String>) {
             Server::port
         )),
         Listening::Impossible(key, problem) => refuse(key, problem),
+    }
+    if let Some(address) = config.metrics.bind.filter(|_| !config.metrics_by_default)
+        && let Listening::Impossible(_, problem) = can_bind(address)
+    {
+        refuse(Metrics::bind.name, problem);
     }
     // What is said of a secret begins with its name; everything else is about the folder that the database is in.
     for problem in startup::check(config) {

@@ -5,6 +5,7 @@ mod labels;
 mod process;
 
 use std::fmt::{self, Debug};
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -27,10 +28,11 @@ type OneLabel = [(&'static str, &'static str); 1];
 
 /// One counter for each value of a label. Clones share them.
 #[derive(Clone)]
-pub struct Counters<L: 'static> {
+pub struct Counters<L> {
     family: Family<OneLabel, Counter>,
+    /// One for each of `L::ALL`.
     handles: Arc<[Counter]>,
-    values: &'static [L],
+    label: PhantomData<L>,
 }
 
 impl<L: Label + PartialEq> Counters<L> {
@@ -38,7 +40,7 @@ impl<L: Label + PartialEq> Counters<L> {
         let family = Family::<OneLabel, Counter>::default();
         let handle = |value: &L| family.get_or_create_owned(&[(L::NAME, value.as_str())]);
         let handles = L::ALL.iter().map(handle).collect();
-        Self { family, handles, values: L::ALL }
+        Self { family, handles, label: PhantomData }
     }
 
     /// One more.
@@ -48,7 +50,7 @@ impl<L: Label + PartialEq> Counters<L> {
 
     /// So many more.
     pub fn add(&self, value: L, more: u64) {
-        let place = self.values.iter().position(|known| *known == value);
+        let place = L::ALL.iter().position(|known| *known == value);
         if let Some(counter) = place.and_then(|place| self.handles.get(place)) {
             counter.inc_by(more);
         }
@@ -169,6 +171,12 @@ pub struct JanitorMetrics {
     pub last_success: Level,
 }
 
+impl Default for JanitorMetrics {
+    fn default() -> Self {
+        Self { removed: Counters::new(), last_success: Level::default() }
+    }
+}
+
 /// Gauges that are set at each scrape.
 #[derive(Clone, Default)]
 pub struct Levels {
@@ -233,7 +241,7 @@ impl Default for Metrics {
             throttled: Counters::new(),
             store: StoreMetrics::default(),
             hashing: HashMetrics::default(),
-            janitor: JanitorMetrics { removed: Counters::new(), last_success: Level::default() },
+            janitor: JanitorMetrics::default(),
             levels: Levels::default(),
             process: Process::default(),
             registry: Arc::default(),

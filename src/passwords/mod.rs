@@ -1,4 +1,4 @@
-//! Passwords: what is acceptable, how they are hashed, and who does the hashing.
+//! How passwords are hashed, and who does the hashing. [`password`] says what is acceptable.
 //!
 //! bcrypt reads 72 bytes and stops, so it never sees a password: it sees the 64 printable characters of
 //! base64(HMAC-SHA-384(pepper, password)), which depend on every byte. A stored hash is tagged with the
@@ -6,10 +6,10 @@
 //! verifies too. Passwords are taken exactly as received: no trimming, no normalisation (ASVS V6.2.8).
 
 mod begun;
+mod password;
 mod queue;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Once};
@@ -19,19 +19,16 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use serde::Deserialize;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 pub use self::begun::Begun;
+pub use self::password::{MAX_CHARACTERS, Password, is_blocklisted};
 use self::queue::{self as places, Jobs, Queue};
-use crate::email::EmailKey;
 use crate::metrics::HashMetrics;
 use crate::network::rate_limit_key;
 use crate::secret::Secret;
 
-/// The longest password, in characters. Longer ones are refused, never truncated.
-pub const MAX_CHARACTERS: usize = 256;
 /// Passwords that may wait to be hashed, for each thread; one more is refused at once, or one of the address that has the
 /// most. At four a second, the last of them waits about as long as a client does.
 const WAITING_PER_THREAD: usize = 32;
@@ -48,86 +45,6 @@ const NO_PEPPER: &[u8] = b"countersign password v1";
 /// Bytes of a password that plain bcrypt reads.
 const BCRYPT_READS: usize = 72;
 const TAG: &str = "cs1:";
-/// What this service is called.
-const SERVICE: &str = "countersign";
-/// Known passwords, sorted, one a line; where they come from is said in `README.md` beside it.
-const COMMON: &str = include_str!("common.txt");
-
-/// Why a password is refused that is long enough.
-const COMMON_ONE: &str = "is one of the most common passwords, which are tried first: choose another";
-const OF_THE_ADDRESS: &str = "is the e-mail address, or a part of it: choose another";
-const A_NAME: &str = "is a name that would be tried first: choose another";
-
-/// Whether that is why a password was refused: it is one that would be guessed.
-pub fn is_blocklisted(message: &str) -> bool {
-    [COMMON_ONE, OF_THE_ADDRESS, A_NAME].contains(&message)
-}
-
-/// A password in the clear, wiped when dropped.
-#[derive(Clone, Deserialize)]
-#[serde(from = "String")]
-pub struct Password(Zeroizing<String>);
-
-impl From<String> for Password {
-    fn from(text: String) -> Self {
-        Self::new(text)
-    }
-}
-
-impl Password {
-    /// As received.
-    pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
-    fn characters(&self) -> usize {
-        self.0.chars().count()
-    }
-
-    /// Whether it may become a password: long enough, not too long, not well known, and not what a stranger would
-    /// guess who knows whose it is. There are no rules on composition (NIST SP 800-63B section 3.1.1.2).
-    ///
-    /// # Errors
-    ///
-    /// A sentence for the person who chose it.
-    pub fn check(&self, min_characters: usize, email: &str, name: Option<&str>) -> Result<(), String> {
-        let characters = self.characters();
-        if characters < min_characters {
-            return Err(format!("must have at least {min_characters} characters"));
-        }
-        if characters > MAX_CHARACTERS {
-            return Err(format!("must have at most {MAX_CHARACTERS} characters"));
-        }
-        let lower = Zeroizing::new(self.0.to_lowercase());
-        if is_common(&lower) {
-            return Err(COMMON_ONE.into());
-        }
-        if of_address(email).contains(&lower) {
-            return Err(OF_THE_ADDRESS.into());
-        }
-        if name.is_some_and(|name| *lower == name.to_lowercase()) || *lower == SERVICE {
-            return Err(A_NAME.into());
-        }
-        Ok(())
-    }
-}
-
-/// The passwords that an address suggests, without case: it, what stands before the @, and that without its tag.
-fn of_address(address: &str) -> Vec<String> {
-    let key = EmailKey::of(address);
-    let spellings = [key.current(), key.earlier()].into_iter().flat_map(|address| {
-        let local = address.rsplit_once('@').map_or(address, |(local, _)| local);
-        [address, local, local.split('+').next().unwrap_or(local)]
-    });
-    spellings.map(str::to_owned).collect()
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(…)")
-    }
-}
-
 /// What came of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
@@ -412,22 +329,6 @@ fn cost_of(hash: &str) -> Option<u32> {
     hash.split('$').nth(2)?.parse().ok()
 }
 
-/// Binary search in the sorted text itself, which costs no memory beyond the binary.
-fn is_common(lower: &str) -> bool {
-    let (mut from, mut to) = (0, COMMON.len());
-    while from < to {
-        let middle = from + (to - from) / 2;
-        let start = COMMON.get(..middle).and_then(|text| text.rfind('\n')).map_or(0, |newline| newline + 1);
-        let end = COMMON.get(start..).and_then(|text| text.find('\n')).map_or(COMMON.len(), |length| start + length);
-        match COMMON.get(start..end).unwrap_or_default().cmp(lower) {
-            std::cmp::Ordering::Equal => return true,
-            std::cmp::Ordering::Less => from = end + 1,
-            std::cmp::Ordering::Greater => to = start,
-        }
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -565,34 +466,5 @@ mod tests {
     fn the_decoy_is_a_hash_that_bcrypt_reads_to_the_end() {
         let decoy = "$2b$04$abcdefghijklmnopqrstuu5aJ5lDu4JfvtTWbXU3ZgvZRVRNzVBG6";
         assert!(matches!(bcrypt::verify("anything", decoy), Ok(false)));
-    }
-
-    /// Common passwords and the address are refused and phrases that contain them are not.
-    #[test]
-    fn common_passwords_and_the_address_are_refused_phrases_are_not() {
-        let entries: Vec<_> = COMMON.lines().collect();
-        assert!(entries.len() >= 3_000);
-        assert!(entries.is_sorted());
-        for (from, entry) in entries.iter().enumerate().step_by(997) {
-            assert!(is_common(entry), "line {from}");
-        }
-        assert!(is_common(entries[0]) && is_common(entries[entries.len() - 1]));
-        for refused in ["password", "PassWord", "12345678", "Ada.Lovelace@example.com", "ada.lovelace"] {
-            assert!(password(refused).check(8, "ada.lovelace@example.com", None).is_err(), "{refused}");
-        }
-        for refused in ["Countersign", "Ada Lovelace"] {
-            assert!(password(refused).check(8, "ada@example.com", Some("Ada Lovelace")).is_err(), "{refused}");
-        }
-        for fine in ["password of the lighthouse", "zzzzzzzzzzzzzzzzz9", "        ", "ÅngströmÅ"] {
-            assert_eq!(password(fine).check(8, "ada@example.com", None), Ok(()), "{fine}");
-        }
-    }
-
-    #[test]
-    fn length_counts_characters_and_has_both_ends() {
-        assert!(password(&"é".repeat(7)).check(8, "", None).is_err());
-        assert!(password(&"é".repeat(8)).check(8, "", None).is_ok());
-        assert!(password(&"é".repeat(256)).check(8, "", None).is_ok());
-        assert!(password(&"é".repeat(257)).check(8, "", None).is_err());
     }
 }

@@ -37,6 +37,25 @@ fn done(home: &Home, arguments: &[&str]) -> String {
     said
 }
 
+/// Asks again and again, until it is so.
+#[track_caller]
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether the access token is taken. A node that cannot tell yet says so; a refusal is an error.
+fn is_taken(node: &Server, pair: &Value) -> bool {
+    match status_of_me(node, pair) {
+        200 => true,
+        503 => false,
+        status => panic!("{status}"),
+    }
+}
+
 fn status_of_me(node: &Server, pair: &Value) -> u16 {
     super::nodes::ask(node.address, "GET", "/v1/users/me", &text(pair, "access_token"), &Value::Null).0
 }
@@ -141,12 +160,9 @@ pub fn a_key_that_signs_no_more_can_be_given_up() {
     assert!(!succeeded && told.contains("keys rotate --now"), "{told}");
     done(&home, &["keys", "rotate", "--now"]);
     assert!(done(&home, &["keys", "forget", &leaked]).contains("clients refresh, and go on"));
-    let began = Instant::now();
-    while published(&node).contains(&leaked) || status_of_me(&node, &pair) != 401 {
-        assert!(began.elapsed() < PATIENCE, "it is still taken");
-        thread::sleep(Duration::from_millis(20));
-    }
-    assert_eq!(super::nodes::refresh(node.address, &pair).0, 200, "nobody is signed out");
+    wait_for("it is not published", || !published(&node).contains(&leaked));
+    wait_for("it is refused", || status_of_me(&node, &pair) == 401);
+    assert_eq!(super::nodes::refresh(node.address, &pair).0, 200, "the session goes on");
     let node = (node.stop(), home.serve(&[GENERATED])).1;
     assert_eq!(published(&node).len(), 1);
 }
@@ -157,16 +173,10 @@ pub fn a_node_that_starts_before_its_database_reads_its_keys_when_it_comes() {
     home.migrate();
     let pair = home.serve(&[GENERATED]).register(ADA);
     cluster.halt();
-    let (late, first) = (home.serve(&[GENERATED]), Instant::now());
+    let late = home.serve(&[GENERATED]);
     assert_eq!(status_of_me(&late, &pair), 503, "it cannot tell");
     cluster.resume().unwrap();
-    loop {
-        match status_of_me(&late, &pair) {
-            200 => break,
-            503 if first.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(20)),
-            status => panic!("{status}"),
-        }
-    }
+    wait_for("the keys are read", || is_taken(&late, &pair));
     assert_eq!(published(&late).len(), 1);
     late.stop();
 }
@@ -182,11 +192,7 @@ pub fn a_reload_while_the_database_is_away_keeps_the_keys_it_had() {
     let (keys, origin) = (published(&node), [("Origin", "https://app.example.org")]);
     // The watch has seen what there is.
     done(&home, &["keys", "rotate"]);
-    let began = Instant::now();
-    while published(&node).len() < 2 {
-        assert!(began.elapsed() < PATIENCE, "{:?}", published(&node));
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_for("the next key is published", || published(&node).len() == 2);
     cluster.halt();
     home.write("config/countersign.toml", "[cors]\nallowed_origins = [\"https://app.example.org\"]\n");
     node.signal(rustix::process::Signal::HUP);
@@ -199,18 +205,9 @@ pub fn a_reload_while_the_database_is_away_keeps_the_keys_it_had() {
         std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
         answer.to_lowercase().contains("access-control-allow-origin")
     };
-    while !is_allowed() {
-        assert!(began.elapsed() < PATIENCE, "the reload was not done");
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_for("the reload", is_allowed);
     assert!(published(&node).is_superset(&keys) && published(&node).len() == 2);
     cluster.resume().unwrap();
-    loop {
-        match status_of_me(&node, &pair) {
-            200 => break,
-            503 if began.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(20)),
-            status => panic!("{status}"),
-        }
-    }
+    wait_for("the end of the outage", || is_taken(&node, &pair));
     node.stop();
 }

@@ -155,8 +155,8 @@ mod embedded {
             thread::sleep(Duration::from_millis(20));
         }
         let next = Connection::open(server.address).unwrap().refresh(&member(&pair, "refresh_token")).unwrap().body;
-        assert_eq!(status_of_me(&server, &next), 200, "nobody is signed out by that");
-        // Whoever has the refresh key could have made tokens of every session that it signed.
+        assert_eq!(status_of_me(&server, &next), 200, "the session goes on");
+        // With the refresh key, tokens of every session that it signed could have been made.
         let untouched = server.register("bob@example.com");
         let stale = keys(&home, &["keys", "forget", &refresh]);
         assert!(stale.contains("refresh-0001.key.forgotten") && stale.contains("sessions ended: 0"), "{stale}");

@@ -34,7 +34,7 @@ fn value(text: &str, series: &str) -> f64 {
 }
 
 #[test]
-fn what_happens_is_measured_and_nobody_is_named() {
+fn what_happens_is_measured_and_no_client_is_named() {
     let home = Home::new();
     let (server, address) = start(&home, &[("COUNTERSIGN__LIMITS__LOGIN_FAILURES", "2")]);
     let pair = server.register("ada@example.com");
@@ -115,7 +115,15 @@ fn only_an_address_that_was_asked_for_must_be_free() {
     let told = refused(&home, &[("PORT", "0"), ("COUNTERSIGN__METRICS__BIND", &address)]);
     assert_tells(&told, &["metrics.bind", &address]);
     assert!(!home.path("data").exists());
-    // Whoever has the default address, a server starts.
+    // One that no interface has is found by check-config as well.
+    let elsewhere = [("COUNTERSIGN__METRICS__BIND", "192.0.2.1:9464"), ("PORT", "0")];
+    for command in ["serve", "check-config"] {
+        let output = home.command([command], elsewhere).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command}: {told}");
+        assert_tells(&told, &["metrics.bind", "192.0.2.1:9464"]);
+    }
+    // A server starts also where another program has the default address.
     let _held = TcpListener::bind(("127.0.0.1", 9464));
     let server = Server::start(home.command([], [("PORT", "0"), ("COUNTERSIGN__PASSWORDS__BCRYPT_COST", "4")]));
     let log = server.stop();

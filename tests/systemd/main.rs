@@ -44,8 +44,8 @@ fn main() -> ExitCode {
         a_restart_behind_nginx_refuses_and_drops_nothing,
         a_reload_is_told_to_the_manager_and_changes_what_can_change,
         keys_are_rotated_in_the_running_service,
-        configured_secrets_are_rotated_and_nobody_is_signed_out,
-        a_backup_is_restored_and_moved_and_nobody_is_signed_out,
+        configured_secrets_are_rotated_and_sessions_go_on,
+        a_backup_is_restored_and_moved_and_sessions_go_on,
         a_server_that_hangs_is_started_again,
         after_a_kill_it_is_back_and_nobody_is_signed_out,
         a_refused_niceness_is_a_warning,
@@ -344,7 +344,7 @@ fn refresh(system: &System, pair: &Value) -> Value {
     post(system, "/v1/auth/refresh", &json!({ "refresh_token": pair["refresh_token"] }))
 }
 
-fn configured_secrets_are_rotated_and_nobody_is_signed_out(system: &System) {
+fn configured_secrets_are_rotated_and_sessions_go_on(system: &System) {
     for name in ["ACCESS_TOKEN_SECRET", "REFRESH_TOKEN_SECRET", "PASSWORD_PEPPER"] {
         system.write(&format!("/etc/credstore/{name}"), &format!("the-first-secret-called-{name}"));
     }
@@ -363,7 +363,7 @@ fn configured_secrets_are_rotated_and_nobody_is_signed_out(system: &System) {
 }
 
 /// Onto the same machine, onto one that has nothing yet, and under another URL.
-fn a_backup_is_restored_and_moved_and_nobody_is_signed_out(system: &System) {
+fn a_backup_is_restored_and_moved_and_sessions_go_on(system: &System) {
     start(system, "");
     system.write(
         "/etc/countersign/countersign.toml",

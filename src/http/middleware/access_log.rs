@@ -10,7 +10,7 @@ use crate::audit::Kind;
 use crate::guard;
 
 /// `address`: the client's. `took`: the time since the head of the request was complete.
-pub(super) fn write(response: &ServiceResponse<BoxBody>, address: Option<IpAddr>, took: Duration) {
+pub(super) fn write(response: &ServiceResponse<BoxBody>, route: Option<&str>, address: Option<IpAddr>, took: Duration) {
     let request = response.request();
     let notes = guard::request_log(request);
     let identity = notes.as_ref().and_then(|notes| notes.identity());
@@ -18,7 +18,7 @@ pub(super) fn write(response: &ServiceResponse<BoxBody>, address: Option<IpAddr>
     tracing::info!(
         target: "countersign::access",
         method = request.method().as_str(),
-        route = request.match_pattern().as_deref().unwrap_or("(none)"),
+        route = route.unwrap_or("(none)"),
         status = response.status().as_u16(),
         micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         user_id = identity.map(|(user, _)| tracing::field::display(user)),

@@ -18,10 +18,9 @@ static ROUTES: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| routes::TABLES.iter().copied().flatten().map(|route| route.path).collect());
 
 /// `took`: the time since the head of the request was complete.
-pub(super) fn count(metrics: &Metrics, response: &ServiceResponse<BoxBody>, took: Duration) {
-    let request = response.request();
-    let route = request.match_pattern().and_then(|pattern| ROUTES.get(pattern.as_str()).copied());
-    metrics.observe_request(route.unwrap_or(OTHER), name(request.method()), response.status().as_u16(), took);
+pub(super) fn count(metrics: &Metrics, response: &ServiceResponse<BoxBody>, route: Option<&str>, took: Duration) {
+    let known = route.and_then(|route| ROUTES.get(route).copied()).unwrap_or(OTHER);
+    metrics.observe_request(known, name(response.request().method()), response.status().as_u16(), took);
 }
 
 /// For an answer that has lost its request, and with it the route.

@@ -122,10 +122,10 @@ impl Exchange {
             response = response.map_body(|_, body| sliced_body::in_slices(body));
         }
         self.add_headers(response.response_mut());
-        let took = self.began.elapsed();
-        access_log::write(&response, self.address, took);
+        let (route, took) = (response.request().match_pattern(), self.began.elapsed());
+        access_log::write(&response, route.as_deref(), self.address, took);
         if let Some(metrics) = &self.metrics {
-            metrics::count(metrics, &response, took);
+            metrics::count(metrics, &response, route.as_deref(), took);
         }
         response
     }
