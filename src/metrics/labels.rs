@@ -69,7 +69,7 @@ label! {
     Throttle "limit" {
         Login "login",
         Registration "registration",
-        PasswordChange "password_change",
+        Password "password",
         Refresh "refresh",
         HashQueue "hash_queue",
     }

@@ -105,8 +105,8 @@ async fn change_password(
     let ChangePasswordRequest { current_password: current, new_password: new } = passwords;
     let (user, session) = (caller.user_id(), caller.session_id());
     let changed = state.users.change_password(user, session, current, new, state.proxies.client_address(&req));
-    let counted = |error: &UserError| count_throttled(&state.metrics, Throttle::PasswordChange, error);
-    changed.await.inspect_err(counted).map_err(signed_in)?;
+    let refused = |error: &UserError| count_throttled(&state.metrics, Throttle::Password, error);
+    changed.await.inspect_err(refused).map_err(signed_in)?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -130,7 +130,8 @@ async fn delete(
     JsonBody(delete): JsonBody<DeleteUserRequest>,
 ) -> Result<HttpResponse, Problem> {
     let deleted = state.users.delete(caller.user_id(), delete.password, state.proxies.client_address(&req));
-    deleted.await.map_err(signed_in)?;
+    let refused = |error: &UserError| count_throttled(&state.metrics, Throttle::Password, error);
+    deleted.await.inspect_err(refused).map_err(signed_in)?;
     let mut response = HttpResponse::NoContent().finish();
     state.cookies.clear(&req, &mut response);
     Ok(response)
