@@ -10,6 +10,7 @@ use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::json;
 
 use support::harness::{Home, PASSWORD, TestApp, clock, config};
+use support::reading::{peek, read};
 
 /// How long what comes in the end may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,7 +43,7 @@ fn is_answered(stream: &mut TcpStream) -> bool {
         return false;
     }
     let mut answer = [0; 4096];
-    match stream.read(&mut answer) {
+    match read(stream, &mut answer) {
         Ok(0) => false,
         Ok(length) => {
             assert!(answer[..length].starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer[..length]));
@@ -68,7 +69,7 @@ fn kept(from: Ipv4Addr, app: &TestApp, count: usize) -> Vec<TcpStream> {
 /// Waits until the server has closed one that says nothing.
 #[track_caller]
 fn expect_closed(stream: &mut TcpStream) {
-    match stream.read(&mut [0; 16]) {
+    match read(stream, &mut [0; 16]) {
         Ok(0) => {}
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
         other => panic!("still open: {other:?}"),
@@ -77,7 +78,7 @@ fn expect_closed(stream: &mut TcpStream) {
 
 fn is_open(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
-    let silent = matches!(stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+    let silent = matches!(peek(stream), Err(error) if error.kind() == ErrorKind::WouldBlock);
     stream.set_nonblocking(false).unwrap();
     silent
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::authorization::paths;
 use support::harness::{Answer, Home, PASSWORD, TestApp, bare_config, clock, config};
+use support::reading::peek;
 
 const ADA: &str = "ada@example.com";
 const MARK: &str = "evil.example";
@@ -196,7 +197,7 @@ fn an_answer_before_the_end_of_a_request_is_not_taken_back_by_a_reset() {
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         write!(stream, "{head}\r\nHost: x\r\nContent-Length: 40000\r\n\r\n{}", "x".repeat(begun)).unwrap();
         // The answer has come; the client does not know yet, and sends on.
-        stream.peek(&mut [0]).unwrap();
+        peek(&stream).unwrap();
         for _ in 0..8 {
             stream.write_all(&[b'x'; 5000]).expect("somebody listens");
             std::thread::sleep(Duration::from_millis(5));

@@ -1,7 +1,7 @@
 //! HTT-07: clients that take their time. Each test gives the server less patience than it has, and clients that
 //! would try it for ever.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use countersign::Bounds;
 use serde_json::json;
 
 use support::harness::{Answer, Home, PASSWORD, TestApp, clock, config};
+use support::reading;
 
 /// Far more than any bound below, and less than any bound of a server that is not in a test.
 const LONG: Duration = Duration::from_secs(60);
@@ -42,7 +43,7 @@ fn connect(app: &TestApp) -> TcpStream {
 /// Reads what there is, and whether the server has closed the connection.
 fn read(stream: &mut TcpStream, into: &mut Vec<u8>) -> bool {
     let mut part = [0; 4096];
-    match stream.read(&mut part) {
+    match reading::read(stream, &mut part) {
         Ok(0) => true,
         Ok(length) => {
             into.extend_from_slice(&part[..length]);
@@ -239,7 +240,7 @@ fn an_answer_that_is_taken_slowly_arrives_whole() {
     let mut part = vec![0; 64 * 1024];
     loop {
         std::thread::sleep(ms(15));
-        match stream.read(&mut part) {
+        match reading::read(&mut stream, &mut part) {
             Ok(0) => break,
             Ok(length) => said.extend_from_slice(&part[..length]),
             Err(error) => assert!(error.kind() == ErrorKind::WouldBlock, "{error}"),

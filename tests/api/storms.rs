@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use support::harness::{Home, PASSWORD, TestApp, clock, config, number_in_database, text_in_database};
+use support::reading::{peek, read};
 
 const ADA: &str = "ada@example.com";
 
@@ -57,7 +58,7 @@ fn knocks(app: &TestApp) -> Vec<TcpStream> {
 
 /// Not answered yet.
 fn waits(stream: &TcpStream) -> bool {
-    stream.peek(&mut [0]).is_err()
+    peek(stream).is_err()
 }
 
 /// More than any queue holds, and what the first to be turned away was told.
@@ -66,7 +67,7 @@ fn crowd(app: &TestApp) -> (Vec<TcpStream>, String) {
     loop {
         for mut stream in &crowd {
             let mut answer = [0; 2048];
-            let Ok(length) = stream.read(&mut answer) else { continue };
+            let Ok(length) = read(&mut stream, &mut answer) else { continue };
             let answer = String::from_utf8_lossy(&answer[..length]).to_ascii_lowercase();
             if answer.starts_with("http/1.1 503") {
                 return (crowd, answer);

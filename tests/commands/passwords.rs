@@ -1,7 +1,6 @@
 //! Where a new password comes from: a prompt, or standard input; never an argument.
 
 use std::fs::{self, File};
-use std::io::Read as _;
 use std::process::Child;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 use serde_json::json;
+use support::reading::read;
 
 use super::*;
 
@@ -46,7 +46,7 @@ impl Terminal {
         let reader = thread::spawn(move || {
             let mut some = [0; 256];
             // A terminal that is not open any more reads as an error.
-            while let Ok(count @ 1..) = output.read(&mut some) {
+            while let Ok(count @ 1..) = read(&mut output, &mut some) {
                 seen.lock().unwrap().extend_from_slice(&some[..count]);
             }
         });

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::process::{Connection, Home, PASSWORD, Server};
+use support::reading::{peek, read};
 
 const GET: &str = "GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -99,11 +100,11 @@ fn connections_beyond_the_open_files_are_served_idle_ones_make_way() {
             let mut stream = TcpStream::connect(server.address).unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
             stream.write_all(GET.as_bytes()).unwrap();
-            assert!(stream.read(&mut [0; 4096]).unwrap() > 0, "{number} is served");
+            assert!(read(&mut stream, &mut [0; 4096]).unwrap() > 0, "{number} is served");
             stream
         })
         .collect();
-    let closed = |stream: &mut TcpStream| matches!(stream.read(&mut [0; 16]), Ok(0) | Err(_));
+    let closed = |stream: &mut TcpStream| matches!(read(stream, &mut [0; 16]), Ok(0) | Err(_));
     let gone = crowd.iter_mut().take(120).map(closed).filter(|closed| *closed).count();
     assert_eq!(gone, 120, "idle ones have made way");
     assert_eq!(register(&mut Connection::open(server.address).unwrap(), "ada"), 201, "the database finds its files");
@@ -144,12 +145,12 @@ fn kept_connections_and_slow_readers_hold_little_memory_each() {
             stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
             if reads {
                 stream.write_all(request.as_bytes()).unwrap();
-                assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+                assert!(read(&mut stream, &mut [0; 4096]).unwrap() > 0);
             } else {
                 rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();
                 stream.write_all(request.as_bytes()).unwrap();
                 // The first of what it is sent has come: the rest waits on the other side.
-                assert!(stream.peek(&mut [0; 1]).unwrap() > 0);
+                assert!(peek(&stream).unwrap() > 0);
             }
             clients.push(stream);
         }

@@ -9,6 +9,7 @@ pub mod database;
 pub mod harness;
 pub mod manager;
 pub mod process;
+pub mod reading;
 pub mod sockets;
 
 use std::path::PathBuf;

@@ -3,6 +3,8 @@
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
+use crate::reading::receive;
+
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -18,7 +20,7 @@ impl Manager {
     /// The next that it is told.
     pub fn hears(&self) -> Vec<String> {
         let mut bytes = [0; 4096];
-        let length = self.0.recv(&mut bytes).unwrap();
+        let length = receive(&self.0, &mut bytes).unwrap();
         let text = std::str::from_utf8(&bytes[..length]).unwrap();
         text.lines().map(str::to_owned).collect()
     }
