@@ -10,7 +10,7 @@ use crate::tokens::generated::{Held, KeySource};
 use crate::tokens::key_making::private_key;
 use crate::tokens::key_selection::{Chosen, asymmetric};
 use crate::tokens::keys::{Asymmetric, Key, KeyError};
-use crate::tokens::sealing;
+use crate::tokens::sealing::{self, ACCESS_KEYS};
 
 /// Why the keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,8 @@ pub fn open_all(rows: &[AccessKey], secrets: &Chosen<Secret>) -> Result<Vec<Held
 
 fn open(row: AccessKey, secrets: &Chosen<Secret>) -> Result<Held<Key>, SealedKeyError> {
     let AccessKey { kid, algorithm, sealed, sealed_under, made_at, signs_from } = row;
-    let text = secrets.secrets().find_map(|secret| sealing::open(secret, (&kid, &algorithm), &sealed));
+    let text =
+        secrets.secrets().find_map(|secret| sealing::open(secret, ACCESS_KEYS, &name(&kid, &algorithm), &sealed));
     let of_name = [Asymmetric::Es256, Asymmetric::EdDsa, Asymmetric::Rs256].into_iter();
     let algorithm = of_name.into_iter().find(|known| known.name() == algorithm);
     let (Some(text), Some(algorithm)) = (text, algorithm) else {
@@ -94,7 +95,7 @@ pub fn make(
     let row = AccessKey {
         kid: key.kid().to_owned(),
         algorithm: kind.name().to_owned(),
-        sealed: sealing::seal(secret, (key.kid(), kind.name()), &text)?,
+        sealed: sealing::seal(secret, ACCESS_KEYS, &name(key.kid(), kind.name()), &text)?,
         sealed_under: Key::from_secret(secret)?.kid().to_owned(),
         made_at: now,
         signs_from,
@@ -116,15 +117,21 @@ pub fn seal_anew(store: &Store, secrets: &Chosen<Secret>) -> Result<(), SealedKe
     let Some(active) = secrets.secrets().next() else { return Ok(()) };
     let under = Key::from_secret(active)?.kid().to_owned();
     for row in store.read_blocking(access_keys::all)? {
-        let name = (row.kid.as_str(), row.algorithm.as_str());
+        let name = name(&row.kid, &row.algorithm);
         if row.sealed_under == under {
             continue;
         }
-        if let Some(text) = secrets.secrets().find_map(|secret| sealing::open(secret, name, &row.sealed)) {
-            let sealed = sealing::seal(active, name, &text)?;
+        if let Some(text) = secrets.secrets().find_map(|secret| sealing::open(secret, ACCESS_KEYS, &name, &row.sealed))
+        {
+            let sealed = sealing::seal(active, ACCESS_KEYS, &name, &text)?;
             let row = AccessKey { sealed, sealed_under: under.clone(), ..row };
             store.write_blocking(move |conn| access_keys::seal_anew(conn, &row))?;
         }
     }
     Ok(())
+}
+
+/// What a key is sealed as. Neither part has a space in it.
+fn name(kid: &str, algorithm: &str) -> Vec<u8> {
+    format!("{algorithm} {kid}").into_bytes()
 }

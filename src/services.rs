@@ -20,6 +20,7 @@ use crate::signing_keys::{Ours, Recorder};
 use crate::startup::{Keys, Started};
 use crate::store::{Store, StoreError};
 use crate::tokens::access::AccessTokens;
+use crate::tokens::sealing::SealingKeys;
 use crate::users::login_limiter::{Limits, LoginLimiter};
 use crate::users::{Rules, Users};
 
@@ -108,6 +109,8 @@ pub struct Services {
     pub tasks: Arc<Tasks>,
     /// What is counted and measured.
     pub metrics: Arc<Metrics>,
+    /// What is sealed in the database is sealed and opened with these.
+    pub sealing: Current<SealingKeys>,
     /// The keys as the list in the database is told of them.
     ours: Current<Ours>,
     /// How long the janitor keeps what is over.
@@ -121,14 +124,14 @@ impl Services {
     ///
     /// [`ServicesError`].
     pub fn start(config: &Config, clock: Clock, started: Started, metrics: Metrics) -> Result<Self, ServicesError> {
-        let Started { store, keys: Keys { refresh, access, ours, .. }, checked, made: _ } = started;
+        let Started { store, keys: Keys { refresh, access, sealing, ours, .. }, checked, made: _ } = started;
         let (revocations, poll) = Revocations::start(store.clone(), clock.clone())?;
         let domains = &config.registration.allowed_domains;
         let accounts =
             Accounts::new(config, store.clone(), clock.clone(), revocations.clone(), domains, metrics.hashing.clone())?;
         let (ours, keep) = (Current::new(ours), Current::new(remembrance(config)));
         accounts.users.look_for_slow_hashes()?;
-        let access = Arc::new(access);
+        let (access, sealing) = (Arc::new(access), Current::new(sealing));
         let sessions = Sessions::new(
             store.clone(),
             clock.clone(),
@@ -151,7 +154,7 @@ impl Services {
         ))?;
         let janitor = metrics.janitor.clone();
         tasks.start(Janitor::new(store, clock, revocations, keep.clone(), janitor, tasks.stop_signal()))?;
-        Ok(Self { accounts, sessions, access, tasks: Arc::new(tasks), metrics: Arc::new(metrics), ours, keep })
+        Ok(Self { accounts, sessions, access, tasks: Arc::new(tasks), metrics: Arc::new(metrics), sealing, ours, keep })
     }
 
     /// The keys as they are told of.
@@ -163,9 +166,10 @@ impl Services {
     /// and everything that has been counted go on.
     #[must_use]
     pub fn reconfigured(&self, config: &Config, keys: Keys) -> Self {
-        let Keys { refresh, access, ours, .. } = keys;
+        let Keys { refresh, access, sealing, ours, .. } = keys;
         let access = Arc::new(access.following(&self.access));
         self.ours.replace(ours);
+        self.sealing.replace(sealing);
         self.keep.replace(remembrance(config));
         let rules = rules(config, &config.registration.allowed_domains);
         let users = self.accounts.users.reconfigured(limits(config), rules);

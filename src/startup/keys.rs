@@ -15,6 +15,7 @@ use crate::tokens::key_reading::{KeyReading, LEAST_NOTICE};
 use crate::tokens::key_selection::{self, ACCESS, Issuers, REFRESH, Selection, algorithm, asymmetric, refresh_secrets};
 use crate::tokens::keys::KeyError;
 use crate::tokens::refresh::RefreshTokens;
+use crate::tokens::sealing::SealingKeys;
 
 /// What signs and verifies.
 pub struct Keys {
@@ -22,6 +23,8 @@ pub struct Keys {
     pub refresh: RefreshTokens,
     /// Access tokens.
     pub access: AccessTokens,
+    /// What is sealed in the database.
+    pub sealing: SealingKeys,
     /// The keys of both as they are told of, and kept on the list.
     pub ours: Ours,
     /// When generated keys were last read.
@@ -143,6 +146,7 @@ pub(super) fn missing(setting: &'static str, config: &Config, files: &KeyFiles) 
 pub(super) fn keys(config: &Config, found: Found, issuers: Issuers, reading: KeyReading) -> Result<Keys, KeyError> {
     let Found { selection, away } = found;
     let (entries, tokens) = (selection.entries()?, &config.tokens);
+    let sealing = SealingKeys::new(&selection.refresh)?;
     let (access, refresh) = selection.into_tokens(config, &issuers, &reading)?;
     let lives = Lives {
         access: tokens.access_ttl,
@@ -151,5 +155,5 @@ pub(super) fn keys(config: &Config, found: Found, issuers: Issuers, reading: Key
         recovery: config.rotation.recovery,
     };
     let ours = Ours { keys: entries, issuers, lives };
-    Ok(Keys { refresh, access, ours, reading, complete: away.is_none() })
+    Ok(Keys { refresh, access, sealing, ours, reading, complete: away.is_none() })
 }
