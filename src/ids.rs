@@ -84,6 +84,14 @@ macro_rules! id {
 }
 
 id! {
+    /// What was mailed to prove something.
+    MailTokenId
+}
+id! {
+    /// A mail that waits to be sent.
+    MailId
+}
+id! {
     /// A user.
     UserId
 }

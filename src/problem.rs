@@ -29,6 +29,8 @@ pub enum Code {
     InvalidRequest,
     /// A refresh token that cannot be used; `reason` says why.
     InvalidGrant,
+    /// A code or token from a mail that is wrong, used or expired.
+    WrongMailCode,
     /// E-mail address or password wrong, where the caller is not signed in.
     InvalidCredentials,
     /// Password wrong, where the caller is signed in already.
@@ -39,6 +41,8 @@ pub enum Code {
     InvalidToken,
     /// Right password, disabled user.
     AccountDisabled,
+    /// Right password, an address that has to be proven first.
+    EmailNotVerified,
     /// The access token lacks a role.
     InsufficientRole,
     /// A cookie request that another site may have sent.
@@ -69,14 +73,16 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the statuses.
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::InvalidRequest,
         Self::InvalidGrant,
+        Self::WrongMailCode,
         Self::InvalidCredentials,
         Self::MissingToken,
         Self::InvalidToken,
         Self::PasswordMismatch,
         Self::AccountDisabled,
+        Self::EmailNotVerified,
         Self::InsufficientRole,
         Self::CrossSite,
         Self::NotFound,
@@ -112,6 +118,9 @@ impl Code {
         match self {
             Self::InvalidRequest => ("invalid_request", S::BAD_REQUEST, "The request cannot be understood."),
             Self::InvalidGrant => ("invalid_grant", S::BAD_REQUEST, "The refresh token cannot be used."),
+            Self::WrongMailCode => {
+                ("invalid_code", S::BAD_REQUEST, "The link or code is wrong, or has been used, or is too old.")
+            }
             Self::InvalidCredentials => {
                 ("invalid_credentials", S::UNAUTHORIZED, "The e-mail address or the password is wrong.")
             }
@@ -119,6 +128,9 @@ impl Code {
             Self::MissingToken => ("missing_token", S::UNAUTHORIZED, "This route needs an access token."),
             Self::InvalidToken => ("invalid_token", S::UNAUTHORIZED, "The access token is not valid."),
             Self::AccountDisabled => ("account_disabled", S::FORBIDDEN, "This account is disabled."),
+            Self::EmailNotVerified => {
+                ("email_not_verified", S::FORBIDDEN, "The e-mail address has to be proven first: see your mail.")
+            }
             Self::InsufficientRole => ("insufficient_role", S::FORBIDDEN, "The access token lacks a role."),
             Self::CrossSite => ("cross_site", S::FORBIDDEN, "A request by cookie must come from this site."),
             Self::NotFound => ("not_found", S::NOT_FOUND, "There is nothing here."),

@@ -46,6 +46,14 @@ pub enum Kind {
     RolesChanged,
     /// An account was given another address.
     EmailChanged,
+    /// An address was proven.
+    EmailVerified,
+    /// A mail was asked for that gives an account another address.
+    EmailChangeRequested,
+    /// An account was given an address back that it had lost.
+    EmailChangeUndone,
+    /// A mail could not be sent, and is not tried again.
+    MailFailed,
     /// What was counted of wrong passwords at an account was cleared.
     AccountUnlocked,
     /// An account was removed.
@@ -58,7 +66,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Registered,
         Self::LoginOk,
         Self::LoginFailed,
@@ -76,6 +84,10 @@ impl Kind {
         Self::AccountEnabled,
         Self::RolesChanged,
         Self::EmailChanged,
+        Self::EmailVerified,
+        Self::EmailChangeRequested,
+        Self::EmailChangeUndone,
+        Self::MailFailed,
         Self::AccountUnlocked,
         Self::AccountDeleted,
         Self::CrossSite,
@@ -102,6 +114,10 @@ impl Kind {
             Self::AccountEnabled => "account_enabled",
             Self::RolesChanged => "roles_changed",
             Self::EmailChanged => "email_changed",
+            Self::EmailVerified => "email_verified",
+            Self::EmailChangeRequested => "email_change_requested",
+            Self::EmailChangeUndone => "email_change_undone",
+            Self::MailFailed => "mail_failed",
             Self::AccountUnlocked => "account_unlocked",
             Self::AccountDeleted => "account_deleted",
             Self::CrossSite => "cross_site",
@@ -127,6 +143,10 @@ impl Kind {
             | Self::AccountEnabled
             | Self::RolesChanged
             | Self::EmailChanged
+            | Self::EmailVerified
+            | Self::EmailChangeRequested
+            | Self::EmailChangeUndone
+            | Self::MailFailed
             | Self::AccountUnlocked => true,
             Self::Rotated
             | Self::Repeated
@@ -247,7 +267,7 @@ impl Event {
         }
         match self.kind {
             Kind::Behind => line!(error),
-            Kind::Reused | Kind::LoginFailed | Kind::CrossSite | Kind::RepeatStreak | Kind::LimitReached => line!(warn),
+            Kind::Reused | Kind::LoginFailed | Kind::CrossSite | Kind::RepeatStreak | Kind::LimitReached | Kind::MailFailed => line!(warn),
             Kind::Registered
             | Kind::LoginOk
             | Kind::Rotated
@@ -261,6 +281,9 @@ impl Event {
             | Kind::AccountEnabled
             | Kind::RolesChanged
             | Kind::EmailChanged
+            | Kind::EmailVerified
+            | Kind::EmailChangeRequested
+            | Kind::EmailChangeUndone
             | Kind::AccountUnlocked
             | Kind::AccountDeleted => line!(info),
         }

@@ -19,7 +19,7 @@ use actix_web::{HttpRequest, HttpResponse, Resource};
 
 use self::middleware::stack;
 use self::route::paths;
-use self::routes::docs;
+use self::routes::{docs, pages};
 pub(crate) use self::state::{AppState, State};
 use crate::problem::{Code, Problem};
 
@@ -34,7 +34,8 @@ pub(crate) fn mount(config: &mut ServiceConfig, docs: bool) {
         let scope = scope.default_service(web::to(nothing_here));
         config.service(scope.wrap(from_fn(stack)));
     }
-    for resource in resources(openapi::PATH) {
+    // Pages of another application may stand beside these.
+    for resource in [openapi::PATH].into_iter().chain(pages::PATHS).flat_map(resources) {
         config.service(resource.wrap(from_fn(stack)));
     }
 }

@@ -36,10 +36,16 @@ pub(super) fn count_refused_login(metrics: &Metrics, error: &UserError) {
     metrics.logins.count(match error {
         UserError::Wrong(_) | UserError::Invalid(_) => LoginOutcome::WrongPassword,
         UserError::Disabled(_) => LoginOutcome::Disabled,
+        UserError::Unproven(_) => LoginOutcome::EmailNotVerified,
         UserError::TooMany(_) => LoginOutcome::RateLimited,
-        UserError::Gone | UserError::EmailTaken | UserError::Changed | UserError::Hash(_) | UserError::Store(_) => {
-            LoginOutcome::Failed
-        }
+        UserError::Gone
+        | UserError::EmailTaken
+        | UserError::Changed
+        | UserError::WrongCode
+        | UserError::NoMail
+        | UserError::Hash(_)
+        | UserError::Key(_)
+        | UserError::Store(_) => LoginOutcome::Failed,
     });
     count_throttled(metrics, Throttle::Login, error);
 }

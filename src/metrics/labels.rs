@@ -59,8 +59,19 @@ label! {
         Ok "ok",
         WrongPassword "wrong_password",
         Disabled "disabled",
+        EmailNotVerified "email_not_verified",
         RateLimited "rate_limited",
         Failed "failed",
+    }
+}
+
+label! {
+    /// What became of an attempt to send a mail.
+    MailOutcome "outcome" {
+        Sent "sent",
+        Postponed "postponed",
+        Refused "refused",
+        GivenUp "given_up",
     }
 }
 
@@ -70,6 +81,8 @@ label! {
         Login "login",
         Registration "registration",
         Password "password",
+        Mail "mail",
+        MailCode "mail_code",
         Refresh "refresh",
         HashQueue "hash_queue",
     }
@@ -91,6 +104,7 @@ label! {
         IdleSessions "idle_sessions",
         Attempts "attempts",
         Events "events",
+        MailTokens "mail_tokens",
     }
 }
 

@@ -13,7 +13,8 @@ impl Begun {
         self.0.load(Ordering::SeqCst)
     }
 
-    pub(super) fn set(&self) {
+    /// From here on it is being looked at.
+    pub fn set(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
 }

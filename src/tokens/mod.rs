@@ -21,6 +21,7 @@ pub mod key_making;
 pub mod key_reading;
 pub mod key_selection;
 pub mod keys;
+pub mod mailed;
 pub mod refresh;
 pub mod sealing;
 

@@ -17,8 +17,15 @@ use crate::secret::Secret;
 #[derive(Clone, Copy, Debug)]
 pub struct Purpose(&'static str);
 
+impl Purpose {
+    /// One that nothing else is called.
+    pub const fn new(name: &'static str) -> Self {
+        Self(name)
+    }
+}
+
 /// Generated access keys in a database that nodes share.
-pub const ACCESS_KEYS: Purpose = Purpose("countersign sealed access keys v1");
+pub const ACCESS_KEYS: Purpose = Purpose::new("countersign sealed access keys v1");
 
 /// Seals `text` as the thing that `bound_to` names. The nonce comes first.
 ///

@@ -14,6 +14,7 @@ use crate::passwords::Password;
 use crate::problem::FieldError;
 use crate::store::columns::Roles;
 use crate::store::events::{self, EventRow, InTransaction};
+use crate::store::mail_tokens::{self, Purpose};
 use crate::store::sessions::{self, EndOrder};
 use crate::store::users::{self, AccountRow, Moved, NewUser};
 use crate::store::{AnyConnection, QueryResult, StoreError, attempts, too_many_conflicts};
@@ -180,6 +181,7 @@ impl Users {
             let now = clock.now();
             emit(InTransaction(conn, now), &Event::new(Kind::PasswordChanged).user(id).detail(BY_OPERATOR))?;
             attempts::forget(conn, id, now)?;
+            mail_tokens::kill(conn, id, &[Purpose::Reset, Purpose::Change])?;
             Ok((true, vec![sessions::begin_end(conn, &EndOrder::all(id, PASSWORD_CHANGED), now)?]))
         };
         let (done, ended) = self.revocations.end_for_operator(attempt).await?;
@@ -199,7 +201,7 @@ impl Users {
         let now = self.clock.now();
         let event = Event::new(Kind::EmailChanged).user(id).detail(BY_OPERATOR);
         let attempt = move |conn: &mut AnyConnection| {
-            let moved = users::set_email(conn, id, &email, now)?;
+            let moved = users::set_email(conn, id, &email, false, now)?;
             if moved == Moved::Yes {
                 emit(InTransaction(conn, now), &event)?;
             }

@@ -8,6 +8,7 @@ use tracing::Instrument as _;
 use super::login_limiter::Target;
 use super::{UserError, Users};
 use crate::audit::{AfterCommit, Event, Kind, emit};
+use crate::config::VerifyEmail;
 use crate::email::EmailKey;
 use crate::ids::UserId;
 use crate::passwords::{Comparison, Password};
@@ -70,6 +71,10 @@ impl Users {
         if found.user.disabled_at.is_some() {
             self.emit_failure(failed.user(found.user.id).detail("disabled")).await;
             return Err(UserError::Disabled(found.user.id));
+        }
+        if self.rules.verify_email == VerifyEmail::Required && !found.user.email_verified {
+            self.emit_failure(failed.user(found.user.id).detail("email_not_verified")).await;
+            return Err(UserError::Unproven(found.user.id));
         }
         let verified = Authenticated { user: found.user, password_hash: found.password_hash };
         if comparison == Comparison::Same { Ok(verified) } else { self.renew_hash(verified, password, address).await }

@@ -153,7 +153,16 @@ impl LoginLimiter {
         Ok(Allowed { login_limiter: self.clone(), keys, totals, home: None, window: limits.window })
     }
 
-    fn unlimited(&self) -> Allowed {
+    pub(super) fn limits(&self) -> Option<Limits> {
+        self.limits
+    }
+
+    /// A guess that counts under these keys, and that a success gives back.
+    pub(super) fn allowed(&self, keys: Vec<Limited>, window: Duration) -> Allowed {
+        Allowed { login_limiter: self.clone(), keys, totals: None, home: None, window }
+    }
+
+    pub(super) fn unlimited(&self) -> Allowed {
         Allowed { login_limiter: self.clone(), keys: Vec::new(), totals: None, home: None, window: Duration::ZERO }
     }
 
@@ -195,7 +204,7 @@ impl LoginLimiter {
 
     /// A flood of attempts that are refused writes nothing, and is in no writer's way. `true`: the account's total is full,
     /// and does not hold where the guess comes from.
-    async fn refuse_if_full(&self, keys: &[Limited], home: Option<Home>, window: Duration) -> Result<bool, Denied> {
+    pub(super) async fn refuse_if_full(&self, keys: &[Limited], home: Option<Home>, window: Duration) -> Result<bool, Denied> {
         let (now, limits) = (self.clock.now(), limits_of(keys));
         if limits.is_empty() {
             return Ok(false);

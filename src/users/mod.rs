@@ -1,11 +1,16 @@
 //! Accounts: register, authenticate, change, delete. Sessions are another room's business; where an
 //! account and its sessions must change together, both sets of queries run in one transaction here.
 
+mod address_change;
+mod address_proof;
 pub mod administration;
 mod allowance;
 mod authentication;
 mod guess_keys;
 pub mod login_limiter;
+mod mail_limits;
+mod mailing;
+mod recovery;
 pub mod search;
 mod undecided;
 
@@ -19,10 +24,14 @@ use tracing::Instrument as _;
 use self::allowance::Allowance;
 pub use self::authentication::Authenticated;
 use self::login_limiter::{Denied, Limits, LoginLimiter};
+use self::mailing::tell;
+pub use self::mailing::{Asker, Mailed, Proof};
 use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::clock::{Clock, Timestamp};
+use crate::config::VerifyEmail;
 use crate::email::{self, EmailKey};
 use crate::ids::{SessionId, UserId};
+use crate::outbox::Outbox;
 use crate::passwords::{HashError, Hasher, Password, Room};
 use crate::problem::FieldError;
 use crate::revocation::Revocations;
@@ -30,7 +39,9 @@ use crate::store::columns::Roles;
 use crate::store::events::{self, InTransaction};
 use crate::store::sessions::{self, EndOrder, EndProgress};
 use crate::store::users::{self, NewUser, UserRow};
-use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts};
+use crate::store::mail_tokens::{self, Purpose};
+use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts, mails};
+use crate::tokens::keys::KeyError;
 
 /// The longest name, in characters.
 pub const MAX_NAME: usize = 200;
@@ -57,6 +68,7 @@ pub struct Users {
     hasher: Hasher,
     login_limiter: LoginLimiter,
     allowance: Allowance,
+    outbox: Option<Outbox>,
     rules: Rules,
 }
 
@@ -67,6 +79,8 @@ pub struct Rules {
     pub min_password: usize,
     /// The domains, as A-labels, whose addresses may register. None: any.
     pub allowed_domains: Arc<[String]>,
+    /// Whether an address is to be proven, and when.
+    pub verify_email: VerifyEmail,
 }
 
 /// What a registration consists of.
@@ -112,6 +126,18 @@ pub enum UserError {
     /// Too many attempts. There is room again after so many seconds.
     #[error("too many attempts")]
     TooMany(u64),
+    /// The right password of an account whose address has to be proven first.
+    #[error("the e-mail address is not proven")]
+    Unproven(UserId),
+    /// No such code or token, or not any more.
+    #[error("the code or token is wrong, used or expired")]
+    WrongCode,
+    /// There is no way to send mail.
+    #[error("there is no way to send mail")]
+    NoMail,
+    /// The cryptographic library failed.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// Nothing was hashed.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -137,18 +163,23 @@ impl Users {
         revocations: Revocations,
         hasher: Hasher,
         login_limiter: LoginLimiter,
-        rules: Rules,
+        (outbox, rules): (Option<Outbox>, Rules),
     ) -> Self {
         let allowance = Allowance::new(clock.clone(), login_limiter.is_limited());
-        Self { store, clock, revocations, hasher, login_limiter, allowance, rules }
+        Self { store, clock, revocations, hasher, login_limiter, allowance, outbox, rules }
     }
 
-    /// The same accounts under other limits and rules. What has been counted still counts.
+    /// The same accounts under other limits and rules, and with another way to send mail. What has been counted still counts.
     #[must_use]
-    pub fn reconfigured(&self, limits: Option<Limits>, rules: Rules) -> Self {
+    pub fn reconfigured(&self, limits: Option<Limits>, outbox: Option<Outbox>, rules: Rules) -> Self {
         let login_limiter = self.login_limiter.reconfigured(limits);
         let allowance = self.allowance.reconfigured(login_limiter.is_limited());
-        Self { login_limiter, allowance, rules, ..self.clone() }
+        Self { login_limiter, allowance, outbox, rules, ..self.clone() }
+    }
+
+    /// Whether the address of a new account is to be proven, and when.
+    pub fn verify_email(&self) -> VerifyEmail {
+        self.rules.verify_email
     }
 
     /// How many passwords wait to be hashed.
@@ -244,17 +275,17 @@ impl Users {
         &self,
         id: UserId,
         keep: SessionId,
-        current: Password,
-        new: Password,
-        address: Option<IpAddr>,
+        (current, new): (Password, Password),
+        asker: &Asker,
     ) -> Result<(), UserError> {
-        let from = address.map(|address| address.to_string());
+        let (address, from) = (asker.address, asker.address_text());
         for _ in 0..MAX_RETRIES {
             let Authenticated { user, password_hash } = self.verify(id, current.clone(), address).await?;
             if let Err(message) = new.check(self.rules.min_password, &user.email, user.name.as_deref()) {
                 return Err(UserError::Invalid(vec![FieldError { field: "new_password", message }]));
             }
             let new_hash = self.hasher.hash(self.room(address)?, new.clone()).await?;
+            let notice = self.notice("Your password was changed", &user, asker)?;
             let changed = Event::new(Kind::PasswordChanged).user(id).session(keep).ip_address(from.as_deref());
             let others = EndOrder { kept: Some(keep), ip_address: from.clone(), ..EndOrder::all(id, PASSWORD_CHANGED) };
             let (kept, clock) = (changed.clone(), self.clock.clone());
@@ -265,6 +296,8 @@ impl Users {
                 // Read when no log-in with the old password can begin any more.
                 let now = clock.now();
                 emit(InTransaction(conn, now), &kept)?;
+                mail_tokens::kill(conn, id, &[Purpose::Reset, Purpose::Change])?;
+                tell(conn, notice.as_ref())?;
                 Ok((true, vec![sessions::begin_end(conn, &others, now)?]))
             };
             let told = move |done: &bool| {
@@ -300,17 +333,20 @@ impl Users {
     /// # Errors
     ///
     /// [`UserError::Wrong`], [`UserError::TooMany`], [`UserError::Gone`], or no answer.
-    pub async fn delete(&self, id: UserId, password: Password, address: Option<IpAddr>) -> Result<(), UserError> {
-        let from = address.map(|address| address.to_string());
+    pub async fn delete(&self, id: UserId, password: Password, asker: &Asker) -> Result<(), UserError> {
+        let (address, from) = (asker.address, asker.address_text());
         for _ in 0..MAX_RETRIES {
-            let Authenticated { password_hash, .. } = self.verify(id, password.clone(), address).await?;
+            let Authenticated { user, password_hash } = self.verify(id, password.clone(), address).await?;
+            let notice = self.notice("Your account was deleted", &user, asker)?;
             let deleted = Event::new(Kind::AccountDeleted).user(id).ip_address(from.as_deref());
             let (clock, address) = (self.clock.clone(), from.clone());
             let attempt = move |conn: &mut AnyConnection| {
                 if !users::delete(conn, id, &password_hash)? {
                     return Ok((false, Vec::new()));
                 }
-                Ok((true, vec![clear_away(conn, id, address.clone(), clock.now())?]))
+                let ended = clear_away(conn, id, address.clone(), clock.now())?;
+                tell(conn, notice.as_ref())?;
+                Ok((true, vec![ended]))
             };
             let (this, runtime) = (self.clone(), Handle::current());
             let told = move |done: &bool| {
@@ -363,6 +399,8 @@ fn clear_away(
     let progress = sessions::begin_end(conn, &order, now)?;
     attempts::forget(conn, id, now)?;
     events::forget(conn, id, AT_ONCE)?;
+    mail_tokens::forget(conn, id)?;
+    mails::forget(conn, id)?;
     Ok(progress)
 }
 

@@ -11,7 +11,7 @@ use super::PUBLIC;
 use super::examples::REQUEST_ID;
 use super::schemas::reference;
 use crate::http::middleware::security_headers::POLICY;
-use crate::http::routes::docs;
+use crate::http::routes::{docs, pages};
 use crate::problem::{Code, FieldError, Problem};
 use crate::sessions::RefusedBecause;
 
@@ -59,6 +59,17 @@ pub(crate) fn page(description: &str) -> Value {
     let answer = json!({ "description": description, "headers": {}, "content": content });
     let headers = COMMON.into_iter().chain([("Content-Security-Policy", "PagePolicy"), ("Cache-Control", "NoCache")]);
     headers.fold(answer, |answer, (name, component)| with_header(answer, name, component))
+}
+
+/// A page that a link in a mail leads to.
+pub(crate) fn account_page(description: &str) -> Value {
+    let content = json!({ "text/html; charset=utf-8": { "schema": { "type": "string" } } });
+    let mut answer = private(json!({ "description": description }));
+    if let Some(members) = answer.as_object_mut() {
+        members.insert("content".into(), content);
+    }
+    let retry = with_header(answer, "Retry-After", "RetryAfter");
+    with_header(retry, "Content-Security-Policy", "AccountPagePolicy")
 }
 
 /// An answer about a user, with the headers it has.
@@ -221,6 +232,11 @@ pub(super) fn headers() -> Value {
             "description": "The page loads from and speaks to this server only.",
             "required": true,
             "schema": { "const": docs::POLICY },
+        },
+        "AccountPagePolicy": {
+            "description": "The page loads nothing, and sends its form to this server only.",
+            "required": true,
+            "schema": { "const": pages::POLICY.as_str() },
         },
         "SameOrigin": {
             "description": "Not to be embedded by other origins; CORS is configured separately.",

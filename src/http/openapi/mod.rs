@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use actix_web::web::Bytes;
 use serde_json::{Map, Value, json};
 
-pub(super) use self::answers::{body, empty, errors, page, public, with_header};
+pub(super) use self::answers::{account_page, body, empty, errors, page, public, with_header};
 pub(super) use self::operation::{BODY, CHANGE, Operation, READ, STORE};
 use self::schemas::reference;
 use super::route::paths;
@@ -63,6 +63,7 @@ pub(crate) fn document() -> Value {
             { "name": "Tokens", "description": "Register, sign in, stay signed in, sign out." },
             { "name": "Sessions", "description": "The devices a user is signed in on." },
             { "name": "Account", "description": "The caller's own account." },
+            { "name": "Mail", "description": "A forgotten password, and the proof of an address." },
             { "name": "Machines", "description": "Keys, health, this description." },
         ],
         "paths": described_paths(),

@@ -57,3 +57,33 @@ pub(crate) fn remember(_: &mut SchemaGenerator) -> Schema {
                         was not refreshed for `tokens.refresh_short_ttl`.",
     })
 }
+
+pub(crate) fn locale(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": ["string", "null"],
+        "description": "The language of the mail (BCP 47); by default as `Accept-Language` says, else English.",
+    })
+}
+
+pub(crate) fn mail_token(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "null"], "description": "What the link in the mail carries." })
+}
+
+pub(crate) fn mail_code_email(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "null"], "description": "With `code`: where the mail was sent." })
+}
+
+pub(crate) fn mail_code(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": ["string", "null"],
+        "description": "Instead of `token`, with `email`: the eight digits in the mail. Spaces and hyphens do not count.",
+    })
+}
+
+pub(crate) fn contested_password(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": ["string", "null"],
+        "format": "password",
+        "description": "Needed where the address was registered more than once before it was proven, and else ignored.",
+    })
+}

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::http::extract::credentials::RefreshTokenRequest;
-use crate::http::routes::{account, auth, events, health, sessions, sign_in};
+use crate::http::routes::{account, address, auth, events, health, recovery, sessions, sign_in};
 use crate::problem::Code;
 use crate::sessions::RefusedBecause;
 
@@ -25,6 +25,12 @@ pub(super) fn schemas() -> Value {
         add::<account::ChangeUserRequest>,
         add::<account::ChangePasswordRequest>,
         add::<account::DeleteUserRequest>,
+        add::<recovery::ForgotPasswordRequest>,
+        add::<recovery::ResetPasswordRequest>,
+        add::<address::VerifyEmailRequest>,
+        add::<address::ChangeEmailRequest>,
+        add::<address::UndoEmailChangeRequest>,
+        add::<address::LocaleRequest>,
     ] {
         add(&mut requests);
     }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
+use super::recovery::asker;
 use crate::guard::{CurrentUser, Principal};
 use crate::http::State;
 use crate::http::error::signed_in;
@@ -104,7 +105,8 @@ async fn change_password(
 ) -> Result<HttpResponse, Problem> {
     let ChangePasswordRequest { current_password: current, new_password: new } = passwords;
     let (user, session) = (caller.user_id(), caller.session_id());
-    let changed = state.users.change_password(user, session, current, new, state.proxies.client_address(&req));
+    let asker = asker(&state, &req, None);
+    let changed = state.users.change_password(user, session, (current, new), &asker);
     let refused = |error: &UserError| count_throttled(&state.metrics, Throttle::Password, error);
     changed.await.inspect_err(refused).map_err(signed_in)?;
     Ok(HttpResponse::NoContent().finish())
@@ -129,7 +131,8 @@ async fn delete(
     req: HttpRequest,
     JsonBody(delete): JsonBody<DeleteUserRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let deleted = state.users.delete(caller.user_id(), delete.password, state.proxies.client_address(&req));
+    let asker = asker(&state, &req, None);
+    let deleted = state.users.delete(caller.user_id(), delete.password, &asker);
     let refused = |error: &UserError| count_throttled(&state.metrics, Throttle::Password, error);
     deleted.await.inspect_err(refused).map_err(signed_in)?;
     let mut response = HttpResponse::NoContent().finish();

@@ -1,10 +1,13 @@
 //! The handlers, and the route table: each file has its part of it beside them.
 
 pub(crate) mod account;
+pub(crate) mod address;
 pub(crate) mod auth;
 pub(crate) mod docs;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod pages;
+pub(crate) mod recovery;
 pub(crate) mod sessions;
 pub(crate) mod sign_in;
 mod well_known;
@@ -18,6 +21,9 @@ pub(crate) const TABLES: &[&[Route]] = &[
     sessions::ROUTES,
     account::ROUTES,
     events::ROUTES,
+    recovery::ROUTES,
+    address::ROUTES,
+    pages::ROUTES,
     well_known::ROUTES,
     health::ROUTES,
     docs::ROUTES,

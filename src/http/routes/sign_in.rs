@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::auth::{Refreshed, end};
+use super::recovery::asker;
+use crate::config::VerifyEmail;
 use crate::device;
 use crate::guard;
 use crate::http::extract::credentials;
 use crate::http::extract::json_body::JsonBody;
-use crate::http::openapi::{BODY, Operation, STORE, body, examples, requests, with_header};
+use crate::http::openapi::{BODY, Operation, STORE, body, empty, examples, requests, with_header};
 use crate::http::outcomes::{count_refused_login, count_throttled};
 use crate::http::route::Route;
 use crate::http::{AppState, State};
@@ -21,6 +23,7 @@ use crate::passwords::Password;
 use crate::problem::{Code, Problem};
 use crate::sessions::{Admission, SignIn, StartError, TokenPair};
 use crate::store::sessions::Transport;
+use crate::store::users::UserRow;
 use crate::users::Registration;
 use crate::views::UserView;
 
@@ -53,6 +56,9 @@ pub(crate) struct RegisterRequest {
     #[serde(default)]
     #[schemars(schema_with = "requests::remember", extend("default" = true))]
     remember: Option<bool>,
+    #[serde(default)]
+    #[schemars(schema_with = "requests::locale")]
+    locale: Option<String>,
 }
 
 /// An account, and a session of it.
@@ -88,13 +94,27 @@ async fn register(
     if !state.registration {
         return Err(Code::NotFound.into());
     }
-    let JsonBody(RegisterRequest { email, password, name, device_name, transport, remember }) = body?;
+    let JsonBody(RegisterRequest { email, password, name, device_name, transport, remember, locale }) = body?;
     let sign_in = sign_in(&state, &req, (device_name, transport, remember));
     let registration = Registration { email, password, name };
+    let asker = asker(&state, &req, locale.as_deref());
+    let verify = if state.users.outbox().is_some() { state.users.verify_email() } else { VerifyEmail::Off };
+    if verify == VerifyEmail::Required {
+        let registered = state.users.register_unproven(registration, &asker).await;
+        registered.inspect_err(|error| count_throttled(&state.metrics, Throttle::Registration, error))?;
+        return Ok(HttpResponse::Accepted().finish());
+    }
     let prepared = state.users.prepare(registration, state.proxies.client_address(&req)).await;
     let new = prepared.inspect_err(|error| count_throttled(&state.metrics, Throttle::Registration, error))?;
     let user = UserView::from(&new);
+    let row = UserRow::from(&new);
     let pair = state.sessions.start(Admission::Newcomer(new), sign_in).await?;
+    if verify == VerifyEmail::Optional
+        && let Err(error) = state.users.ask_for_proof(&row, &asker).await
+    {
+        // The account is there, and its user can ask for another mail.
+        tracing::error!(%error, "the mail that proves a new address could not be written");
+    }
     Ok(signed_in(&state, &req, HttpResponse::Created(), &pair, user).await)
 }
 
@@ -107,6 +127,7 @@ fn describe_register() -> Operation {
         .about("Not found where registration is switched off. Signs in as `login` does.")
         .takes("RegisterRequest", true, example)
         .answers("201", with_header(answer, "Set-Cookie", "SetCookie"))
+        .answers("202", empty("With `registration.verify_email` `required`: a mail is on its way, and nobody is signed in."))
         .fails(BODY)
         .fails(&[Code::NotFound, Code::EmailTaken, Code::ValidationFailed, Code::RateLimited])
         .fails(STORE)
@@ -151,7 +172,7 @@ fn describe_login() -> Operation {
         .takes("LoginRequest", true, example)
         .answers("200", with_header(answer, "Set-Cookie", "SetCookie"))
         .fails(BODY)
-        .fails(&[Code::InvalidCredentials, Code::AccountDisabled, Code::ValidationFailed, Code::RateLimited])
+        .fails(&[Code::InvalidCredentials, Code::AccountDisabled, Code::EmailNotVerified, Code::ValidationFailed, Code::RateLimited])
         .fails(STORE)
 }
 

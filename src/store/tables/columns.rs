@@ -10,7 +10,8 @@ use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::{BigInt, Binary, Text};
 
 use crate::clock::Timestamp;
-use crate::ids::{EventId, SessionEndId, SessionId, UserId};
+use crate::ids::{EventId, MailId, MailTokenId, SessionEndId, SessionId, UserId};
+use crate::tokens::mailed::MailTokenDigest;
 use crate::tokens::refresh::TokenDigest;
 
 macro_rules! binary_column {
@@ -50,6 +51,9 @@ binary_column!(UserId, UserIdColumn, |id| id.as_bytes(), |bytes| Ok(UserId::try_
 binary_column!(SessionId, SessionIdColumn, |id| id.as_bytes(), |bytes| Ok(SessionId::try_from(bytes)?));
 binary_column!(SessionEndId, SessionEndIdColumn, |id| id.as_bytes(), |bytes| Ok(SessionEndId::try_from(bytes)?));
 binary_column!(EventId, EventIdColumn, |id| id.as_bytes(), |bytes| Ok(EventId::try_from(bytes)?));
+binary_column!(MailTokenId, MailTokenIdColumn, |id| id.as_bytes(), |bytes| Ok(MailTokenId::try_from(bytes)?));
+binary_column!(MailId, MailIdColumn, |id| id.as_bytes(), |bytes| Ok(MailId::try_from(bytes)?));
+binary_column!(MailTokenDigest, MailTokenDigestColumn, |digest| &digest.0, |bytes| Ok(MailTokenDigest(bytes.try_into()?)));
 binary_column!(TokenDigest, TokenDigestColumn, |digest| &digest.0, |bytes| Ok(TokenDigest(bytes.try_into()?)));
 
 #[derive(AsExpression, FromSqlRow)]

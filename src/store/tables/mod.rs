@@ -6,6 +6,8 @@ pub mod addresses;
 pub mod attempts;
 pub mod columns;
 pub mod events;
+pub mod mail_tokens;
+pub mod mails;
 pub mod schema;
 pub mod sessions;
 pub mod signing_keys;

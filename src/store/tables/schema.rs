@@ -27,6 +27,8 @@ diesel::table! {
         disabled_at -> Nullable<BigInt>,
         /// 1: `email_key` is as addresses are compared now; 0: as earlier versions compared them.
         email_key_version -> BigInt,
+        /// Whether the address was registered again before it was proven.
+        contested -> Bool,
     }
 }
 
@@ -185,6 +187,62 @@ diesel::table! {
         made_at -> BigInt,
         /// Microseconds since 1970.
         signs_from -> BigInt,
+    }
+}
+
+diesel::table! {
+    /// What was mailed to prove something.
+    mail_tokens (id) {
+        /// UUID, 16 bytes.
+        id -> Binary,
+        /// UUID, 16 bytes.
+        user_id -> Binary,
+        /// `reset`, `verify`, `change` or `undo`.
+        purpose -> Text,
+        /// SHA-256 of the token.
+        token_hash -> Binary,
+        /// Where it was sent; of `undo` what the account gets back.
+        email -> Text,
+        /// The same as it is compared.
+        email_key -> Text,
+        /// HMAC of the code.
+        code_tag -> Nullable<Binary>,
+        /// Microseconds since 1970.
+        code_expires_at -> BigInt,
+        /// How often a code was tried.
+        code_tries -> BigInt,
+        /// Microseconds since 1970.
+        created_at -> BigInt,
+        /// Microseconds since 1970.
+        expires_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    /// Mails that wait to be sent.
+    mails (id) {
+        /// UUID, 16 bytes.
+        id -> Binary,
+        /// UUID, 16 bytes.
+        user_id -> Nullable<Binary>,
+        /// Which text it is.
+        kind -> Text,
+        /// Where it goes.
+        recipient -> Text,
+        /// The message, sealed.
+        sealed -> Binary,
+        /// The name of the refresh key whose secret opens it.
+        sealed_under -> Text,
+        /// Microseconds since 1970.
+        created_at -> BigInt,
+        /// Not before; microseconds since 1970.
+        due_at -> BigInt,
+        /// Of the node that sends it, 16 bytes.
+        claim -> Nullable<Binary>,
+        /// How often it was tried.
+        attempts -> BigInt,
+        /// Why it was not sent.
+        last_error -> Nullable<Text>,
     }
 }
 

@@ -8,6 +8,7 @@ use diesel::sql_types::Bool;
 use diesel::sql_types::{BigInt, Nullable};
 
 use super::columns::Roles;
+use super::mail_tokens::{self, Purpose};
 use super::schema::{sessions, users};
 use super::sessions::NotEnded;
 use crate::clock::Timestamp;
@@ -86,9 +87,24 @@ pub struct NewUser {
     pub updated_at: Timestamp,
 }
 
-/// Adds an account. `false`: another one has the address.
+impl From<&NewUser> for UserRow {
+    fn from(new: &NewUser) -> Self {
+        Self {
+            id: new.id,
+            email: new.email.clone(),
+            name: new.name.clone(),
+            roles: new.roles.clone(),
+            email_verified: new.email_verified,
+            created_at: new.created_at,
+            disabled_at: None,
+        }
+    }
+}
+
+/// Adds an account. `false`: another one has the address, or may still have it back.
 pub fn insert(conn: &mut AnyConnection, user: &NewUser) -> QueryResult<bool> {
-    if holder(conn, &EmailKey::of(&user.email))?.is_some() {
+    let key = EmailKey::of(&user.email);
+    if holder(conn, &key)?.is_some() || mail_tokens::is_reserved(conn, &key, None, user.created_at)? {
         return Ok(false);
     }
     // PostgreSQL goes on with a transaction in which a statement has failed only behind a savepoint.
@@ -234,6 +250,53 @@ pub fn set_password(conn: &mut AnyConnection, id: UserId, new_hash: &str, now: T
     Ok(changed.execute(conn)? == 1)
 }
 
+/// Sets the password of an enabled account whose user has just proven its address. `false`: there is none.
+pub fn reset_password(conn: &mut AnyConnection, id: UserId, new_hash: &str, now: Timestamp) -> QueryResult<bool> {
+    let enabled = users::table.filter(users::id.eq(id)).filter(users::disabled_at.is_null());
+    let changed = diesel::update(enabled).set((
+        users::password_hash.eq(new_hash),
+        users::email_verified.eq(true),
+        users::contested.eq(false),
+        users::updated_at.eq(now),
+    ));
+    Ok(changed.execute(conn)? == 1)
+}
+
+/// Marks the address of an enabled account as proven, unless who proves it has to choose the password. `false`: it is not so.
+pub fn prove_email(conn: &mut AnyConnection, id: UserId, now: Timestamp) -> QueryResult<bool> {
+    let enabled = users::table.filter(users::id.eq(id)).filter(users::disabled_at.is_null());
+    let changed = diesel::update(enabled.filter(users::contested.eq(false)))
+        .set((users::email_verified.eq(true), users::updated_at.eq(now)));
+    Ok(changed.execute(conn)? == 1)
+}
+
+/// Whether the account's address was registered again before it was proven.
+pub fn is_contested(conn: &mut AnyConnection, id: UserId) -> QueryResult<bool> {
+    let contested = users::table.filter(users::id.eq(id)).filter(users::contested.eq(true));
+    diesel::select(diesel::dsl::exists(contested)).get_result(conn)
+}
+
+/// Registers an address again that has not been proven: the account gets this name and password, and who proves the address
+/// chooses another one. `false`: it has been proven, or disabled.
+pub fn contest(
+    conn: &mut AnyConnection,
+    id: UserId,
+    (name, new_hash): (Option<&str>, &str),
+    now: Timestamp,
+) -> QueryResult<bool> {
+    let unproven = users::table
+        .filter(users::id.eq(id))
+        .filter(users::disabled_at.is_null())
+        .filter(users::email_verified.eq(false));
+    let changed = diesel::update(unproven).set((
+        users::name.eq(name),
+        users::password_hash.eq(new_hash),
+        users::contested.eq(true),
+        users::updated_at.eq(now),
+    ));
+    Ok(changed.execute(conn)? == 1)
+}
+
 /// Closes the account. `false`: it is closed already, or gone.
 pub fn disable(conn: &mut AnyConnection, id: UserId, now: Timestamp) -> QueryResult<bool> {
     let open = users::table.filter(users::id.eq(id)).filter(users::disabled_at.is_null());
@@ -289,25 +352,34 @@ pub fn rename(
 pub enum Moved {
     /// The account has it now.
     Yes,
-    /// Another account has it.
+    /// Another account has it, or may still have it back.
     Taken,
     /// There is no such account.
     Gone,
 }
 
-/// Replaces the account's address, which is not proven then.
-pub fn set_email(conn: &mut AnyConnection, id: UserId, email: &str, now: Timestamp) -> QueryResult<Moved> {
+/// Replaces the account's address, proven or not. What was mailed to prove anything before is good no more.
+pub fn set_email(
+    conn: &mut AnyConnection,
+    id: UserId,
+    email: &str,
+    proven: bool,
+    now: Timestamp,
+) -> QueryResult<Moved> {
     let key = EmailKey::of(email);
-    if holder(conn, &key)?.is_some_and(|holder| holder != id) {
+    let is_taken = holder(conn, &key)?.is_some_and(|holder| holder != id);
+    if is_taken || mail_tokens::is_reserved(conn, &key, Some(id), now)? {
         return Ok(Moved::Taken);
     }
+    mail_tokens::kill(conn, id, &[Purpose::Reset, Purpose::Verify, Purpose::Change])?;
     let change = |conn: &mut AnyConnection| {
         diesel::update(users::table.filter(users::id.eq(id)))
             .set((
                 users::email.eq(email),
                 users::email_key.eq(key.current()),
                 users::email_key_version.eq(CURRENT_KEY),
-                users::email_verified.eq(false),
+                users::email_verified.eq(proven),
+                users::contested.eq(false),
                 users::updated_at.eq(now),
             ))
             .execute(conn)

@@ -1,0 +1,3 @@
+ALTER TABLE users DROP COLUMN contested;
+DROP TABLE mails;
+DROP TABLE mail_tokens;

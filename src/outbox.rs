@@ -1,0 +1,169 @@
+//! Mails as they are written: rendered at once, and sealed until a background task sends them. Whoever asks for one waits for
+//! no mail server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::current::Current;
+use crate::email::EmailKey;
+use crate::ids::{MailId, MailTokenId, UserId};
+use crate::mail::{Kind, Mailroom, Message, Transport, Values};
+use crate::secret::Secret;
+use crate::store::mail_tokens::{NewMailToken, Purpose};
+use crate::store::mails::{ClaimedMail, NewMail};
+use crate::tokens::keys::KeyError;
+use crate::tokens::mailed::{MailCode, MailToken};
+use crate::tokens::sealing::{self, Sealed, SealingKeys};
+
+/// What the texts of mails are sealed for.
+const MAILS: sealing::Purpose = sealing::Purpose::new("countersign waiting mails v1");
+/// How long a code may be typed.
+pub const CODE_LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// Writes mails. Clones share it.
+#[derive(Clone)]
+pub struct Outbox(Arc<Inner>);
+
+struct Inner {
+    mailroom: Arc<Mailroom>,
+    sealing: Current<SealingKeys>,
+}
+
+/// Who gets a mail, about which account.
+#[derive(Clone, Debug)]
+pub struct Recipient {
+    /// Whose account it is.
+    pub user: UserId,
+    /// Where it goes.
+    pub email: String,
+    /// What the user is called, if the address is proven: nothing else that was typed may reach one that is not.
+    pub name: Option<String>,
+    /// The languages that are wanted, the best first.
+    pub languages: Vec<String>,
+}
+
+/// A token, and the mail that brings it.
+#[derive(Clone)]
+pub struct Draft {
+    /// What is kept of the token.
+    pub token: NewMailToken,
+    /// The mail.
+    pub mail: NewMail,
+}
+
+impl Outbox {
+    /// With these texts and links.
+    pub fn new(mailroom: Arc<Mailroom>, sealing: Current<SealingKeys>) -> Self {
+        Self(Arc::new(Inner { mailroom, sealing }))
+    }
+
+    /// What sends them.
+    pub fn transport(&self) -> &Transport {
+        &self.0.mailroom.transport
+    }
+
+    /// The keys that seal and open.
+    pub fn keys(&self) -> Arc<SealingKeys> {
+        self.0.sealing.get()
+    }
+
+    /// Writes a mail with a token for `purpose`, and a code unless it undoes something. `new_email` is the address that an
+    /// account gets by it, or has got instead.
+    ///
+    /// # Errors
+    ///
+    /// If the cryptographic library fails.
+    pub fn draft(
+        &self,
+        purpose: Purpose,
+        to: &Recipient,
+        emails: (&str, Option<&str>),
+        now: Timestamp,
+    ) -> Result<Draft, KeyError> {
+        let (id, token) = (MailTokenId::generate(), MailToken::generate()?);
+        let code = if purpose == Purpose::Undo { None } else { Some(MailCode::generate()?) };
+        let (keys, links) = (self.keys(), &self.0.mailroom.links);
+        let (kind, link) = match purpose {
+            Purpose::Reset => (Kind::Reset, links.reset(token.expose())),
+            Purpose::Verify => (Kind::Verify, links.verify(token.expose())),
+            Purpose::Change => (Kind::Change, links.verify(token.expose())),
+            Purpose::Undo => (Kind::Undo, links.undo(token.expose())),
+        };
+        let (email, new_email) = emails;
+        let values = Values {
+            link: Some(&link),
+            code: code.as_ref().map(MailCode::expose),
+            minutes: code.as_ref().map(|_| minutes(CODE_LIFETIME)),
+            new_email,
+            ..self.values(email, to)
+        };
+        let token = NewMailToken {
+            id,
+            user_id: to.user,
+            purpose: purpose.as_str(),
+            token_hash: token.digest(),
+            email: to.email.clone(),
+            email_key: EmailKey::of(&to.email).current().to_owned(),
+            code_tag: code.map(|code| code.tag(&keys, id)).transpose()?.map(Vec::from),
+            code_expires_at: now.plus(CODE_LIFETIME),
+            code_tries: 0,
+            created_at: now,
+            expires_at: now.plus(purpose.lifetime()),
+        };
+        Ok(Draft { token, mail: self.write(kind, to, &values, now)? })
+    }
+
+    /// Writes a mail that tells an account's user of what has happened to it.
+    ///
+    /// # Errors
+    ///
+    /// If the cryptographic library fails.
+    pub fn notice(&self, event: &str, to: &Recipient, now: Timestamp) -> Result<NewMail, KeyError> {
+        let values = Values { event: Some(event), ..self.values(&to.email, to) };
+        self.write(Kind::Notice, to, &values, now)
+    }
+
+    /// Writes a mail that tells the owner of an address that it was registered once more.
+    ///
+    /// # Errors
+    ///
+    /// If the cryptographic library fails.
+    pub fn known(&self, to: &Recipient, now: Timestamp) -> Result<NewMail, KeyError> {
+        self.write(Kind::Known, to, &self.values(&to.email, to), now)
+    }
+
+    fn values<'a>(&'a self, email: &'a str, to: &'a Recipient) -> Values<'a> {
+        let issuer = Some(self.0.mailroom.links.issuer());
+        Values { email: Some(email), issuer, name: to.name.as_deref(), ..Values::default() }
+    }
+
+    fn write(&self, kind: Kind, to: &Recipient, values: &Values<'_>, now: Timestamp) -> Result<NewMail, KeyError> {
+        let message = self.0.mailroom.templates.render(kind, &to.languages, &to.email, values);
+        let id = MailId::generate();
+        let text = Secret::new(serde_json::to_vec(&message).map_err(|_never| KeyError::Library)?);
+        let Sealed { under, bytes } = self.keys().seal(MAILS, id.as_bytes(), &text)?;
+        Ok(NewMail {
+            id,
+            user_id: Some(to.user),
+            kind: kind.name(),
+            recipient: to.email.clone(),
+            sealed: bytes,
+            sealed_under: under,
+            created_at: now,
+            due_at: now,
+            attempts: 0,
+        })
+    }
+}
+
+/// Opens a mail that waited. None: the secret that it was sealed under is gone.
+pub fn open(keys: &SealingKeys, mail: &ClaimedMail) -> Option<Message> {
+    let sealed = Sealed { under: mail.sealed_under.clone(), bytes: mail.sealed.clone() };
+    let text = keys.open(MAILS, mail.id.as_bytes(), &sealed)?;
+    serde_json::from_slice(text.expose()).ok()
+}
+
+fn minutes(time: Duration) -> u32 {
+    u32::try_from(time.as_secs() / 60).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,209 @@
+//! The proof of an address: that who has the account reads the mails that are sent there.
+
+use super::mail_limits::Asked;
+use super::mailing::{Asker, Proof, add, recipient};
+use super::{Registration, UserError, Users};
+use crate::audit::{AfterCommit, Event, Kind, emit};
+use crate::email::EmailKey;
+use crate::ids::UserId;
+use crate::outbox::Recipient;
+use crate::passwords::Password;
+use crate::problem::FieldError;
+use crate::store::events::InTransaction;
+use crate::store::mail_tokens::{self, MailTokenRow, Purpose};
+use crate::store::users::{self, AccountRow, NewUser, UserRow};
+use crate::store::{AnyConnection, mails, too_many_conflicts};
+
+/// How often an account may change under a registration before it is told to come back.
+const MAX_RETRIES: usize = 3;
+
+/// What becomes of a registration whose address is to be proven first.
+enum Registering {
+    /// There is no account with the address.
+    First,
+    /// There is one whose address nobody has proven.
+    Again(UserId),
+    /// There is one.
+    Known(Box<UserRow>),
+    /// There is one that takes no part in this.
+    Unchanged,
+}
+
+impl Users {
+    /// Sends a mail that proves the present address of a signed-in user, unless it is proven.
+    ///
+    /// # Errors
+    ///
+    /// [`UserError::TooMany`], or no answer.
+    pub async fn ask_for_proof(&self, user: &UserRow, asker: &Asker) -> Result<(), UserError> {
+        let outbox = self.mailing()?;
+        if user.email_verified {
+            return Ok(());
+        }
+        self.login_limiter.check_mails(asker.address).await?;
+        let draft = outbox.draft(Purpose::Verify, &recipient(user, asker), (&user.email, None), self.clock.now())?;
+        let key = EmailKey::of(&user.email);
+        let limits = self.login_limiter.mail_limits(Purpose::Verify, (key.current(), key.current()), asker.address);
+        match self.store.write(move |conn| add(conn, &draft, &limits)).await? {
+            Asked::Allowed => Ok(()),
+            Asked::EnoughToOne(seconds) | Asked::EnoughFromOne(seconds) => Err(UserError::TooMany(seconds)),
+        }
+    }
+
+    /// Registers an account whose address is to be proven before it can be used. Nothing tells whether there is one with
+    /// this address already; its owner is told by mail.
+    ///
+    /// # Errors
+    ///
+    /// As [`Users::prepare`], and [`UserError::TooMany`] for the client's address.
+    pub async fn register_unproven(&self, registration: Registration, asker: &Asker) -> Result<(), UserError> {
+        self.mailing()?;
+        self.login_limiter.check_mails(asker.address).await?;
+        let new = self.prepare(registration, asker.address).await?;
+        for _ in 0..MAX_RETRIES {
+            if self.register_once(&new, asker).await? {
+                return Ok(());
+            }
+        }
+        Err(UserError::Changed)
+    }
+
+    /// `false`: the account has changed meanwhile.
+    async fn register_once(&self, new: &NewUser, asker: &Asker) -> Result<bool, UserError> {
+        let outbox = self.mailing()?;
+        let key = EmailKey::of(&new.email);
+        let limits = self.login_limiter.mail_limits(Purpose::Verify, (key.current(), key.current()), asker.address);
+        let now = self.clock.now();
+        let found = self.store.read(move |conn| users::find_by_email(conn, &key)).await?;
+        let case = match found.map(|found| found.user) {
+            None => Registering::First,
+            Some(user) if user.disabled_at.is_some() => Registering::Unchanged,
+            Some(user) if user.email_verified => Registering::Known(Box::new(user)),
+            Some(user) => Registering::Again(user.id),
+        };
+        let user = match &case {
+            Registering::Again(id) => *id,
+            Registering::Known(user) => user.id,
+            Registering::First | Registering::Unchanged => new.id,
+        };
+        let (email, languages) = (new.email.clone(), asker.languages.clone());
+        let to = match &case {
+            Registering::Known(user) => recipient(user, asker),
+            _ => Recipient { user, email, name: None, languages },
+        };
+        let mut draft = outbox.draft(Purpose::Verify, &to, (&to.email, None), now)?;
+        if let Registering::Known(_) = &case {
+            draft.mail = outbox.known(&to, now)?;
+        }
+        let registered = Event::new(Kind::Registered).user(new.id).ip_address(asker.address_text().as_deref());
+        let (kept, new) = (registered.clone(), new.clone());
+        let attempt = move |conn: &mut AnyConnection| {
+            // Before anything else, so that a refusal changes nothing.
+            let asked = limits.count(conn, now)?;
+            if let Asked::EnoughFromOne(_) = asked {
+                return Ok((asked, false, false));
+            }
+            let (goes_on, is_new) = match &case {
+                Registering::First => {
+                    let made = users::insert(conn, &new)?;
+                    if made {
+                        emit(InTransaction(conn, now), &kept)?;
+                    }
+                    // An address that may go back to another account is as good as known.
+                    (made || mail_tokens::is_reserved(conn, &EmailKey::of(&new.email), None, now)?, made)
+                }
+                Registering::Again(id) => {
+                    (users::contest(conn, *id, (new.name.as_deref(), &new.password_hash), now)?, false)
+                }
+                Registering::Known(_) | Registering::Unchanged => (true, false),
+            };
+            if asked == Asked::Allowed && goes_on {
+                match &case {
+                    Registering::First if !is_new => {}
+                    Registering::First | Registering::Again(_) => {
+                        mail_tokens::replace(conn, &draft.token)?;
+                        mails::insert(conn, &draft.mail)?;
+                    }
+                    Registering::Known(_) => mails::insert(conn, &draft.mail)?,
+                    Registering::Unchanged => {}
+                }
+            }
+            Ok((asked, goes_on, is_new))
+        };
+        let told = move |(_, _, is_new): &(Asked, bool, bool)| {
+            if *is_new {
+                emit(AfterCommit, &registered);
+            }
+        };
+        match self.store.write_and_then(attempt, told).await? {
+            (Asked::EnoughFromOne(seconds), ..) => Err(UserError::TooMany(seconds)),
+            (_, goes_on, _) => Ok(goes_on),
+        }
+    }
+
+    /// Proves an address by what was in a mail: the present one of an account, or the one that it gets by that. Where it was
+    /// registered more than once, who has proven it chooses the password.
+    ///
+    /// # Errors
+    ///
+    /// [`UserError::WrongCode`], [`UserError::Invalid`], [`UserError::EmailTaken`], [`UserError::TooMany`], or no answer.
+    pub async fn prove_email(&self, proof: &Proof, new: Option<Password>, asker: &Asker) -> Result<(), UserError> {
+        self.mailing()?;
+        let row = self.present(proof, &[Purpose::Verify, Purpose::Change], asker).await?;
+        let account = self.account_of(&row).await?;
+        if row.is_for(Purpose::Change) {
+            return self.move_to(&row, &account, asker).await;
+        }
+        for _ in 0..MAX_RETRIES {
+            let id = row.user_id;
+            if self.store.read(move |conn| users::is_contested(conn, id)).await? {
+                let Some(new) = new.clone() else {
+                    let message = "is needed: the address was registered more than once before its proof".to_owned();
+                    return Err(UserError::Invalid(vec![FieldError { field: "new_password", message }]));
+                };
+                self.look_for_room(asker.address).await?;
+                return self.set_new_password(&row, &account, new, asker).await;
+            }
+            if self.mark_proven(&row, &account, asker).await? {
+                return Ok(());
+            }
+        }
+        Err(UserError::WrongCode)
+    }
+
+    /// `false`: who has proven the address has to choose a password, or the token is not good any more.
+    async fn mark_proven(&self, row: &MailTokenRow, account: &AccountRow, asker: &Asker) -> Result<bool, UserError> {
+        let (id, token, clock) = (account.user.id, row.id, self.clock.clone());
+        let proven = Event::new(Kind::EmailVerified).user(id).ip_address(asker.address_text().as_deref());
+        let kept = proven.clone();
+        let attempt = move |conn: &mut AnyConnection| {
+            let now = clock.now();
+            if users::is_contested(conn, id)? || !mail_tokens::consume(conn, token, now)? {
+                return Ok(false);
+            }
+            if !users::prove_email(conn, id, now)? {
+                // It was contested beside us: everything is undone.
+                return Err(too_many_conflicts());
+            }
+            emit(InTransaction(conn, now), &kept)?;
+            Ok(true)
+        };
+        let told = move |done: &bool| {
+            if *done {
+                emit(AfterCommit, &proven);
+            }
+        };
+        Ok(self.store.write_and_then(attempt, told).await?)
+    }
+
+    /// Writes a notice to an account's user, if there is a way to send it.
+    pub(super) fn notice(
+        &self,
+        event: &str,
+        user: &UserRow,
+        asker: &Asker,
+    ) -> Result<Option<mails::NewMail>, UserError> {
+        let Some(outbox) = self.outbox() else { return Ok(None) };
+        Ok(Some(outbox.notice(event, &recipient(user, asker), self.clock.now())?))
+    }
+}
