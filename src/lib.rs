@@ -112,6 +112,18 @@
 //!                         what is acceptable
 //!    passwords/queue.rs  passwords/begun.rs
 //!                         the queue before those threads; whether a comparison has begun
+//!    mail/mod.rs          texts, links and the way out of mail, as they are configured
+//!    mail/kind.rs  mail/values.rs
+//!                         what a mail is about; what is put into its text
+//!    mail/templates.rs  mail/parsing.rs  mail/rendering.rs
+//!                         the texts, built in or from files; one file read; one text filled in
+//!    mail/languages.rs  mail/links.rs
+//!                         which language is wanted; where links lead
+//!    mail/message.rs  mail/format.rs
+//!                         a mail as it waits to be sent; as RFC 5322 writes it
+//!    mail/transport.rs    sending, and what became of it
+//!    mail/smtp.rs  mail/stream.rs  mail/command.rs  mail/folder.rs
+//!                         to a server, whose answers must end; through a program; into files
 //! F1 config/              every key, its source, its bounds: RawConfig -> Config
 //!    audit/               security events, and when they are made known
 //!    background/mod.rs    the runner of background tasks
@@ -152,6 +164,7 @@ mod http;
 mod ids;
 mod json_schema;
 mod key_rotation;
+mod mail;
 mod metrics;
 mod network;
 mod passwords;

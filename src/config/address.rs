@@ -45,7 +45,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// `host`, `host:port`, `[v6]` or `[v6]:port`, as host (IPv6 in brackets, shortest form) and port.
-fn authority(text: &str) -> Option<(String, Option<u16>)> {
+pub(super) fn authority(text: &str) -> Option<(String, Option<u16>)> {
     let port_of = |text: &str| {
         let digits = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
         text.parse::<u16>().ok().filter(|_| digits)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::layer::{Entry, Value};
 use super::mistake::Source;
-use super::{Database, LogFormat, SameSite, parse};
+use super::{Database, LogFormat, MailServer, SameSite, VerifyEmail, mail_server, parse};
 use crate::secret::Secret;
 
 /// What every long environment name begins with.
@@ -48,6 +48,8 @@ pub(crate) enum Kind {
     Secret,
     /// Must not be shown as it is, since it may hold a password.
     DatabaseUrl,
+    /// The same, of a mail server.
+    MailUrl,
 }
 
 /// How many values a key holds.
@@ -146,7 +148,7 @@ impl<T: FromText> Key<T> {
             (Parser::Within(parse), _) => parse(text, &(0..=u64::MAX)),
         };
         parsed.map_err(|problem| match self.kind {
-            Kind::Secret | Kind::DatabaseUrl => problem,
+            Kind::Secret | Kind::DatabaseUrl | Kind::MailUrl => problem,
             _ => format!("{} {problem}", quoted(text)),
         })
     }
@@ -195,6 +197,13 @@ impl Key<Database> {
     }
 }
 
+impl<T: FromText<Item = MailServer>> Key<T> {
+    /// The URL of a mail server.
+    pub(super) const fn mail_url() -> Self {
+        Self::new(Kind::MailUrl, Parser::Free(mail_server::parse))
+    }
+}
+
 impl<T: FromText> Deref for Key<T> {
     type Target = KeyInfo;
 
@@ -236,7 +245,7 @@ macro_rules! one {
     )*};
 }
 
-one!(String, u16, u32, usize, bool, Duration, Database, SameSite, LogFormat);
+one!(String, u16, u32, usize, bool, Duration, Database, SameSite, LogFormat, VerifyEmail);
 
 /// Types of which a key holds one or none.
 impl<T> FromText for Option<T> {

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use zeroize::{Zeroize, Zeroizing};
 
-use super::database_url;
 use super::key::{KeyInfo, Kind};
 use super::mistake::{Mistake, Source};
 use super::names::{Stray, not_a_key};
 use super::sections::SHARED_NAME;
+use super::{database_url, mail_server};
 
 /// A value as it was written, wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -124,6 +124,7 @@ pub(super) fn read(path: &Path, source: &Source) -> Result<Option<Zeroizing<Stri
 fn is_confidential(key: &KeyInfo, value: &Value) -> bool {
     match value {
         Value::Text(text) if key.kind == Kind::DatabaseUrl => database_url::may_hold_password(text),
+        Value::Text(text) if key.kind == Kind::MailUrl => mail_server::may_hold_password(text),
         _ => key.kind == Kind::Secret && !value.parts().is_empty(),
     }
 }

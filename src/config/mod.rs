@@ -16,7 +16,7 @@
 //! | `reload.rs` | what a running server makes of a change |
 //! | `resolve.rs`, `reader.rs` | from text to `Config` |
 //! | `secrets.rs`, `warnings.rs` | rules about all secrets; what is allowed and unwise |
-//! | `parse.rs`, `address.rs`, `database_url.rs`, `parameters.rs`, `log_level.rs` | rules about one value |
+//! | `parse.rs`, `address.rs`, `database_url.rs`, `parameters.rs`, `mail_server.rs`, `log_level.rs` | rules about one value |
 //! | `mistake.rs` | where a value came from, what is wrong with it |
 
 use std::path::PathBuf;
@@ -29,6 +29,7 @@ mod key;
 mod layer;
 mod log_level;
 mod lookup;
+mod mail_server;
 mod mistake;
 mod names;
 mod parameters;
@@ -52,15 +53,16 @@ mod reference;
 #[cfg(feature = "postgres")]
 pub(crate) use database_url::Parts;
 pub use database_url::{Database, Postgres};
+pub use mail_server::MailServer;
 pub use mistake::{Mistake, Mistakes, Source};
 pub(crate) use parse::duration;
 pub use raw::{RawConfig, Shown};
 pub(crate) use reload::Reloaded;
 pub use sections::{
-    Algorithm, Cookies, Cors, Docs, Limits, Log, LogFormat, Metrics, Passwords, Registration, Rotation, SameSite,
-    Server, Sessions, Tokens,
+    Algorithm, Cookies, Cors, Docs, Limits, Log, LogFormat, Mail, MailTransport, Mailbox, Metrics, Passwords,
+    Registration, Rotation, SameSite, Server, Sessions, Tokens, VerifyEmail,
 };
-pub(crate) use sections::{DatabaseKeys, keys};
+pub(crate) use sections::{DatabaseKeys, MAIL_TOKEN, keys, variables};
 
 pub use crate::secret::Secret;
 
@@ -93,6 +95,8 @@ pub struct Config {
     pub limits: Limits,
     /// Whether people can sign up by themselves.
     pub registration: Registration,
+    /// How mail goes out.
+    pub mail: Mail,
     /// How many sessions an account may have.
     pub sessions: Sessions,
     /// Whether the page that describes the API is there.

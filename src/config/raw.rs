@@ -12,7 +12,7 @@ use super::key::{KeyInfo, Kind, Shape, may_hold_login};
 use super::layer::{Entry, Layer, Value};
 use super::mistake::{Mistake, Source};
 use super::sections::{DatabaseKeys, keys};
-use super::{credentials, database_url, file, lookup, variables};
+use super::{credentials, database_url, file, lookup, mail_server, variables};
 
 /// Where the configuration file is looked for, seen from the working directory.
 const FILE: &str = "config/countersign.toml";
@@ -229,6 +229,7 @@ fn shown(key: &KeyInfo, value: &Value) -> Option<String> {
     let part = |part: &str| match key.kind {
         Kind::Secret => format!("(secret, {} bytes)", part.len()),
         Kind::DatabaseUrl => database_url::masked(part),
+        Kind::MailUrl => mail_server::masked(part),
         _ if may_hold_login(part) => format!("(hidden, {} bytes)", part.len()),
         _ => part.to_owned(),
     };

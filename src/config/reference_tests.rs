@@ -23,7 +23,7 @@ fn value_of(key: &KeyInfo) -> Option<String> {
         _ => format!("{seconds}s"),
     };
     let one = match &key.kind {
-        Kind::Text | Kind::DatabaseUrl => return None,
+        Kind::Text | Kind::DatabaseUrl | Kind::MailUrl => return None,
         Kind::Switch => "true or false".to_owned(),
         Kind::Number(bounds) => match (*bounds.start(), *bounds.end()) {
             (0, end) if end >= u64::from(u32::MAX) => "a whole number".to_owned(),

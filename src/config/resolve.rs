@@ -9,7 +9,7 @@ use super::mistake::{Mistakes, Source};
 use super::parse::duration;
 use super::raw::RawConfig;
 use super::reader::Reader;
-use super::sections::{All, DatabaseKeys, Metrics, Rotation, Tokens};
+use super::sections::{All, DatabaseKeys, Mail, Metrics, Registration, Rotation, Tokens, VerifyEmail};
 use super::{Config, secrets, sections, warnings};
 
 impl RawConfig {
@@ -59,6 +59,11 @@ impl RawConfig {
         }
         self.follow(absolute, idle, |absolute, idle| absolute < idle);
         self.follow(idle, absolute, |idle, absolute| idle > absolute);
+        let (verify, transport) = (&Registration::verify_email, &Mail::transport);
+        let has_mail = self.entry(transport).value.parts().iter().any(|part| !part.is_empty());
+        if has_mail && self.entry(verify).source == Source::Default {
+            self.set(verify, Value::text(VerifyEmail::Optional.name()), Source::Follows(transport.name));
+        }
     }
 
     /// The duration of `master`, if it was set, `key` was not, and the two contradict each other.
@@ -90,12 +95,14 @@ impl RawConfig {
 /// What the values mean together.
 fn config(all: All, reader: Reader<'_>, state_directory: Option<&Path>) -> Config {
     let All { server, database, mut tokens, rotation, mut passwords, cookies, cors, limits, registration, .. } = all;
+    let All { mut mail, .. } = all;
     let All { sessions, docs, metrics, log, .. } = all;
     secrets::drop_current(tokens.access_secret.as_ref(), &mut tokens.access_secret_previous);
     secrets::drop_current(tokens.refresh_secret.as_ref(), &mut tokens.refresh_secret_previous);
     secrets::drop_current(passwords.pepper.as_ref(), &mut passwords.pepper_previous);
     let database = database.database();
     let data_dir = database.data_dir(state_directory);
+    mail.fill_in(&data_dir);
     let mut config = Config {
         makes_data_dir: data_dir == Path::new("data") || state_directory == Some(data_dir.as_path()),
         data_dir,
@@ -108,6 +115,7 @@ fn config(all: All, reader: Reader<'_>, state_directory: Option<&Path>) -> Confi
         cors,
         limits,
         registration,
+        mail,
         sessions,
         docs,
         metrics,

@@ -6,6 +6,7 @@ mod database;
 mod docs;
 mod limits;
 mod log;
+mod mail;
 mod metrics;
 mod passwords;
 mod registration;
@@ -21,9 +22,11 @@ pub(super) use database::SHARED_NAME;
 pub use docs::Docs;
 pub use limits::Limits;
 pub use log::{Log, LogFormat};
+pub(crate) use mail::TOKEN as MAIL_TOKEN;
+pub use mail::{Mail, MailTransport, Mailbox};
 pub use metrics::Metrics;
 pub use passwords::Passwords;
-pub use registration::Registration;
+pub use registration::{Registration, VerifyEmail};
 pub use rotation::Rotation;
 pub use server::Server;
 pub use sessions::Sessions;
@@ -64,6 +67,7 @@ sections! {
     cors: Cors,
     limits: Limits,
     registration: Registration,
+    mail: Mail,
     sessions: Sessions,
     docs: Docs,
     metrics: Metrics,
@@ -80,4 +84,14 @@ pub(super) fn check(reader: &mut Reader<'_>) {
     tokens::check(reader);
     rotation::check(reader);
     cookies::check(reader);
+    registration::check(reader);
+    mail::check(reader);
+}
+
+/// The names in the environment by which this program is configured, and what its service manager tells it: nothing that
+/// another program should be given.
+pub(crate) fn variables() -> impl Iterator<Item = String> {
+    let short = keys().flat_map(|key| key.short.iter().map(|short| (*short).to_owned()));
+    let ours = ["COUNTERSIGN_TRANSFER_TO", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS"];
+    short.chain(keys().map(KeyInfo::variable)).chain(ours.map(str::to_owned))
 }
