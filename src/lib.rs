@@ -167,6 +167,7 @@ mod key_rotation;
 mod mail;
 mod metrics;
 mod network;
+mod outbox;
 mod passwords;
 pub mod problem;
 mod revocation;

@@ -105,7 +105,7 @@ impl Outbox {
             token_hash: token.digest(),
             email: to.email.clone(),
             email_key: EmailKey::of(&to.email).current().to_owned(),
-            code_tag: code.map(|code| code.tag(&keys, id)).transpose()?.map(Vec::from),
+            code_tag: code.as_ref().map(|code| code.tag(&keys, id)).transpose()?.map(Vec::from),
             code_expires_at: now.plus(CODE_LIFETIME),
             code_tries: 0,
             created_at: now,
@@ -139,7 +139,7 @@ impl Outbox {
     }
 
     fn write(&self, kind: Kind, to: &Recipient, values: &Values<'_>, now: Timestamp) -> Result<NewMail, KeyError> {
-        let message = self.0.mailroom.templates.render(kind, &to.languages, &to.email, values);
+        let message = self.0.mailroom.templates.render(kind, &to.email, &to.languages, values);
         let id = MailId::generate();
         let text = Secret::new(serde_json::to_vec(&message).map_err(|_never| KeyError::Library)?);
         let Sealed { under, bytes } = self.keys().seal(MAILS, id.as_bytes(), &text)?;

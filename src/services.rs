@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use crate::background::Tasks;
 use crate::background::janitor::Janitor;
+use crate::background::mail_sender::MailSender;
 use crate::background::session_count::SessionCount;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::current::Current;
+use crate::mail::{Mailroom, MailroomError};
 use crate::metrics::{HashMetrics, Metrics};
+use crate::outbox::Outbox;
 use crate::passwords::Hasher;
 use crate::revocation::Revocations;
 use crate::revocation::unfinished::Unfinished;
@@ -33,6 +36,14 @@ pub enum ServicesError {
     Threads(std::io::Error),
     /// The database gave no answer.
     Store(StoreError),
+    /// Mail cannot be sent as it is configured.
+    Mail(MailroomError),
+}
+
+impl From<MailroomError> for ServicesError {
+    fn from(error: MailroomError) -> Self {
+        Self::Mail(error)
+    }
 }
 
 impl From<std::io::Error> for ServicesError {
@@ -70,7 +81,7 @@ impl Accounts {
         let clock = Clock::system();
         let revocations = Revocations::of_a_command(store.clone(), clock.clone())?;
         // An operator makes accounts of any domain.
-        Self::new(config, store, clock, revocations, &[], HashMetrics::default())
+        Self::new(config, store, clock, revocations, None, &[], HashMetrics::default())
     }
 
     fn new(
@@ -78,6 +89,7 @@ impl Accounts {
         store: Store,
         clock: Clock,
         revocations: Revocations,
+        outbox: Option<Outbox>,
         allowed_domains: &[String],
         metrics: HashMetrics,
     ) -> Result<Self, ServicesError> {
@@ -86,7 +98,8 @@ impl Accounts {
             Hasher::start(passwords.bcrypt_cost, passwords.pepper.as_ref(), &passwords.pepper_previous, metrics)?;
         let login_limiter = LoginLimiter::new(store.clone(), clock.clone(), limits(config));
         let rules = rules(config, allowed_domains);
-        let users = Users::new(store.clone(), clock.clone(), revocations.clone(), hasher, login_limiter, rules);
+        let users =
+            Users::new(store.clone(), clock.clone(), revocations.clone(), hasher, login_limiter, (outbox, rules));
         Ok(Self { store, clock, revocations, users })
     }
 
@@ -111,6 +124,8 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     /// What is sealed in the database is sealed and opened with these.
     pub sealing: Current<SealingKeys>,
+    /// What writes and sends mails.
+    outbox: Current<Option<Outbox>>,
     /// The keys as the list in the database is told of them.
     ours: Current<Ours>,
     /// How long the janitor keeps what is over.
@@ -127,11 +142,15 @@ impl Services {
         let Started { store, keys: Keys { refresh, access, sealing, ours, .. }, checked, made: _ } = started;
         let (revocations, poll) = Revocations::start(store.clone(), clock.clone())?;
         let domains = &config.registration.allowed_domains;
+        let sealing = Current::new(sealing);
+        let outbox = outbox(config, &ours, &sealing)?;
+        let hashing = metrics.hashing.clone();
         let accounts =
-            Accounts::new(config, store.clone(), clock.clone(), revocations.clone(), domains, metrics.hashing.clone())?;
+            Accounts::new(config, store.clone(), clock.clone(), revocations.clone(), outbox.clone(), domains, hashing)?;
         let (ours, keep) = (Current::new(ours), Current::new(remembrance(config)));
+        let outbox = Current::new(outbox);
         accounts.users.look_for_slow_hashes()?;
-        let (access, sealing) = (Arc::new(access), Current::new(sealing));
+        let access = Arc::new(access);
         let sessions = Sessions::new(
             store.clone(),
             clock.clone(),
@@ -152,9 +171,22 @@ impl Services {
             count,
             tasks.stop_signal(),
         ))?;
+        let sender =
+            MailSender::new(store.clone(), clock.clone(), outbox.clone(), metrics.mails.clone(), tasks.stop_signal());
+        tasks.start(sender)?;
         let janitor = metrics.janitor.clone();
         tasks.start(Janitor::new(store, clock, revocations, keep.clone(), janitor, tasks.stop_signal()))?;
-        Ok(Self { accounts, sessions, access, tasks: Arc::new(tasks), metrics: Arc::new(metrics), sealing, ours, keep })
+        Ok(Self {
+            accounts,
+            sessions,
+            access,
+            tasks: Arc::new(tasks),
+            metrics: Arc::new(metrics),
+            sealing,
+            outbox,
+            ours,
+            keep,
+        })
     }
 
     /// The keys as they are told of.
@@ -164,15 +196,15 @@ impl Services {
 
     /// The same services over the same database, by another configuration and with other keys. Threads, tasks, connections
     /// and everything that has been counted go on.
-    #[must_use]
-    pub fn reconfigured(&self, config: &Config, keys: Keys) -> Self {
+    pub fn reconfigured(&self, config: &Config, keys: Keys, outbox: Option<Outbox>) -> Self {
         let Keys { refresh, access, sealing, ours, .. } = keys;
         let access = Arc::new(access.following(&self.access));
+        self.outbox.replace(outbox.clone());
         self.ours.replace(ours);
         self.sealing.replace(sealing);
         self.keep.replace(remembrance(config));
         let rules = rules(config, &config.registration.allowed_domains);
-        let users = self.accounts.users.reconfigured(limits(config), rules);
+        let users = self.accounts.users.reconfigured(limits(config), outbox, rules);
         Self {
             accounts: Accounts { users, ..self.accounts.clone() },
             sessions: self.sessions.reconfigured(Arc::clone(&access), Arc::new(refresh), session_settings(config)),
@@ -180,6 +212,26 @@ impl Services {
             ..self.clone()
         }
     }
+
+    /// What writes and sends mails as `config` says, if any are sent.
+    ///
+    /// # Errors
+    ///
+    /// If mail cannot be sent as it is configured.
+    pub fn open_outbox(&self, config: &Config) -> Result<Option<Outbox>, MailroomError> {
+        outbox(config, &self.ours(), &self.sealing)
+    }
+
+    /// What writes and sends mails now.
+    pub fn outbox(&self) -> Option<Outbox> {
+        Option::clone(&self.outbox.get())
+    }
+}
+
+/// What writes and sends mails, if any are sent.
+fn outbox(config: &Config, ours: &Ours, sealing: &Current<SealingKeys>) -> Result<Option<Outbox>, MailroomError> {
+    let mailroom = Mailroom::open(config, &ours.issuers.current)?;
+    Ok(mailroom.map(|mailroom| Outbox::new(Arc::new(mailroom), sealing.clone())))
 }
 
 fn limits(config: &Config) -> Option<Limits> {
@@ -188,7 +240,11 @@ fn limits(config: &Config) -> Option<Limits> {
 }
 
 fn rules(config: &Config, allowed_domains: &[String]) -> Rules {
-    Rules { min_password: config.passwords.min_length, allowed_domains: allowed_domains.into() }
+    Rules {
+        min_password: config.passwords.min_length,
+        allowed_domains: allowed_domains.into(),
+        verify_email: config.registration.verify_email,
+    }
 }
 
 fn session_settings(config: &Config) -> sessions::Settings {

@@ -50,7 +50,7 @@ impl KeyWatch {
                     // The end of an outage is to be noticed soon.
                     KeysError::Database(_) => PERIOD,
                     // Backs off: finding out which keys are missing may read a whole table.
-                    KeysError::Keys(_) => PERIOD.saturating_mul(1 << self.failures.min(4)),
+                    KeysError::Keys(_) | KeysError::Mail(_) => PERIOD.saturating_mul(1 << self.failures.min(4)),
                 }
             }
         }

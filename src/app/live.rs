@@ -14,7 +14,9 @@ use crate::http::AppState;
 use crate::http::extract::client::TrustedProxies;
 use crate::http::extract::cookies::Cookies;
 use crate::key_rotation::{Rotation, RotationError};
+use crate::mail::MailroomError;
 use crate::network::TrustedNetworks;
+use crate::outbox::Outbox;
 use crate::services::Services;
 use crate::signing_keys::Ours;
 use crate::startup::{self, Keys, StartError};
@@ -69,6 +71,9 @@ pub enum KeysError {
     /// The database gave no answer.
     #[error(transparent)]
     Database(#[from] OpenError),
+    /// Mail cannot be sent as it is configured.
+    #[error(transparent)]
+    Mail(#[from] MailroomError),
 }
 
 impl Live {
@@ -99,7 +104,8 @@ impl Live {
             (Err(KeysError::Database(_)), Some(before)) if basis.complete => (before.clone(), None),
             (listing, _) => (listing?, Some(look)),
         };
-        self.read_keys(&mut basis, config, listing)
+        let outbox = self.services.peek().open_outbox(config)?;
+        self.read_keys(&mut basis, config, listing, outbox)
     }
 
     /// Reads the keys anew, if any has come or gone, or is to sign from now on.
@@ -117,7 +123,7 @@ impl Live {
         };
         if !basis.complete || basis.listing.as_ref() != Some(&listing) || is_due(&self.services.peek().ours()) {
             let config = basis.config.clone();
-            return self.read_keys(&mut basis, &config, (listing, Some(look)));
+            return self.read_keys(&mut basis, &config, (listing, Some(look)), self.services.peek().outbox());
         }
         basis.reading.found_all(look);
         Ok(())
@@ -161,6 +167,7 @@ impl Live {
         basis: &mut Basis,
         config: &Config,
         (listing, look): (Listing, Option<Look>),
+        outbox: Option<Outbox>,
     ) -> Result<(), KeysError> {
         let before = self.services.get();
         let (store, now) = (&before.accounts.store, self.now());
@@ -184,13 +191,13 @@ impl Live {
             recorded.map_err(|error| OpenError::new(&config.database, error))?;
         }
         log_changes(&before.ours(), &keys.ours);
-        self.put_in_force(config, &before, keys);
+        self.put_in_force(config, &before, keys, outbox);
         *basis = Basis { config: config.clone(), complete, listing: Some(listing), reading };
         Ok(())
     }
 
-    fn put_in_force(&self, config: &Config, before: &Services, keys: Keys) {
-        let services = before.reconfigured(config, keys);
+    fn put_in_force(&self, config: &Config, before: &Services, keys: Keys, outbox: Option<Outbox>) {
+        let services = before.reconfigured(config, keys, outbox);
         let (state, guard_state) = compose(config, &services, &self.issuer, Some(&self.state.peek()));
         // Verifiers are replaced before signers.
         self.guard_state.replace(guard_state);

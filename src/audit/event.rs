@@ -267,7 +267,12 @@ impl Event {
         }
         match self.kind {
             Kind::Behind => line!(error),
-            Kind::Reused | Kind::LoginFailed | Kind::CrossSite | Kind::RepeatStreak | Kind::LimitReached | Kind::MailFailed => line!(warn),
+            Kind::Reused
+            | Kind::LoginFailed
+            | Kind::CrossSite
+            | Kind::RepeatStreak
+            | Kind::LimitReached
+            | Kind::MailFailed => line!(warn),
             Kind::Registered
             | Kind::LoginOk
             | Kind::Rotated

@@ -16,7 +16,7 @@ use crate::current::Current;
 use crate::ids::SessionId;
 use crate::metrics::{JanitorMetrics, Label as _, Removed};
 use crate::revocation::Revocations;
-use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts, events, health, sessions};
+use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts, events, health, mail_tokens, sessions};
 
 /// How often it makes its round.
 const ROUND: Duration = Duration::from_secs(60);
@@ -185,10 +185,11 @@ impl Janitor {
     /// Removes everything whose time has come by `now`, which was found to be right, and returns how many rows that were.
     fn remove(&mut self, now: Timestamp) -> Result<usize, Cut> {
         let (over, past) = (now.minus(**self.keep.peek()), now.minus(RETENTION));
-        let chores: [(Removed, Purge, Timestamp); 3] = [
+        let chores: [(Removed, Purge, Timestamp); 4] = [
             (Removed::ExpiredSessions, sessions::purge_expired, over),
             (Removed::Attempts, attempts::purge, now),
             (Removed::Events, events::purge, past),
+            (Removed::MailTokens, mail_tokens::purge, now),
         ];
         let mut all = 0;
         for (kind, purge, before) in chores {

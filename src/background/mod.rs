@@ -2,6 +2,7 @@
 //! logged and begins its next round; all of them are stopped together, when the last request has been answered.
 
 pub mod janitor;
+pub mod mail_sender;
 pub mod session_count;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -19,6 +19,7 @@ pub fn open(config: &Config) -> Result<Accounts, Failure> {
     Accounts::of_a_command(config, store).map_err(|error| match error {
         ServicesError::Threads(error) => error.into(),
         ServicesError::Store(error) => unanswered(error),
+        ServicesError::Mail(error) => Failure(error.to_string()),
     })
 }
 

@@ -18,7 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-pub use self::labels::{DatabaseError, Label, LoginOutcome, Purpose, RefreshVerdict, Removed, Throttle};
+pub use self::labels::{DatabaseError, Label, LoginOutcome, MailOutcome, Purpose, RefreshVerdict, Removed, Throttle};
 use self::process::Process;
 
 /// A number that goes up and down.
@@ -211,6 +211,8 @@ pub struct Metrics {
     pub refreshes: Counters<RefreshVerdict>,
     /// Log-ins, by what became of them.
     pub logins: Counters<LoginOutcome>,
+    /// Mails.
+    pub mails: Counters<MailOutcome>,
     /// Refusals, by the limit that was reached.
     pub throttled: Counters<Throttle>,
     /// The database.
@@ -238,6 +240,7 @@ impl Default for Metrics {
             durations: Family::new_with_constructor(OfRoute),
             refreshes: Counters::new(),
             logins: Counters::new(),
+            mails: Counters::new(),
             throttled: Counters::new(),
             store: StoreMetrics::default(),
             hashing: HashMetrics::default(),
@@ -269,6 +272,7 @@ impl Metrics {
         ours.register("http_connections", "Open connections of clients", levels.connections.clone());
         ours.register("refreshes", "Refreshes, by what became of them", self.refreshes.family.clone());
         ours.register("logins", "Log-ins, by what became of them", self.logins.family.clone());
+        ours.register("mail", "Attempts to send a mail, by what became of them", self.mails.family.clone());
         ours.register("throttled", "Requests that a limit has refused", self.throttled.family.clone());
         ours.register("password_hash_queue", "Passwords that wait to be hashed", levels.hash_queue.clone());
         let wait = "Time that passwords have waited to be hashed";

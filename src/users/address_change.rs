@@ -79,7 +79,8 @@ impl Users {
     ) -> Result<(), UserError> {
         let (user, id, token) = (&account.user, account.user.id, row.id);
         let now = self.clock.now();
-        let undo = self.mailing()?.draft(Purpose::Undo, &recipient(user, asker), (&user.email, Some(&row.email)), now)?;
+        let undo =
+            self.mailing()?.draft(Purpose::Undo, &recipient(user, asker), (&user.email, Some(&row.email)), now)?;
         let changed = Event::new(Kind::EmailChanged).user(id).ip_address(asker.address_text().as_deref());
         let (kept, new_email, old_key) = (changed.clone(), row.email.clone(), EmailKey::of(&user.email));
         let attempt = move |conn: &mut AnyConnection| {
@@ -121,7 +122,10 @@ impl Users {
         let id = row.user_id;
         let found = self.store.read(move |conn| users::find_by_id(conn, id)).await?.ok_or(UserError::WrongCode)?;
         // No password has this hash: nothing that was typed is in it.
-        let void = self.hasher.hash(self.room(asker.address)?, Password::new(MailToken::generate()?.expose())).await?;
+        let void = self
+            .hasher
+            .hash(self.room(asker.address)?, Password::new(MailToken::generate()?.expose().to_owned()))
+            .await?;
         let now = self.clock.now();
         let to = Recipient { email: row.email.clone(), ..recipient(&found.user, asker) };
         let reset = outbox.draft(Purpose::Reset, &to, (&row.email, None), now)?;

@@ -55,7 +55,7 @@ pub struct Lock {
 
 /// Who guesses, and from where: whether that is where a session of theirs is.
 #[derive(Clone, Copy)]
-struct Home {
+pub(super) struct Home {
     user: UserId,
     network: IpAddr,
 }
@@ -204,7 +204,12 @@ impl LoginLimiter {
 
     /// A flood of attempts that are refused writes nothing, and is in no writer's way. `true`: the account's total is full,
     /// and does not hold where the guess comes from.
-    pub(super) async fn refuse_if_full(&self, keys: &[Limited], home: Option<Home>, window: Duration) -> Result<bool, Denied> {
+    pub(super) async fn refuse_if_full(
+        &self,
+        keys: &[Limited],
+        home: Option<Home>,
+        window: Duration,
+    ) -> Result<bool, Denied> {
         let (now, limits) = (self.clock.now(), limits_of(keys));
         if limits.is_empty() {
             return Ok(false);

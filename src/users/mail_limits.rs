@@ -44,7 +44,7 @@ impl MailLimits {
         let wait = |conn: &mut AnyConnection, limits: &[Limit]| {
             let full = attempts::full(conn, limits, now, WINDOW)?;
             let waits = full.into_iter().map(|(_, _, until)| now.seconds_until(until).saturating_add(1));
-            Ok(waits.max().unwrap_or(1))
+            QueryResult::Ok(waits.max().unwrap_or(1))
         };
         let from_one = self.from_one.as_slice();
         if attempts::count(conn, from_one, now, WINDOW)?.is_none() {

@@ -91,7 +91,9 @@ impl Users {
     pub(super) async fn has_room_for_mails(&self) -> Result<bool, StoreError> {
         let full = self.store.read(|conn| mails::are_at_least(conn, MOST_WAITING)).await?;
         if full {
-            tracing::error!("{MOST_WAITING} mails wait to be sent: those that are asked for are not written until some are");
+            tracing::error!(
+                "{MOST_WAITING} mails wait to be sent: those that are asked for are not written until some are"
+            );
         }
         Ok(!full)
     }
@@ -184,4 +186,3 @@ pub(super) fn decoy(asker: &Asker) -> Recipient {
 pub(super) fn tell(conn: &mut AnyConnection, notice: Option<&NewMail>) -> QueryResult<()> {
     notice.map_or(Ok(()), |notice| mails::insert(conn, notice))
 }
-

@@ -37,9 +37,9 @@ use crate::problem::FieldError;
 use crate::revocation::Revocations;
 use crate::store::columns::Roles;
 use crate::store::events::{self, InTransaction};
+use crate::store::mail_tokens::{self, Purpose};
 use crate::store::sessions::{self, EndOrder, EndProgress};
 use crate::store::users::{self, NewUser, UserRow};
-use crate::store::mail_tokens::{self, Purpose};
 use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts, mails};
 use crate::tokens::keys::KeyError;
 

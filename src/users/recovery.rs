@@ -71,7 +71,10 @@ impl Users {
     pub(super) async fn account_of(&self, row: &MailTokenRow) -> Result<AccountRow, UserError> {
         let id = row.user_id;
         let found = self.store.read(move |conn| users::find_by_id(conn, id)).await?;
-        found.filter(|found| found.user.disabled_at.is_none()).ok_or(UserError::WrongCode)
+        let found = found.filter(|found| found.user.disabled_at.is_none()).ok_or(UserError::WrongCode)?;
+        // What proves an address says nothing about another one.
+        let is_present = EmailKey::of(&found.user.email).current() == row.email_key;
+        if is_present || row.is_for(Purpose::Change) { Ok(found) } else { Err(UserError::WrongCode) }
     }
 
     /// Uses a token up, which proves the address that the account has, and sets the password.
@@ -93,7 +96,8 @@ impl Users {
         let order = EndOrder { ip_address: from, ..EndOrder::all(id, PASSWORD_RESET) };
         let (kept, clock) = (changed.clone(), self.clock.clone());
         let attempt = move |conn: &mut AnyConnection| {
-            if !mail_tokens::consume(conn, token, clock.now())? || !users::reset_password(conn, id, &hash, clock.now())? {
+            if !mail_tokens::consume(conn, token, clock.now())? || !users::reset_password(conn, id, &hash, clock.now())?
+            {
                 return Ok((false, Vec::new()));
             }
             mail_tokens::kill(conn, id, &[Purpose::Reset, Purpose::Verify, Purpose::Change])?;

@@ -127,7 +127,10 @@ fn describe_register() -> Operation {
         .about("Not found where registration is switched off. Signs in as `login` does.")
         .takes("RegisterRequest", true, example)
         .answers("201", with_header(answer, "Set-Cookie", "SetCookie"))
-        .answers("202", empty("With `registration.verify_email` `required`: a mail is on its way, and nobody is signed in."))
+        .answers(
+            "202",
+            empty("With `registration.verify_email` `required`: a mail is on its way, and nobody is signed in."),
+        )
         .fails(BODY)
         .fails(&[Code::NotFound, Code::EmailTaken, Code::ValidationFailed, Code::RateLimited])
         .fails(STORE)
@@ -172,7 +175,13 @@ fn describe_login() -> Operation {
         .takes("LoginRequest", true, example)
         .answers("200", with_header(answer, "Set-Cookie", "SetCookie"))
         .fails(BODY)
-        .fails(&[Code::InvalidCredentials, Code::AccountDisabled, Code::EmailNotVerified, Code::ValidationFailed, Code::RateLimited])
+        .fails(&[
+            Code::InvalidCredentials,
+            Code::AccountDisabled,
+            Code::EmailNotVerified,
+            Code::ValidationFailed,
+            Code::RateLimited,
+        ])
         .fails(STORE)
 }
 

@@ -53,7 +53,9 @@ binary_column!(SessionEndId, SessionEndIdColumn, |id| id.as_bytes(), |bytes| Ok(
 binary_column!(EventId, EventIdColumn, |id| id.as_bytes(), |bytes| Ok(EventId::try_from(bytes)?));
 binary_column!(MailTokenId, MailTokenIdColumn, |id| id.as_bytes(), |bytes| Ok(MailTokenId::try_from(bytes)?));
 binary_column!(MailId, MailIdColumn, |id| id.as_bytes(), |bytes| Ok(MailId::try_from(bytes)?));
-binary_column!(MailTokenDigest, MailTokenDigestColumn, |digest| &digest.0, |bytes| Ok(MailTokenDigest(bytes.try_into()?)));
+binary_column!(MailTokenDigest, MailTokenDigestColumn, |digest| &digest.0, |bytes| Ok(MailTokenDigest(
+    bytes.try_into()?
+)));
 binary_column!(TokenDigest, TokenDigestColumn, |digest| &digest.0, |bytes| Ok(TokenDigest(bytes.try_into()?)));
 
 #[derive(AsExpression, FromSqlRow)]

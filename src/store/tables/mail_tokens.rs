@@ -206,7 +206,8 @@ pub fn kill(conn: &mut AnyConnection, user: UserId, purposes: &[Purpose]) -> Que
 /// Makes those useless that undo a change of address of this time or later.
 pub fn kill_undo_since(conn: &mut AnyConnection, user: UserId, since: Timestamp) -> QueryResult<()> {
     let theirs = mail_tokens::table.filter(mail_tokens::user_id.eq(user));
-    let later = theirs.filter(mail_tokens::purpose.eq(Purpose::Undo.as_str())).filter(mail_tokens::created_at.ge(since));
+    let later =
+        theirs.filter(mail_tokens::purpose.eq(Purpose::Undo.as_str())).filter(mail_tokens::created_at.ge(since));
     diesel::delete(later).execute(conn)?;
     Ok(())
 }
@@ -234,7 +235,7 @@ pub fn forget(conn: &mut AnyConnection, user: UserId) -> QueryResult<()> {
 }
 
 /// Removes at most `limit` tokens that are good no more. Returns how many.
-pub fn remove_expired(conn: &mut AnyConnection, now: Timestamp, limit: i64) -> QueryResult<usize> {
+pub fn purge(conn: &mut AnyConnection, now: Timestamp, limit: i64) -> QueryResult<usize> {
     let expired = mail_tokens::table.filter(mail_tokens::expires_at.le(now)).select(mail_tokens::id).limit(limit);
     let expired: Vec<MailTokenId> = expired.load(conn)?;
     diesel::delete(mail_tokens::table.filter(mail_tokens::id.eq_any(expired))).execute(conn)

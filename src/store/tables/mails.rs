@@ -152,6 +152,7 @@ pub fn page(conn: &mut AnyConnection, after: Option<MailId>, limit: i64) -> Quer
 
 /// Whether there are so many mails that wait.
 pub fn are_at_least(conn: &mut AnyConnection, count: i64) -> QueryResult<bool> {
-    let one: Option<MailId> = mails::table.order(mails::id).offset(count - 1).select(mails::id).first(conn).optional()?;
+    let one: Option<MailId> =
+        mails::table.order(mails::id).offset(count - 1).select(mails::id).first(conn).optional()?;
     Ok(one.is_some())
 }

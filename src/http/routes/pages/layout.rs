@@ -51,7 +51,8 @@ impl Page {
     #[must_use]
     pub(super) fn form(mut self, token: &str, password_of: Option<&str>, button: &str) -> Self {
         // A `String` takes whatever is written to it.
-        let _ = write!(self.body, r#"<form method="post"><input type="hidden" name="token" value="{}">"#, escape(token));
+        let _ =
+            write!(self.body, r#"<form method="post"><input type="hidden" name="token" value="{}">"#, escape(token));
         if let Some(email) = password_of {
             let _ = write!(
                 self.body,

@@ -59,9 +59,11 @@ async fn show_reset(state: State, link: Query) -> HttpResponse {
 async fn reset(state: State, req: HttpRequest, body: Body) -> HttpResponse {
     let (token, new) = sent(body);
     let proof = Proof::Token(token.clone());
-    let done = state.users.reset_password(&proof, new.unwrap_or_else(|| Password::new("")), &asker(&state, &req, None));
-    match done.await {
-        Ok(()) => finished("Password changed", "You can now sign in with your new password. Other devices were signed out."),
+    let (new, asker) = (new.unwrap_or_else(|| Password::new(String::new())), asker(&state, &req, None));
+    match state.users.reset_password(&proof, new, &asker).await {
+        Ok(()) => {
+            finished("Password changed", "You can now sign in with your new password. Other devices were signed out.")
+        }
         Err(error) => failed(&state, &token, &[Purpose::Reset], error, reset_page).await,
     }
 }
@@ -180,7 +182,8 @@ fn useless(problem: &Problem) -> HttpResponse {
         Code::NotFound => Page::new("There is nothing here").text("This server sends no mail."),
         Code::EmailTaken => Page::new("This address is taken").text("Another account has this e-mail address by now."),
         Code::RateLimited => Page::new("Too many attempts").text("Wait a while, and try the link again."),
-        _ => Page::new("Try again later").text("The server cannot answer just now. The link stays good: try it again soon."),
+        _ => Page::new("Try again later")
+            .text("The server cannot answer just now. The link stays good: try it again soon."),
     };
     page.respond_to(problem)
 }

@@ -1,0 +1,165 @@
+//! Sends the mails that wait, one after the other. Of several nodes one at a time has a given mail: it claims it for longer
+//! than a sending may take, and another one takes it over when the claim has ended.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Stop, Task};
+use crate::audit::{AfterCommit, Event, Kind, emit};
+use crate::clock::Clock;
+use crate::current::Current;
+use crate::ids::MailId;
+use crate::mail::SendError;
+use crate::metrics::{Counters, MailOutcome};
+use crate::outbox::{self, Outbox};
+use crate::store::events::InTransaction;
+use crate::store::mails::{self, Claim, ClaimedMail};
+use crate::store::{AnyConnection, Store, StoreError};
+
+/// Between two looks for mails.
+const PERIOD: Duration = Duration::from_secs(1);
+/// After the database has given no answer.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// Mails that are looked for at once.
+const BATCH: i64 = 50;
+/// Much longer than a sending may take.
+const CLAIM: Duration = Duration::from_secs(5 * 60);
+/// How long a mail is tried.
+const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// The pause after each attempt that has failed, in seconds; the last one after all that follow.
+const PAUSES: [u64; 8] = [5, 15, 60, 5 * 60, 15 * 60, 30 * 60, 60 * 60, 2 * 60 * 60];
+/// What is told of a mail that was refused, and of one that was tried for too long or cannot be opened.
+const REFUSED: &str = "refused";
+const GIVEN_UP: &str = "given_up";
+
+/// The task.
+pub struct MailSender {
+    store: Store,
+    clock: Clock,
+    outbox: Current<Option<Outbox>>,
+    outcomes: Counters<MailOutcome>,
+    stop: Stop,
+}
+
+/// Why a mail is not tried again.
+struct Failure {
+    detail: &'static str,
+    outcome: MailOutcome,
+    error: String,
+}
+
+impl MailSender {
+    /// Sends what `outbox` has written, if there is one.
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        outbox: Current<Option<Outbox>>,
+        outcomes: Counters<MailOutcome>,
+        stop: Stop,
+    ) -> Self {
+        Self { store, clock, outbox, outcomes, stop }
+    }
+
+    /// Sends what is due, and says whether there may be more.
+    fn send_due(&self, outbox: &Outbox) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        let due = self.store.read_blocking(|conn| mails::due(conn, now, BATCH))?;
+        let is_full = i64::try_from(due.len()).is_ok_and(|count| count == BATCH);
+        for id in due {
+            if self.stop.rest(Duration::ZERO) {
+                return Ok(false);
+            }
+            self.send(outbox, id)?;
+        }
+        Ok(is_full)
+    }
+
+    fn send(&self, outbox: &Outbox, id: MailId) -> Result<(), StoreError> {
+        let (claim, now): (Claim, _) = (*Uuid::new_v4().as_bytes(), self.clock.now());
+        let claimed = move |conn: &mut AnyConnection| mails::claim(conn, id, &claim, now, now.plus(CLAIM));
+        let Some(mail) = self.store.write_blocking(claimed)? else { return Ok(()) };
+        let Some(message) = outbox::open(&outbox.keys(), &mail) else {
+            let error =
+                format!("it is sealed under the refresh key {}, which is not there any more", mail.sealed_under);
+            return self.give_up(&mail, claim, Failure { detail: GIVEN_UP, outcome: MailOutcome::GivenUp, error });
+        };
+        let kind = mail.kind.as_str();
+        match outbox.transport().send(&message, Uuid::from_bytes(*id.as_bytes()), now) {
+            Ok(()) => {
+                self.store.write_blocking(move |conn| mails::finish(conn, id, &claim))?;
+                self.outcomes.count(MailOutcome::Sent);
+                tracing::info!(mail_id = %id, kind, attempts = mail.attempts, "a mail was sent");
+                Ok(())
+            }
+            Err(SendError::Refused(error)) => {
+                self.give_up(&mail, claim, Failure { detail: REFUSED, outcome: MailOutcome::Refused, error })
+            }
+            Err(SendError::Misconfigured(error)) => {
+                tracing::error!(mail_id = %id, kind, error, "mail cannot be sent as it is configured: see the section mail");
+                self.postpone(&mail, claim, error)
+            }
+            Err(SendError::Later(error)) => {
+                tracing::warn!(mail_id = %id, kind, error, "a mail could not be sent yet");
+                self.postpone(&mail, claim, error)
+            }
+        }
+    }
+
+    fn postpone(&self, mail: &ClaimedMail, claim: Claim, error: String) -> Result<(), StoreError> {
+        let (now, id) = (self.clock.now(), mail.id);
+        let due_at = now.plus(pause(mail.attempts));
+        if due_at > mail.created_at.plus(LIFETIME) {
+            return self.give_up(mail, claim, Failure { detail: GIVEN_UP, outcome: MailOutcome::GivenUp, error });
+        }
+        self.outcomes.count(MailOutcome::Postponed);
+        self.store.write_blocking(move |conn| mails::postpone(conn, id, &claim, due_at, &error))
+    }
+
+    fn give_up(&self, mail: &ClaimedMail, claim: Claim, failure: Failure) -> Result<(), StoreError> {
+        let Failure { detail, outcome, error } = failure;
+        tracing::warn!(mail_id = %mail.id, kind = mail.kind, attempts = mail.attempts, error, "a mail is given up");
+        let event = Event::new(Kind::MailFailed).detail(detail);
+        let event = match mail.user_id {
+            Some(user) => event.user(user),
+            None => event,
+        };
+        let (id, now, kept) = (mail.id, self.clock.now(), event.clone());
+        let ours = self.store.write_blocking(move |conn| {
+            let ours = mails::finish(conn, id, &claim)?;
+            if ours && kept.kept_for().is_some() {
+                emit(InTransaction(conn, now), &kept)?;
+            }
+            Ok(ours)
+        })?;
+        if ours {
+            self.outcomes.count(outcome);
+            emit(AfterCommit, &event);
+        }
+        Ok(())
+    }
+}
+
+/// How long a mail rests that was tried so often.
+fn pause(attempts: i64) -> Duration {
+    let last = PAUSES.len() - 1;
+    let place = usize::try_from(attempts.saturating_sub(1)).unwrap_or(last).min(last);
+    Duration::from_secs(PAUSES.get(place).copied().unwrap_or_default())
+}
+
+impl Task for MailSender {
+    const NAME: &'static str = "mail";
+
+    fn round(&mut self) -> Duration {
+        let outbox = self.outbox.get();
+        let Some(outbox) = outbox.as_ref() else { return PERIOD };
+        match self.send_due(outbox) {
+            Ok(true) => Duration::ZERO,
+            Ok(false) => PERIOD,
+            Err(error) => {
+                tracing::debug!(error = error.chain(), "the mails that wait could not be looked for");
+                AFTER_FAILURE
+            }
+        }
+    }
+}
