@@ -2,6 +2,7 @@
 //! no mail server.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -27,6 +28,7 @@ pub struct Outbox(Arc<Inner>);
 
 struct Inner {
     mailroom: Arc<Mailroom>,
+    has_written: AtomicBool,
     sealing: Current<SealingKeys>,
 }
 
@@ -55,12 +57,17 @@ pub struct Draft {
 impl Outbox {
     /// With these texts and links.
     pub fn new(mailroom: Arc<Mailroom>, sealing: Current<SealingKeys>) -> Self {
-        Self(Arc::new(Inner { mailroom, sealing }))
+        Self(Arc::new(Inner { mailroom, has_written: AtomicBool::default(), sealing }))
     }
 
     /// What sends them.
     pub fn transport(&self) -> &Transport {
         &self.0.mailroom.transport
+    }
+
+    /// Whether a mail was written here since this was asked last. It is sent as soon as it is committed.
+    pub fn take_written(&self) -> bool {
+        self.0.has_written.swap(false, Ordering::Relaxed)
     }
 
     /// The keys that seal and open.
@@ -81,14 +88,39 @@ impl Outbox {
         emails: (&str, Option<&str>),
         now: Timestamp,
     ) -> Result<Draft, KeyError> {
+        let kind = match purpose {
+            Purpose::Reset => Kind::Reset,
+            Purpose::Verify => Kind::Verify,
+            Purpose::Change => Kind::Change,
+            Purpose::Undo => Kind::Undo,
+        };
+        self.draft_as(kind, purpose, to, emails, now)
+    }
+
+    /// Writes a mail that tells the owner of an address that it was registered once more, with a link that sets a new password.
+    ///
+    /// # Errors
+    ///
+    /// If the cryptographic library fails.
+    pub fn known(&self, to: &Recipient, now: Timestamp) -> Result<Draft, KeyError> {
+        self.draft_as(Kind::Known, Purpose::Reset, to, (&to.email, None), now)
+    }
+
+    fn draft_as(
+        &self,
+        kind: Kind,
+        purpose: Purpose,
+        to: &Recipient,
+        emails: (&str, Option<&str>),
+        now: Timestamp,
+    ) -> Result<Draft, KeyError> {
         let (id, token) = (MailTokenId::generate(), MailToken::generate()?);
-        let code = if purpose == Purpose::Undo { None } else { Some(MailCode::generate()?) };
+        let code = if matches!(kind, Kind::Undo | Kind::Known) { None } else { Some(MailCode::generate()?) };
         let (keys, links) = (self.keys(), &self.0.mailroom.links);
-        let (kind, link) = match purpose {
-            Purpose::Reset => (Kind::Reset, links.reset(token.expose())),
-            Purpose::Verify => (Kind::Verify, links.verify(token.expose())),
-            Purpose::Change => (Kind::Change, links.verify(token.expose())),
-            Purpose::Undo => (Kind::Undo, links.undo(token.expose())),
+        let link = match purpose {
+            Purpose::Reset => links.reset(token.expose()),
+            Purpose::Verify | Purpose::Change => links.verify(token.expose()),
+            Purpose::Undo => links.undo(token.expose()),
         };
         let (email, new_email) = emails;
         let values = Values {
@@ -124,15 +156,6 @@ impl Outbox {
         self.write(Kind::Notice, to, &values, now)
     }
 
-    /// Writes a mail that tells the owner of an address that it was registered once more.
-    ///
-    /// # Errors
-    ///
-    /// If the cryptographic library fails.
-    pub fn known(&self, to: &Recipient, now: Timestamp) -> Result<NewMail, KeyError> {
-        self.write(Kind::Known, to, &self.values(&to.email, to), now)
-    }
-
     fn values<'a>(&'a self, email: &'a str, to: &'a Recipient) -> Values<'a> {
         let issuer = Some(self.0.mailroom.links.issuer());
         Values { email: Some(email), issuer, name: to.name.as_deref(), ..Values::default() }
@@ -143,6 +166,7 @@ impl Outbox {
         let id = MailId::generate();
         let text = Secret::new(serde_json::to_vec(&message).map_err(|_never| KeyError::Library)?);
         let Sealed { under, bytes } = self.keys().seal(MAILS, id.as_bytes(), &text)?;
+        self.0.has_written.store(true, Ordering::Relaxed);
         Ok(NewMail {
             id,
             user_id: Some(to.user),

@@ -17,8 +17,10 @@ use crate::store::events::InTransaction;
 use crate::store::mails::{self, Claim, ClaimedMail};
 use crate::store::{AnyConnection, Store, StoreError};
 
-/// Between two looks for mails.
-const PERIOD: Duration = Duration::from_secs(1);
+/// Between two looks whether this process has written a mail; and, in so many of them, between two looks for mails that others
+/// have, or that are due again.
+const PERIOD: Duration = Duration::from_millis(50);
+const PERIODS: u32 = 20;
 /// After the database has given no answer.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// Mails that are looked for at once.
@@ -40,6 +42,10 @@ pub struct MailSender {
     outbox: Current<Option<Outbox>>,
     outcomes: Counters<MailOutcome>,
     stop: Stop,
+    /// In how many periods it looks for mails again.
+    rests: u32,
+    /// In how many more it looks each time: a mail that was written may not be committed yet.
+    hurries: u32,
 }
 
 /// Why a mail is not tried again.
@@ -58,7 +64,7 @@ impl MailSender {
         outcomes: Counters<MailOutcome>,
         stop: Stop,
     ) -> Self {
-        Self { store, clock, outbox, outcomes, stop }
+        Self { store, clock, outbox, outcomes, stop, rests: 0, hurries: 0 }
     }
 
     /// Sends what is due, and says whether there may be more.
@@ -152,7 +158,15 @@ impl Task for MailSender {
 
     fn round(&mut self) -> Duration {
         let outbox = self.outbox.get();
-        let Some(outbox) = outbox.as_ref() else { return PERIOD };
+        let Some(outbox) = outbox.as_ref() else { return PERIOD * PERIODS };
+        if outbox.take_written() {
+            self.hurries = PERIODS;
+        }
+        if self.rests > 0 && self.hurries == 0 {
+            self.rests -= 1;
+            return PERIOD;
+        }
+        (self.rests, self.hurries) = (PERIODS, self.hurries.saturating_sub(1));
         match self.send_due(outbox) {
             Ok(true) => Duration::ZERO,
             Ok(false) => PERIOD,

@@ -91,10 +91,10 @@ impl Users {
             Registering::Known(user) => recipient(user, asker),
             _ => Recipient { user, email, name: None, languages },
         };
-        let mut draft = outbox.draft(Purpose::Verify, &to, (&to.email, None), now)?;
-        if let Registering::Known(_) = &case {
-            draft.mail = outbox.known(&to, now)?;
-        }
+        let draft = match &case {
+            Registering::Known(_) => outbox.known(&to, now)?,
+            _ => outbox.draft(Purpose::Verify, &to, (&to.email, None), now)?,
+        };
         let registered = Event::new(Kind::Registered).user(new.id).ip_address(asker.address_text().as_deref());
         let (kept, new) = (registered.clone(), new.clone());
         let attempt = move |conn: &mut AnyConnection| {
@@ -120,12 +120,11 @@ impl Users {
             if asked == Asked::Allowed && goes_on {
                 match &case {
                     Registering::First if !is_new => {}
-                    Registering::First | Registering::Again(_) => {
+                    Registering::Unchanged => {}
+                    Registering::First | Registering::Again(_) | Registering::Known(_) => {
                         mail_tokens::replace(conn, &draft.token)?;
                         mails::insert(conn, &draft.mail)?;
                     }
-                    Registering::Known(_) => mails::insert(conn, &draft.mail)?,
-                    Registering::Unchanged => {}
                 }
             }
             Ok((asked, goes_on, is_new))

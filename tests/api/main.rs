@@ -21,6 +21,7 @@ mod framing;
 mod headers;
 mod jwt_attacks;
 mod limits;
+mod mail;
 mod outage;
 mod patience;
 mod sessions;

@@ -6,7 +6,7 @@ pub(super) mod cors;
 mod head_limits;
 mod metrics;
 mod panic;
-mod problem_body;
+pub(in crate::http) mod problem_body;
 mod request_id;
 pub(super) mod security_headers;
 mod sliced_body;

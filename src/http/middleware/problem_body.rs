@@ -4,9 +4,12 @@ use actix_web::HttpResponse;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, VARY};
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, VARY};
 
 use crate::problem::{Code, Problem};
+
+/// The media type of pages for people.
+pub(crate) const HTML: &str = "text/html; charset=utf-8";
 
 /// Gives an error its body, and names the methods of a path to `OPTIONS`.
 pub(super) fn complete<B: MessageBody + 'static>(
@@ -15,7 +18,9 @@ pub(super) fn complete<B: MessageBody + 'static>(
     options: bool,
 ) -> ServiceResponse<BoxBody> {
     let status = response.status();
-    let ours = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/problem+json");
+    // A page says in words of its own what is wrong.
+    let is_ours = |kind: &HeaderValue| kind == "application/problem+json" || kind == HTML;
+    let ours = response.headers().get(CONTENT_TYPE).is_some_and(is_ours);
     if status.is_success() || status.is_informational() || status.is_redirection() {
         return response.map_into_boxed_body();
     }

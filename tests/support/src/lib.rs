@@ -7,6 +7,7 @@ pub mod clients;
 pub mod cluster;
 pub mod database;
 pub mod harness;
+pub mod mailbox;
 pub mod manager;
 pub mod process;
 pub mod reading;

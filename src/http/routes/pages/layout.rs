@@ -10,6 +10,7 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::http::middleware::problem_body::HTML;
 use crate::problem::Problem;
 
 const STYLE: &str = include_str!("../../../../assets/account/page.css");
@@ -78,7 +79,7 @@ impl Page {
     /// As an answer.
     pub(super) fn respond(&self, status: StatusCode) -> HttpResponse {
         HttpResponseBuilder::new(status)
-            .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
+            .insert_header((CONTENT_TYPE, HTML))
             .insert_header((CONTENT_SECURITY_POLICY, POLICY.as_str()))
             .body(self.html())
     }
@@ -88,7 +89,7 @@ impl Page {
         problem.report();
         let mut response = problem.respond(None).set_body(actix_web::body::BoxBody::new(self.html()));
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, actix_web::http::header::HeaderValue::from_static("text/html; charset=utf-8"));
+        headers.insert(CONTENT_TYPE, actix_web::http::header::HeaderValue::from_static(HTML));
         if let Ok(policy) = POLICY.parse() {
             headers.insert(CONTENT_SECURITY_POLICY, policy);
         }

@@ -1,0 +1,53 @@
+//! What goes through a mail: a forgotten password, the proof of an address, its change.
+
+mod addresses;
+mod recovery;
+mod registration;
+mod secrecy;
+
+use countersign::config::RawConfig;
+use serde_json::{Value, json};
+use support::harness::{Answer, Home, TestApp, clock, config};
+use support::mailbox::Mailbox;
+
+const ADA: &str = "ada@example.com";
+const NEW_PASSWORD: &str = "staple after staple";
+
+/// A configuration that writes mails into files.
+fn with_mail(home: &Home) -> RawConfig {
+    let folder = home.path().join("mail");
+    config(home).with("mail.transport", "file").with("mail.folder", folder.to_str().unwrap())
+}
+
+fn start(home: &Home) -> (TestApp, Mailbox) {
+    start_with(home, with_mail(home))
+}
+
+fn start_with(home: &Home, config: RawConfig) -> (TestApp, Mailbox) {
+    (TestApp::start_with(config, clock()), Mailbox::new(&home.path().join("mail")))
+}
+
+fn forgot(app: &TestApp, email: &str) -> Answer {
+    app.post("/v1/auth/password/forgot", &json!({ "email": email }))
+}
+
+fn reset(app: &TestApp, proof: &Value) -> Answer {
+    let mut body = proof.clone();
+    body["new_password"] = NEW_PASSWORD.into();
+    app.post("/v1/auth/password/reset", &body)
+}
+
+fn verify(app: &TestApp, proof: &Value) -> Answer {
+    app.post("/v1/auth/email/verify", proof)
+}
+
+fn log_in(app: &TestApp, email: &str, password: &str) -> Answer {
+    app.post("/v1/auth/login", &json!({ "email": email, "password": password }))
+}
+
+/// An account whose address is proven, and the mail of that read.
+fn proven(app: &TestApp, mailbox: &mut Mailbox, email: &str) -> support::harness::Pair {
+    let pair = app.sign_up(email);
+    verify(app, &json!({ "token": mailbox.next().token() })).expect(204);
+    pair
+}
