@@ -26,6 +26,7 @@ use crate::guard::Verified;
 use crate::http;
 use crate::http::metrics::Text;
 use crate::http::server::{self, Bounds};
+use crate::mail::{Mailroom, MailroomError};
 use crate::metrics::Metrics;
 use crate::network::{Address, Listener};
 use crate::services::Services;
@@ -62,6 +63,17 @@ pub struct Countersign {
     first_start: FirstStart,
 }
 
+/// Why another configuration was not put in force.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReconfigureError {
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// Mail cannot be written or sent.
+    #[error(transparent)]
+    Mail(#[from] MailroomError),
+}
+
 impl Countersign {
     /// Opens the database (making and migrating an embedded one), reads or makes the keys, and starts the
     /// threads that hash passwords, write, and learn of revocations.
@@ -79,6 +91,7 @@ impl Countersign {
     ///
     /// [`BuildError`].
     pub fn open_with_clock(config: &Config, clock: Clock) -> Result<Self, BuildError> {
+        Mailroom::open(config, "").map_err(BuildError::Mail)?;
         let metrics = Metrics::default();
         let started = startup::begin(config, &clock, metrics.store.clone())?;
         let (made, reading, complete) = (started.made.clone(), started.keys.reading.clone(), started.keys.complete);
@@ -111,9 +124,10 @@ impl Countersign {
     ///
     /// # Errors
     ///
-    /// Why the keys cannot be used. Then everything stays as it was.
-    pub(crate) fn reconfigure(&self, config: &Config) -> Result<(), KeysError> {
-        self.live.reconfigure(config)
+    /// Why the keys or the texts of mail cannot be used. Then everything stays as it was.
+    pub(crate) fn reconfigure(&self, config: &Config) -> Result<(), ReconfigureError> {
+        Mailroom::open(config, &self.live.issuer)?;
+        Ok(self.live.reconfigure(config)?)
     }
 
     /// Brings the database up to date, as `countersign migrate` does, and returns the names of the migrations that were

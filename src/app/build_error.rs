@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use crate::files::FileError;
+use crate::mail::MailroomError;
 use crate::sealed_keys::SealedKeyError;
 use crate::services::ServicesError;
 use crate::startup::{DatabaseGone, MissingKeys, StartError};
@@ -41,6 +42,9 @@ pub enum BuildError {
     /// The database gave no answer.
     #[error("{}", .0.chain())]
     Store(StoreError),
+    /// Mail cannot be written or sent as it is configured.
+    #[error("{0}")]
+    Mail(MailroomError),
     /// No threads to be had.
     #[error("the system has no threads to give: {0}")]
     Threads(std::io::Error),

@@ -87,6 +87,7 @@ impl Transport {
     }
 
     /// With other bounds of time.
+    #[cfg(test)]
     #[must_use]
     pub fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
