@@ -9,7 +9,7 @@ use super::{Failure, say, warn};
 use crate::clock::Clock;
 use crate::config::{Config, Mail};
 use crate::email;
-use crate::mail::{Kind, Links, Mailroom, Templates, Values, wanted_languages};
+use crate::mail::{Kind, Links, Mailroom, SendError, Templates, Values, wanted_languages};
 
 /// What a token looks like in an example: 32 bytes in base64url.
 const TOKEN: &str = "bm90IGEgdG9rZW4sIGJ1dCBhcyBsb25nIGFzIG9uZSE";
@@ -61,10 +61,14 @@ fn test(config: &Config, address: &str) -> Result<(), Failure> {
     let values = Values { email: Some(address), issuer: Some(mailroom.links.issuer()), ..Values::default() };
     let message = mailroom.templates.render(Kind::Test, address, &[], &values);
     let through = mailroom.transport.describe();
-    mailroom
-        .transport
-        .send(&message, Uuid::now_v7(), Clock::system().now())
-        .map_err(|error| Failure(format!("the test mail was not sent: {error}")))?;
+    mailroom.transport.send(&message, Uuid::now_v7(), Clock::system().now()).map_err(|error| {
+        let meaning = match &error {
+            SendError::Refused(_) => "is refused for good",
+            SendError::Later(_) => "cannot be sent now, later it may",
+            SendError::Misconfigured(_) => "is not sent: the configuration or the mail server needs a change",
+        };
+        Failure(format!("the test mail {meaning}: {error}"))
+    })?;
     say(format_args!("a test mail for {} was handed over to {through}", visible(address)))
 }
 
