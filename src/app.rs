@@ -26,6 +26,7 @@ use crate::guard::Verified;
 use crate::http;
 use crate::http::metrics::Text;
 use crate::http::server::{self, Bounds};
+use crate::mail::Mailroom;
 use crate::metrics::Metrics;
 use crate::network::{Address, Listener};
 use crate::services::Services;
@@ -79,6 +80,8 @@ impl Countersign {
     ///
     /// [`BuildError`].
     pub fn open_with_clock(config: &Config, clock: Clock) -> Result<Self, BuildError> {
+        // Before anything is made.
+        Mailroom::open(config, "").map_err(BuildError::Mail)?;
         let metrics = Metrics::default();
         let started = startup::begin(config, &clock, metrics.store.clone())?;
         let (made, reading, complete) = (started.made.clone(), started.keys.reading.clone(), started.keys.complete);
@@ -111,7 +114,7 @@ impl Countersign {
     ///
     /// # Errors
     ///
-    /// Why the keys cannot be used. Then everything stays as it was.
+    /// Why the keys or the texts of mail cannot be used. Then everything stays as it was.
     pub(crate) fn reconfigure(&self, config: &Config) -> Result<(), KeysError> {
         self.live.reconfigure(config)
     }

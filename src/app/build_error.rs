@@ -42,7 +42,7 @@ pub enum BuildError {
     /// The database gave no answer.
     #[error("{}", .0.chain())]
     Store(StoreError),
-    /// Mail cannot be sent as it is configured.
+    /// Mail cannot be written or sent as it is configured.
     #[error("{0}")]
     Mail(MailroomError),
     /// No threads to be had.

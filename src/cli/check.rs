@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{Failure, say, warn};
 use crate::app::way_out;
 use crate::config::{Config, DatabaseKeys, Metrics, Mistake, Mistakes, RawConfig, Server, Shown, Source, keys};
+use crate::mail::Mailroom;
 use crate::startup;
 
 /// Prints the configuration, or every mistake in it.
@@ -64,6 +65,9 @@ fn at_start(config: &Config, shown: &[Shown]) -> (Mistakes, Vec<String>) {
         && let Listening::Impossible(_, problem) = can_bind(address)
     {
         refuse(Metrics::bind.name, problem);
+    }
+    if let Err(error) = Mailroom::open(config, "") {
+        refuse(error.key(), error.problem().to_owned());
     }
     // What is said of a secret begins with its name; everything else is about the folder that the database is in.
     for problem in startup::check(config) {

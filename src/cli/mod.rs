@@ -10,6 +10,7 @@
 //! | `health.rs` | `healthcheck` |
 //! | `users.rs`, `sessions.rs` | `user …`; `session …` |
 //! | `keys.rs`, `key_rows.rs` | `keys …`; the keys as they are listed |
+//! | `mail.rs` | `mail …` |
 //! | `services.rs` | what `user` and `session` work with: the database, beside a running server or not |
 //! | `listing.rs` | what is read, as a table or as JSON, without anything that would steer a terminal |
 //! | `views.rs` | what is printed of accounts and their events |
@@ -22,6 +23,7 @@ mod health;
 mod key_rows;
 mod keys;
 mod listing;
+mod mail;
 mod password;
 mod reload;
 mod serve;
@@ -81,6 +83,9 @@ enum Command {
     /// Look at the keys that sign and verify tokens, and give up those that are lost
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Send a test mail, and see what mails say
+    #[command(subcommand)]
+    Mail(mail::Command),
     /// Ask the running server whether it is ready
     ///
     /// Exit code 0 if it is, else 1.
@@ -125,6 +130,7 @@ pub fn run() -> ExitCode {
         Command::User(command) => resolve(raw).and_then(|config| users::run(&config, command)),
         Command::Session(command) => resolve(raw).and_then(|config| sessions::run(&config, command)),
         Command::Keys(command) => resolve(raw).and_then(|config| keys::run(&config, &command)),
+        Command::Mail(command) => resolve(raw).and_then(|config| mail::run(&config, command)),
         Command::Healthcheck => resolve(raw).and_then(|config| health::check(&config)),
         Command::Openapi => print_document(),
         Command::Backup { file } => resolve(raw).and_then(|config| backup::run(&config, &file)),

@@ -182,8 +182,10 @@ fn whatever_is_written_like_a_key_is_one() {
             paths.extend(files);
         }
     }
-    // Here wrong names are refused; there, columns of a table are named like this.
-    paths.retain(|path| !["src/config", "src/store"].iter().any(|room| path.starts_with(root.join(room))));
+    // Here wrong names are refused; there, columns of a table are named like this; and passwords are anything.
+    paths.retain(|path| {
+        !["src/config", "src/store", "src/passwords/common.txt"].iter().any(|room| path.starts_with(root.join(room)))
+    });
     let (mut found, mut wrong) = (0, Vec::new());
     for path in paths {
         let Ok(text) = fs::read_to_string(&path) else { continue };

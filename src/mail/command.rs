@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::format::Letter;
-use super::transport::{bounded, shown};
+use super::transport::{shown, wait_for};
 use super::{Patience, SendError};
 use crate::config;
 
@@ -26,7 +26,7 @@ pub fn send(words: &[String], letter: &Letter, patience: Patience) -> Result<(),
         return Err(SendError::Misconfigured("mail.command names no program".to_owned()));
     };
     let silence = || SendError::Later(format!("{program} was stopped: it took longer than {:?}", patience.whole));
-    bounded(patience.whole, silence, async {
+    let run = async {
         let mut command = Command::new(program);
         command.args(arguments).process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -42,7 +42,8 @@ pub fn send(words: &[String], letter: &Letter, patience: Patience) -> Result<(),
             .await
             .map_err(|error| SendError::Later(shown(&format!("{program} cannot be waited for: {error}"))))?;
         judge(program, status, &said)
-    })
+    };
+    wait_for(async { timeout(patience.whole, run).await.unwrap_or_else(|_elapsed| Err(silence())) })
 }
 
 /// A program, and all that it starts. They end when it is dropped.

@@ -62,3 +62,46 @@ fn one_line(text: &str) -> String {
 fn refused(text: &str) -> SendError {
     SendError::Refused(text.to_owned())
 }
+
+#[cfg(test)]
+#[cfg(feature = "sqlite")] // of which the configuration is
+mod tests {
+    use super::*;
+    use crate::config::RawConfig;
+
+    fn written(to: &str, subject: &str) -> Result<String, SendError> {
+        let raw =
+            RawConfig::default().with("mail.from", "Accounts <accounts@example.org>").with("mail.transport", "file");
+        let from = raw.resolve().unwrap().mail.from.unwrap();
+        let message = Message { to: to.into(), subject: subject.into(), text: "Text\n.\n".into(), html: None };
+        let letter = letter(&message, &from, Uuid::nil(), Timestamp::from_seconds(1_800_000_000))?;
+        Ok(String::from_utf8(letter.bytes).unwrap())
+    }
+
+    #[test]
+    fn headers_say_who_when_and_that_no_answer_is_wanted() {
+        let text = written("ada@example.com", "Subject").unwrap();
+        for header in [
+            "From: Accounts <accounts@example.org>\r\n",
+            "To: ada@example.com\r\n",
+            "Subject: Subject\r\n",
+            "Date: Fri, 15 Jan 2027 08:00:00 +0000\r\n",
+            "Message-ID: <00000000-0000-0000-0000-000000000000@example.org>\r\n",
+            "Auto-Submitted: auto-generated\r\n",
+            "MIME-Version: 1.0\r\n",
+        ] {
+            assert!(text.contains(header), "{header}: {text}");
+        }
+        assert!(text.replace("\r\n", "").chars().all(|c| c != '\r' && c != '\n'), "{text:?}");
+    }
+
+    /// A message that waited in a database may have been written by an earlier version.
+    #[test]
+    fn no_subject_and_no_recipient_makes_another_header() {
+        let text = written("ada@example.com", "Subject\r\nBcc: eve@example.com\r\n\r\nText").unwrap();
+        assert!(!text.contains("\r\nBcc"), "{text}");
+        for to in ["ada@example.com\r\nBcc: eve@example.com", "ada@example.com,eve@example.com", "", "ada"] {
+            assert!(matches!(written(to, "Subject"), Err(SendError::Refused(_))), "{to:?}");
+        }
+    }
+}

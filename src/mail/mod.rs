@@ -33,7 +33,7 @@ pub use templates::{TemplateError, Templates};
 pub use transport::{Patience, SendError, Transport, TransportError};
 pub use values::Values;
 
-use crate::config::Config;
+use crate::config::{Config, Mail};
 
 /// All that is needed to write and send mail. Made anew when the configuration is read anew.
 #[derive(Debug)]
@@ -55,6 +55,24 @@ pub enum MailroomError {
     /// The way out cannot be used.
     #[error(transparent)]
     Transport(#[from] TransportError),
+}
+
+impl MailroomError {
+    /// The key of the configuration that is wrong.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Templates(_) => Mail::templates.name,
+            Self::Transport(error) => error.key,
+        }
+    }
+
+    /// What is wrong with it.
+    pub fn problem(&self) -> &str {
+        match self {
+            Self::Templates(error) => &error.problem,
+            Self::Transport(error) => &error.problem,
+        }
+    }
 }
 
 impl Mailroom {

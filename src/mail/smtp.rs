@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::format::Letter;
 use super::stream::BoundedStream;
-use super::transport::{bounded, shown};
+use super::transport::{shown, wait_for};
 use super::{Patience, SendError, TransportError};
 use crate::config::{Mail, MailServer};
 
@@ -86,15 +86,22 @@ impl Smtp {
 
     /// Hands `letter` over.
     pub fn send(&self, letter: &Letter, patience: Patience) -> Result<(), SendError> {
-        let silence = || SendError::Later(format!("{} took longer than {:?}", self.describe(), patience.whole));
-        bounded(patience.whole, silence, self.deliver(letter, patience.answer))
+        wait_for(self.deliver(letter, patience))
     }
 
-    async fn deliver(&self, letter: &Letter, answer: Duration) -> Result<(), SendError> {
-        let mut connection = self.connect(answer).await?;
-        let delivered = self.converse(&mut connection, letter, answer).await;
-        // The message is taken or not: what is said now changes nothing.
-        let _farewell = timeout(FAREWELL, connection.quit()).await;
+    async fn deliver(&self, letter: &Letter, patience: Patience) -> Result<(), SendError> {
+        let mut opened = None;
+        let delivering = async {
+            let connection = opened.insert(self.connect(patience.answer).await?);
+            self.converse(connection, letter, patience.answer).await
+        };
+        let Ok(delivered) = timeout(patience.whole, delivering).await else {
+            return Err(SendError::Later(format!("{} took longer than {:?}", self.describe(), patience.whole)));
+        };
+        if let Some(mut connection) = opened {
+            // The message is taken or not: what is said now changes nothing.
+            let _farewell = timeout(FAREWELL, connection.quit()).await;
+        }
         delivered
     }
 
@@ -245,3 +252,8 @@ fn is_of_tls(error: &smtp::Error) -> bool {
     }
     error.is_tls()
 }
+
+#[cfg(test)]
+#[cfg(feature = "sqlite")] // of which the configuration is
+#[path = "smtp_tests.rs"]
+mod tests;

@@ -9,6 +9,7 @@ use std::path::Path;
 use super::languages::{from_narrow_to_wide, tag};
 use super::parsing::{self, Flaw, Line, Plain};
 use super::{Kind, Message, Values, rendering};
+use crate::config::Mail;
 use crate::files::absolute;
 
 /// The largest file, in bytes.
@@ -26,8 +27,16 @@ pub struct Templates {
 
 /// A text that cannot be used. Names the key, the file and the line.
 #[derive(Debug, thiserror::Error)]
-#[error("mail.templates: {0}")]
-pub struct TemplateError(String);
+#[error("{}: {problem}", Mail::templates)]
+pub struct TemplateError {
+    pub(super) problem: String,
+}
+
+impl TemplateError {
+    const fn new(problem: String) -> Self {
+        Self { problem }
+    }
+}
 
 impl Templates {
     /// The built-in texts, and above them those of `folder`, file by file.
@@ -39,7 +48,7 @@ impl Templates {
         let mut templates = Self { plain: BTreeMap::new(), html: BTreeMap::new() };
         for kind in Kind::ALL {
             let (plain, html) = kind.built_in();
-            let place = |flaw: Flaw| TemplateError(format!("the built-in {}: {}", kind.name(), told(&flaw)));
+            let place = |flaw: Flaw| TemplateError::new(format!("the built-in {}: {}", kind.name(), told(&flaw)));
             let key = (kind, ENGLISH.to_owned());
             templates.plain.insert(key.clone(), parsing::plain(kind, plain.as_bytes()).map_err(place)?);
             templates.html.insert(key, parsing::html(kind, html.as_bytes()).map_err(place)?);
@@ -51,7 +60,7 @@ impl Templates {
     }
 
     fn add(&mut self, folder: &Path) -> Result<(), TemplateError> {
-        let failed = |error| TemplateError(format!("{} cannot be read: {error}", absolute(folder).display()));
+        let failed = |error| TemplateError::new(format!("{} cannot be read: {error}", absolute(folder).display()));
         let mut paths = fs::read_dir(folder)
             .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>())
             .map_err(failed)?;
@@ -63,7 +72,7 @@ impl Templates {
             if name.starts_with('.') || !(is_text || path.extension() == Some(OsStr::new("html"))) {
                 continue;
             }
-            let wrong = |problem: &str| TemplateError(format!("{}{problem}", absolute(&path).display()));
+            let wrong = |problem: &str| TemplateError::new(format!("{}{problem}", absolute(&path).display()));
             let Some((kind, language)) = named(&name) else {
                 let kinds = Kind::ALL.map(Kind::name).join(", ");
                 return Err(wrong(&format!(
@@ -82,7 +91,7 @@ impl Templates {
             }
         }
         match self.html.keys().find(|key| !self.plain.contains_key(*key)) {
-            Some((kind, language)) => Err(TemplateError(format!(
+            Some((kind, language)) => Err(TemplateError::new(format!(
                 "{}: {kind}.{language}.html has no {kind}.{language}.txt beside it, which has the subject and the plain text",
                 absolute(folder).display(),
                 kind = kind.name(),

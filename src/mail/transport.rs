@@ -87,6 +87,8 @@ impl Transport {
     }
 
     /// With other bounds of time.
+    #[cfg(test)]
+    #[cfg(feature = "sqlite")] // of which the tests are
     #[must_use]
     pub fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
@@ -128,16 +130,12 @@ pub(super) fn shown(text: &str) -> String {
     }
 }
 
-/// Does what takes time, for so long at most. Waiting is asynchronous, since only that can be ended at any moment.
-pub(super) fn bounded(
-    whole: Duration,
-    silence: impl FnOnce() -> SendError,
-    doing: impl Future<Output = Result<(), SendError>>,
-) -> Result<(), SendError> {
+/// Does what waits for others. Waiting is asynchronous, since only that can be ended at any moment.
+pub(super) fn wait_for(doing: impl Future<Output = Result<(), SendError>>) -> Result<(), SendError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| SendError::Later(shown(&format!("the system refuses: {error}"))))?;
-    let done = runtime.block_on(async { tokio::time::timeout(whole, doing).await });
+    let done = runtime.block_on(doing);
     // A look-up of a name that is still under way is left to itself.
     runtime.shutdown_background();
-    done.unwrap_or_else(|_elapsed| Err(silence()))
+    done
 }

@@ -246,3 +246,118 @@ fn need(reader: &mut Reader<'_>, key: &KeyInfo, example: &str) {
         reader.refuse(key, problem);
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "sqlite")] // of which the default is
+mod tests {
+    use super::*;
+    use crate::config::{VerifyEmail, resolved};
+
+    const FILE: (&str, &str) = ("mail.transport", "file");
+    const SMTP: [(&str, &str); 3] =
+        [("mail.transport", "smtp"), ("mail.url", "smtps://mail.example.com"), ("mail.from", "a@example.org")];
+
+    #[test]
+    fn without_a_transport_there_is_no_mail() {
+        let config = resolved(&[]).unwrap();
+        assert_eq!((config.mail.transport, config.registration.verify_email), (None, VerifyEmail::Off));
+        let warnings = resolved(&SMTP[1..]).unwrap().warnings;
+        assert!(warnings[0].contains("mail.url is set, but mail.transport is not"), "{warnings:?}");
+    }
+
+    #[test]
+    fn each_transport_says_what_it_needs() {
+        for (transport, missing) in [("smtp", &["mail.url", "mail.from"]), ("command", &["mail.command", "mail.from"])]
+        {
+            let refusal = resolved(&[("mail.transport", transport)]).unwrap_err();
+            assert_eq!(refusal.lines().count(), 2, "{refusal}");
+            assert!(
+                missing.iter().all(|key| refusal.contains(&format!("{key} (built-in default): must be set"))),
+                "{refusal}"
+            );
+        }
+        let mail = resolved(&[FILE]).unwrap().mail;
+        assert_eq!(mail.folder.as_deref(), Some(Path::new("data/mail")));
+        assert_eq!(mail.from.unwrap().address, "countersign@localhost");
+        assert!(resolved(&SMTP).is_ok());
+        assert!(resolved(&[FILE, ("mail.ca_file", "ca.pem")]).unwrap_err().starts_with("mail.ca_file"));
+        assert!(resolved(&[("mail.transport", "pigeon")]).unwrap_err().contains("none of smtp, command and file"));
+    }
+
+    #[test]
+    fn the_proof_of_addresses_needs_mail() {
+        assert_eq!(resolved(&[FILE]).unwrap().registration.verify_email, VerifyEmail::Optional);
+        let key = "registration.verify_email";
+        for verify in VerifyEmail::ALL {
+            assert_eq!(resolved(&[FILE, (key, verify.name())]).unwrap().registration.verify_email, verify);
+            assert_eq!(resolved(&[(key, verify.name())]).is_ok(), verify == VerifyEmail::Off);
+        }
+    }
+
+    #[test]
+    fn a_sender_is_an_address_with_or_without_a_name() {
+        let from = |text: &str| resolved(&[FILE, ("mail.from", text)]).map(|config| config.mail.from.unwrap());
+        for (text, name, address) in [
+            ("accounts@example.org", None, "accounts@example.org"),
+            ("Example <accounts@example.org>", Some("Example"), "accounts@example.org"),
+            ("\"Example, Inc\" <accounts@bücher.example>", Some("Example, Inc"), "accounts@xn--bcher-kva.example"),
+            ("Größe <a@localhost>", Some("Größe"), "a@localhost"),
+        ] {
+            let found = from(text).unwrap();
+            assert_eq!((found.name.as_deref(), found.address.as_str()), (name, address), "{text}");
+        }
+        for text in
+            ["accounts", "a@example.org, b@example.org", "zoë@example.org", "a@example.org\nBcc: b@example.org", "<>"]
+        {
+            assert!(from(text).unwrap_err().starts_with("mail.from"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_split_as_by_a_shell() {
+        let words = |text: &str| resolved(&[FILE, ("mail.command", text)]).map(|config| config.mail.command.unwrap());
+        assert_eq!(words("/usr/sbin/sendmail -t -i").unwrap(), ["/usr/sbin/sendmail", "-t", "-i"]);
+        assert_eq!(words("'/opt/my mail' \"-f a\" $HOME").unwrap(), ["/opt/my mail", "-f a", "$HOME"]);
+        for text in ["'open", "''", "a\\"] {
+            assert!(words(text).unwrap_err().starts_with("mail.command"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_a_page_or_an_app_and_holds_the_token_once() {
+        for text in [
+            "https://app.example.com/reset?token={token}",
+            "https://app.example.com/#/reset/{token}",
+            "http://localhost:3000/reset/{token}/now",
+            "com.example.app:/reset?token={token}",
+            "myapp://reset/{token}",
+        ] {
+            assert_eq!(resolved(&[("mail.reset_url", text)]).unwrap().mail.reset_url.as_deref(), Some(text));
+        }
+        for text in [
+            "https://app.example.com/reset",
+            "https://app.example.com/{token}/{token}",
+            "https://{token}.example.com/",
+            "https://app.example.com:{token}/",
+            "https://app.example.com{token}",
+            "myapp://{token}",
+            "https:app/{token}",
+            "https://user@app.example.com/{token}",
+            "javascript:alert('{token}')",
+            "JavaScript:/{token}",
+            "javascript://a/%0Aalert(1)//{token}",
+            "data:/text/html,{token}",
+            "vbscript:/{token}",
+            "{token}:/a",
+            "//app.example.com/{token}",
+            "/reset?token={token}",
+            "myapp:{token}",
+            "https://app.example.com/\"><b>{token}",
+            "https://app.example.com/a b{token}",
+            "https://app.example.com/{token}{other}",
+            "https://app.example.com/{token}\r\nBcc:",
+        ] {
+            assert!(resolved(&[("mail.verify_url", text)]).unwrap_err().starts_with("mail.verify_url"), "{text}");
+        }
+    }
+}
