@@ -10,6 +10,7 @@ use crate::background::session_count::SessionCount;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::current::Current;
+use crate::ids::MailId;
 use crate::mail::{Mailroom, MailroomError};
 use crate::metrics::{HashMetrics, Metrics};
 use crate::outbox::Outbox;
@@ -20,7 +21,8 @@ use crate::sessions::administration::Administration;
 use crate::sessions::rotation::Policy;
 use crate::sessions::{self, Lifetimes, Sessions};
 use crate::signing_keys::{Ours, Recorder};
-use crate::startup::{Keys, Started};
+use crate::startup::{self, Keys, Started};
+use crate::store::mails::{self, WaitingMail};
 use crate::store::{Store, StoreError};
 use crate::tokens::access::AccessTokens;
 use crate::tokens::sealing::SealingKeys;
@@ -80,8 +82,18 @@ impl Accounts {
     pub fn of_a_command(config: &Config, store: Store) -> Result<Self, ServicesError> {
         let clock = Clock::system();
         let revocations = Revocations::of_a_command(store.clone(), clock.clone())?;
+        let outbox = outbox_of_a_command(config, &clock);
         // An operator makes accounts of any domain.
-        Self::new(config, store, clock, revocations, None, &[], HashMetrics::default())
+        Self::new(config, store, clock, revocations, outbox, &[], HashMetrics::default())
+    }
+
+    /// Some of the mails that wait to be sent, from the one after `after` on. None: there are no more.
+    ///
+    /// # Errors
+    ///
+    /// If the database gave no answer.
+    pub async fn waiting_mails(&self, after: Option<MailId>, limit: i64) -> Result<Vec<WaitingMail>, StoreError> {
+        self.store.read(move |conn| mails::page(conn, after, limit)).await
     }
 
     fn new(
@@ -226,6 +238,21 @@ impl Services {
     pub fn outbox(&self) -> Option<Outbox> {
         Option::clone(&self.outbox.get())
     }
+}
+
+/// What writes the mails that tell owners what an operator has done; a server sends them. Where mail or the keys cannot be
+/// used, what a command is there for is done all the same.
+fn outbox_of_a_command(config: &Config, clock: &Clock) -> Option<Outbox> {
+    config.mail.transport?;
+    let keys = startup::sealing_keys(config, clock.now());
+    let (keys, issuer) = keys
+        .inspect_err(|error| tracing::warn!("owners are not told by mail, since the keys cannot be used: {error}"))
+        .ok()?;
+    // Without a key, nothing could be opened again.
+    keys.active()?;
+    let mailroom = Mailroom::open(config, &issuer);
+    let mailroom = mailroom.inspect_err(|error| tracing::warn!("owners are not told by mail: {error}")).ok()??;
+    Some(Outbox::new(Arc::new(mailroom), Current::new(keys)))
 }
 
 /// What writes and sends mails, if any are sent.

@@ -1,18 +1,26 @@
-//! `mail`: whether mail arrives, and what it says. Needs the configuration only.
+//! `mail`: whether mail arrives, what it says, and what waits to be sent.
 
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use serde::Serialize;
+use serde_json::json;
 use uuid::Uuid;
 
-use super::listing::visible;
+use super::listing::{Listing, Row, or_dash, visible};
+use super::services::{self, unanswered, wait_for};
 use super::{Failure, say, warn};
 use crate::clock::Clock;
 use crate::config::{Config, Mail};
 use crate::email;
 use crate::mail::{Kind, Links, Mailroom, SendError, Templates, Values, wanted_languages};
+use crate::services::Accounts;
+use crate::store::mails::WaitingMail;
 
 /// What a token looks like in an example: 32 bytes in base64url.
 const TOKEN: &str = "bm90IGEgdG9rZW4sIGJ1dCBhcyBsb25nIGFzIG9uZSE";
+
+/// Mails that are read at once.
+const PAGE: i64 = 500;
 
 /// What can be done with mail.
 #[derive(Subcommand)]
@@ -24,6 +32,15 @@ pub enum Command {
     Test {
         /// Who gets it
         address: String,
+    },
+    /// List the mails that wait to be sent, the longest first
+    ///
+    /// What they say is sealed, and not shown. One that is refused for good, or was tried for a day, is among the account's
+    /// events as mail_failed.
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Print what mail of a kind says, with examples for what is put into it
     ///
@@ -45,7 +62,51 @@ pub enum Command {
 pub fn run(config: &Config, command: Command) -> Result<(), Failure> {
     match command {
         Command::Test { address } => test(config, &address),
+        Command::List { json } => {
+            let accounts = services::open(config)?;
+            wait_for(list(&accounts, json))
+        }
         Command::Preview { kind, lang, html } => preview(config, kind, lang.as_deref(), html),
+    }
+}
+
+impl Row for WaitingMail {
+    const HEADINGS: &'static [&'static str] = &["ID", "KIND", "TO", "SINCE", "NEXT", "ATTEMPTS", "LAST ERROR"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id.to_string(),
+            self.kind.clone(),
+            self.recipient.clone(),
+            self.created_at.to_rfc3339(),
+            self.due_at.to_rfc3339(),
+            self.attempts.to_string(),
+            or_dash(self.last_error.as_deref()),
+        ]
+    }
+
+    fn json(&self) -> impl Serialize {
+        json!({
+            "id": self.id,
+            "kind": self.kind,
+            "to": self.recipient,
+            "created_at": self.created_at.to_rfc3339(),
+            "next_attempt_at": self.due_at.to_rfc3339(),
+            "attempts": self.attempts,
+            "last_error": self.last_error,
+        })
+    }
+}
+
+async fn list(accounts: &Accounts, json: bool) -> Result<(), Failure> {
+    let (mut listing, mut after) = (Listing::new(json), None);
+    loop {
+        let page = accounts.waiting_mails(after, PAGE).await.map_err(unanswered)?;
+        let Some(last) = page.last() else { return listing.end("no mail waits to be sent") };
+        after = Some(last.id);
+        if !listing.page(&page)? {
+            return Ok(());
+        }
     }
 }
 

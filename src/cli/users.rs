@@ -204,7 +204,7 @@ async fn set_password(accounts: &Accounts, email: &str) -> Result<(), Failure> {
 
 async fn set_email(accounts: &Accounts, email: &str, new: &str) -> Result<(), Failure> {
     let user = account(accounts, email).await?.user;
-    accounts.users.set_email(user.id, new).await.map_err(|error| match error {
+    accounts.users.set_email(&user, new).await.map_err(|error| match error {
         UserError::EmailTaken => {
             Failure(format!("{} has an account already; nothing was changed", visible(new.trim())))
         }

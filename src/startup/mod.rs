@@ -26,6 +26,7 @@ use crate::tokens::key_files::{KeyFileError, KeyFiles};
 use crate::tokens::key_reading::{KeyReading, Look};
 use crate::tokens::key_selection::{self, Entry};
 use crate::tokens::keys::KeyError;
+use crate::tokens::sealing::SealingKeys;
 
 /// Why there is no start. Each says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -147,6 +148,17 @@ pub fn begin(config: &Config, clock: &Clock, metrics: StoreMetrics) -> Result<St
         }
     }
     Ok(Started { store, keys, checked, made })
+}
+
+/// The keys that seal, and the issuer, for a command beside a server. Nothing is made.
+///
+/// # Errors
+///
+/// If a key cannot be read or used.
+pub fn sealing_keys(config: &Config, now: Timestamp) -> Result<(SealingKeys, String), StartError> {
+    let files = KeyFiles::below(&config.data_dir);
+    let refresh = key_selection::refresh_secrets(config, files.generated()?.refresh, now);
+    Ok((SealingKeys::new(&refresh)?, key_selection::issuers(config, &files)?.current))
 }
 
 /// Makes the keys of a running server anew, of the files in the data folder and of those in the database, which have just been

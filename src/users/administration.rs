@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::login_limiter::Lock;
+use super::mailing::{Asker, tell};
 use super::{ACCOUNT_DISABLED, PASSWORD_CHANGED, Registration, UserError, Users, clear_away};
 use crate::audit::{Event, Kind, emit};
 use crate::email::{self, EmailKey};
@@ -16,7 +17,7 @@ use crate::store::columns::Roles;
 use crate::store::events::{self, EventRow, InTransaction};
 use crate::store::mail_tokens::{self, Purpose};
 use crate::store::sessions::{self, EndOrder};
-use crate::store::users::{self, AccountRow, Moved, NewUser};
+use crate::store::users::{self, AccountRow, Moved, NewUser, UserRow};
 use crate::store::{AnyConnection, QueryResult, StoreError, attempts, too_many_conflicts};
 
 /// How often a change of roles that lost a race against another looks again.
@@ -174,6 +175,8 @@ impl Users {
         }
         let id = account.user.id;
         let (hash, clock) = (self.hasher.hash(self.room(None)?, new).await?, self.clock.clone());
+        let event = "Your password was changed by an operator, and you were signed out everywhere";
+        let notice = self.notice(event, &account.user, &Asker::default())?;
         let attempt = move |conn: &mut AnyConnection| {
             if !users::set_password(conn, id, &hash, clock.now())? {
                 return Ok((false, Vec::new()));
@@ -182,28 +185,32 @@ impl Users {
             emit(InTransaction(conn, now), &Event::new(Kind::PasswordChanged).user(id).detail(BY_OPERATOR))?;
             attempts::forget(conn, id, now)?;
             mail_tokens::kill(conn, id, &[Purpose::Reset, Purpose::Change])?;
+            tell(conn, notice.as_ref())?;
             Ok((true, vec![sessions::begin_end(conn, &EndOrder::all(id, PASSWORD_CHANGED), now)?]))
         };
         let (done, ended) = self.revocations.end_for_operator(attempt).await?;
         if done { Ok(ended) } else { Err(UserError::Gone) }
     }
 
-    /// Gives an account another address, which is not proven then. Its sessions stay.
+    /// Gives an account another address, which is not proven then. Its sessions stay, and the old address is told.
     ///
     /// # Errors
     ///
     /// [`UserError::Invalid`], [`UserError::EmailTaken`], [`UserError::Gone`], or no answer.
-    pub async fn set_email(&self, id: UserId, email: &str) -> Result<(), UserError> {
-        let email = email::trim(email).to_owned();
+    pub async fn set_email(&self, user: &UserRow, email: &str) -> Result<(), UserError> {
+        let (id, email) = (user.id, email::trim(email).to_owned());
         if let Err(message) = email::check(&email) {
             return Err(UserError::Invalid(vec![FieldError { field: "email", message }]));
         }
         let now = self.clock.now();
         let event = Event::new(Kind::EmailChanged).user(id).detail(BY_OPERATOR);
+        let text = format!("The address of your account was changed to {email} by an operator");
+        let notice = self.notice(&text, user, &Asker::default())?;
         let attempt = move |conn: &mut AnyConnection| {
             let moved = users::set_email(conn, id, &email, false, now)?;
             if moved == Moved::Yes {
                 emit(InTransaction(conn, now), &event)?;
+                tell(conn, notice.as_ref())?;
             }
             Ok(moved)
         };
