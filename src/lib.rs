@@ -66,7 +66,12 @@
 //!    sessions/outcome.rs  what a refresh came to, and what is told of it
 //!    sessions/refresh_limiter.rs
 //!                         who asks for refreshes as no honest client does
-//!    users/mod.rs         register, change, delete
+//!    users/mod.rs         register; what accounts must be like
+//!    users/changes.rs     what a signed-in user changes
+//!    users/recovery.rs  users/address_proof.rs  users/address_change.rs
+//!                         what goes through a mail: a forgotten password, the proof of an address, another address
+//!    users/mailing.rs  users/mail_limits.rs
+//!                         what these have in common; how many mails may be asked for
 //!    users/authentication.rs
 //!                         whether a password is a user's
 //!    users/administration.rs
@@ -80,11 +85,14 @@
 //!    views.rs             accounts, sessions and events as their user sees them
 //!    background/janitor.rs
 //!                         removes what is over, a little at a time
+//!    background/mail_sender.rs
+//!                         sends the mails that wait
 //!    background/session_count.rs
 //!                         counts the live sessions
 //!    signing_keys.rs      the list of keys that have signed: which must still be there
 //!    sealed_keys.rs       generated access keys in a database that nodes share
-//! F4 revocation/mod.rs    the sessions that have ended lately, in memory
+//! F4 outbox.rs            mails as they are written: rendered, and sealed until they are sent
+//!    revocation/mod.rs    the sessions that have ended lately, in memory
 //!    revocation/poll.rs   which of them others have ended, and what time it is for all nodes
 //!    revocation/ending.rs  revocation/unfinished.rs
 //!                         the end of many sessions, a few in each transaction; those that are not all marked yet
@@ -105,6 +113,7 @@
 //!                         the key ring; what is known of a key; which keys are used, and what may be told of them
 //!    tokens/key_making.rs  tokens/key_files.rs  tokens/sealing.rs
 //!                         generated keys: made; in the data folder; sealed, for a database that nodes share
+//!    tokens/mailed.rs     tokens and codes that are mailed
 //!    tokens/key_reading.rs
 //!                         when generated keys were last read
 //!    passwords/mod.rs     hashing on threads of its own

@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
+use super::changes::clear_away;
 use super::login_limiter::Lock;
 use super::mailing::{Asker, tell};
-use super::{ACCOUNT_DISABLED, PASSWORD_CHANGED, Registration, UserError, Users, clear_away};
+use super::{ACCOUNT_DISABLED, PASSWORD_CHANGED, Registration, UserError, Users};
 use crate::audit::{Event, Kind, emit};
 use crate::email::{self, EmailKey};
 use crate::ids::UserId;

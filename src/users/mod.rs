@@ -6,6 +6,7 @@ mod address_proof;
 pub mod administration;
 mod allowance;
 mod authentication;
+mod changes;
 mod guess_keys;
 pub mod login_limiter;
 mod mail_limits;
@@ -18,46 +19,32 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tracing::Instrument as _;
-
 use self::allowance::Allowance;
 pub use self::authentication::Authenticated;
 use self::login_limiter::{Denied, Limits, LoginLimiter};
-use self::mailing::tell;
 pub use self::mailing::{Asker, Mailed, Proof};
-use crate::audit::{AfterCommit, Event, Kind, emit};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::VerifyEmail;
 use crate::email::{self, EmailKey};
-use crate::ids::{SessionId, UserId};
+use crate::ids::UserId;
 use crate::outbox::Outbox;
 use crate::passwords::{HashError, Hasher, Password, Room};
 use crate::problem::FieldError;
 use crate::revocation::Revocations;
 use crate::store::columns::Roles;
-use crate::store::events::{self, InTransaction};
-use crate::store::mail_tokens::{self, Purpose};
-use crate::store::sessions::{self, EndOrder, EndProgress};
-use crate::store::users::{self, NewUser, UserRow};
-use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts, mails};
+use crate::store::users::NewUser;
+use crate::store::{Store, StoreError};
 use crate::tokens::keys::KeyError;
 
 /// The longest name, in characters.
 pub const MAX_NAME: usize = 200;
 /// How often an account may change under a log-in before it is told to come back.
 const MAX_RETRIES: usize = 3;
-/// Events that are removed in one transaction.
-const AT_ONCE: i64 = 500;
-/// How often the rest of a deleted account's past may fail to go, and the rest between.
-const MOST_FAILURES: u32 = 10;
-const A_REST: Duration = Duration::from_secs(1);
 /// How long a client waits to hear that the queue is full: one that asks again at once then asks four times a second.
 const REFUSAL_DELAY: Duration = Duration::from_millis(250);
 /// Why sessions end.
 const ACCOUNT_DISABLED: &str = "account_disabled";
 const PASSWORD_CHANGED: &str = "password_changed";
-const ACCOUNT_DELETED: &str = "account_deleted";
 
 /// Everything about accounts. Clones share it.
 #[derive(Clone)]
@@ -264,144 +251,6 @@ impl Users {
             updated_at: now,
         })
     }
-
-    /// Replaces the password of a signed-in user who knows the old one, from `address`. Every other session
-    /// ends in the same transaction.
-    ///
-    /// # Errors
-    ///
-    /// [`UserError::Wrong`], [`UserError::TooMany`], [`UserError::Invalid`], [`UserError::Gone`], or no answer.
-    pub async fn change_password(
-        &self,
-        id: UserId,
-        keep: SessionId,
-        (current, new): (Password, Password),
-        asker: &Asker,
-    ) -> Result<(), UserError> {
-        let (address, from) = (asker.address, asker.address_text());
-        for _ in 0..MAX_RETRIES {
-            let Authenticated { user, password_hash } = self.verify(id, current.clone(), address).await?;
-            if let Err(message) = new.check(self.rules.min_password, &user.email, user.name.as_deref()) {
-                return Err(UserError::Invalid(vec![FieldError { field: "new_password", message }]));
-            }
-            let new_hash = self.hasher.hash(self.room(address)?, new.clone()).await?;
-            let notice = self.notice("Your password was changed", &user, asker)?;
-            let changed = Event::new(Kind::PasswordChanged).user(id).session(keep).ip_address(from.as_deref());
-            let others = EndOrder { kept: Some(keep), ip_address: from.clone(), ..EndOrder::all(id, PASSWORD_CHANGED) };
-            let (kept, clock) = (changed.clone(), self.clock.clone());
-            let attempt = move |conn: &mut AnyConnection| {
-                if !users::replace_password(conn, id, &password_hash, &new_hash, clock.now())? {
-                    return Ok((false, Vec::new()));
-                }
-                // Read when no log-in with the old password can begin any more.
-                let now = clock.now();
-                emit(InTransaction(conn, now), &kept)?;
-                mail_tokens::kill(conn, id, &[Purpose::Reset, Purpose::Change])?;
-                tell(conn, notice.as_ref())?;
-                Ok((true, vec![sessions::begin_end(conn, &others, now)?]))
-            };
-            let told = move |done: &bool| {
-                if *done {
-                    emit(AfterCommit, &changed);
-                }
-            };
-            let (done, _ended) = self.revocations.end(attempt, told).await?;
-            if done {
-                return Ok(());
-            }
-        }
-        Err(UserError::Changed)
-    }
-
-    /// Changes the name; `None` removes it.
-    ///
-    /// # Errors
-    ///
-    /// [`UserError::Invalid`], [`UserError::Gone`], or no answer.
-    pub async fn rename(&self, id: UserId, name: Option<String>) -> Result<UserRow, UserError> {
-        if let Err(message) = check_name(name.as_deref()) {
-            return Err(UserError::Invalid(vec![FieldError { field: "name", message }]));
-        }
-        let now = self.clock.now();
-        let renamed = self.store.write(move |conn| users::rename(conn, id, name.as_deref(), now)).await?;
-        renamed.ok_or(UserError::Gone)
-    }
-
-    /// Deletes the account of a signed-in user who knows its password, and what is kept of its past. Its sessions
-    /// end in the same transaction and lose everything personal.
-    ///
-    /// # Errors
-    ///
-    /// [`UserError::Wrong`], [`UserError::TooMany`], [`UserError::Gone`], or no answer.
-    pub async fn delete(&self, id: UserId, password: Password, asker: &Asker) -> Result<(), UserError> {
-        let (address, from) = (asker.address, asker.address_text());
-        for _ in 0..MAX_RETRIES {
-            let Authenticated { user, password_hash } = self.verify(id, password.clone(), address).await?;
-            let notice = self.notice("Your account was deleted", &user, asker)?;
-            let deleted = Event::new(Kind::AccountDeleted).user(id).ip_address(from.as_deref());
-            let (clock, address) = (self.clock.clone(), from.clone());
-            let attempt = move |conn: &mut AnyConnection| {
-                if !users::delete(conn, id, &password_hash)? {
-                    return Ok((false, Vec::new()));
-                }
-                let ended = clear_away(conn, id, address.clone(), clock.now())?;
-                tell(conn, notice.as_ref())?;
-                Ok((true, vec![ended]))
-            };
-            let (this, runtime) = (self.clone(), Handle::current());
-            let told = move |done: &bool| {
-                if *done {
-                    emit(AfterCommit, &deleted);
-                    // The client need not wait for it, and may hang up.
-                    runtime.spawn(async move { this.forget(id).await }.in_current_span());
-                }
-            };
-            let (done, _ended) = self.revocations.end(attempt, told).await?;
-            if done {
-                return Ok(());
-            }
-        }
-        Err(UserError::Changed)
-    }
-
-    /// Removes what is left of a past too long for one transaction. The account is gone already; what an outage or the end
-    /// of this process leaves belongs to no user, and goes with age.
-    async fn forget(&self, id: UserId) {
-        let mut failures = 0;
-        loop {
-            match self.store.write(move |conn| events::forget(conn, id, AT_ONCE)).await {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(_) if failures < MOST_FAILURES => {
-                    failures += 1;
-                    tokio::time::sleep(A_REST).await;
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        error = error.chain(),
-                        "some of a deleted account's events are left until they are too old"
-                    );
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// What a deleted account leaves behind: its sessions end and lose everything personal, and its past goes.
-fn clear_away(
-    conn: &mut AnyConnection,
-    id: UserId,
-    ip_address: Option<String>,
-    now: Timestamp,
-) -> QueryResult<EndProgress> {
-    let order = EndOrder { ip_address, erase: true, ..EndOrder::all(id, ACCOUNT_DELETED) };
-    let progress = sessions::begin_end(conn, &order, now)?;
-    attempts::forget(conn, id, now)?;
-    events::forget(conn, id, AT_ONCE)?;
-    mail_tokens::forget(conn, id)?;
-    mails::forget(conn, id)?;
-    Ok(progress)
 }
 
 /// Whether a name, of a person or of a device, can be kept: not blank, not too long, on one line.

@@ -96,7 +96,7 @@ fn an_account_gets_its_address_back_and_a_thief_loses_it() {
 }
 
 #[test]
-fn a_change_is_undone_for_seven_days_and_a_later_one_leaves_the_earlier_link() {
+fn a_change_is_undone_for_seven_days_and_each_one_by_its_own_link() {
     let home = Home::new();
     let (app, mut mailbox) = start(&home);
     let pair = proven(&app, &mut mailbox, ADA);

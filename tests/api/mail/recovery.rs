@@ -88,7 +88,7 @@ fn a_password_that_is_refused_uses_up_neither_link_nor_code() {
 }
 
 #[test]
-fn links_end_after_an_hour_codes_after_a_quarter_and_newer_ones_replace_them() {
+fn links_last_an_hour_codes_15_minutes_and_newer_ones_replace_them() {
     let home = Home::new();
     let (app, mut mailbox) = start(&home);
     proven(&app, &mut mailbox, ADA);
