@@ -11,7 +11,8 @@ use jsonschema::{Draft, Validator};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use support::harness::{Answer, Home, PASSWORD, TestApp};
+use support::harness::{Answer, Home, PASSWORD, TestApp, clock, with_mail};
+use support::mailbox::Mailbox;
 
 const METHODS: [&str; 7] = ["get", "put", "post", "delete", "patch", "head", "trace"];
 /// Headers of every HTTP answer, which no document describes. Any other is there only if the document says so.
@@ -133,7 +134,7 @@ fn set<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
 #[test]
 fn every_described_method_is_answered_and_no_other() {
     let home = Home::new();
-    let app = TestApp::start(&home);
+    let app = TestApp::start_with(with_mail(&home), clock());
     let document = Document::of(&app);
     for (path, operations) in document.paths() {
         let mut methods = BTreeSet::new();
@@ -274,6 +275,65 @@ fn real_answers_are_as_described() {
     document.describes("GET", "/", Answer::to(client.get(app.url("/")))).expect(303);
     let unknown = Answer::to(app.get("/v1/nowhere")).expect_error(404, "not_found");
     document.matches(&json!({ "$ref": "#/components/responses/Problem" }), &unknown);
+}
+
+/// The routes and pages that a mail leads to.
+#[test]
+fn answers_about_mails_are_as_described() {
+    let home = Home::new();
+    let app = TestApp::start_with(with_mail(&home), clock());
+    let (document, mut mailbox) = (Document::of(&app), Mailbox::new(&home.path().join("mail")));
+    let post = |path: &str, access: Option<&str>, body: &Value| {
+        let request = app.request(Method::POST, path).json(body);
+        let request = if let Some(access) = access { request.bearer_auth(access) } else { request };
+        document.describes("POST", path, Answer::to(request))
+    };
+    let page = |path: &str, token: &str| {
+        document.describes("GET", path, Answer::to(app.get(&format!("{path}?token={token}"))))
+    };
+    let press = |path: &str, token: &str, password: &str| {
+        let form = [("token", token), ("new_password", password)];
+        document.describes("POST", path, Answer::to(app.request(Method::POST, path).form(&form)))
+    };
+    let pair = app.sign_up("ada@example.com");
+    let access = Some(pair.access.as_str());
+    mailbox.receive();
+    post("/v1/users/me/email/verification", access, &json!({})).expect(202);
+    post("/v1/users/me/email/verification", None, &json!({})).expect_error(401, "missing_token");
+    let token = mailbox.receive().token();
+    post("/v1/auth/email/verify", None, &json!({ "token": "wrong" })).expect_error(400, "invalid_code");
+    post("/v1/auth/email/verify", None, &json!({ "token": token })).expect(204);
+    post("/v1/auth/email/verify", None, &json!({})).expect_error(400, "invalid_request");
+
+    post("/v1/auth/password/forgot", None, &json!({ "email": "ada@example.com" })).expect(202);
+    let token = mailbox.receive().token();
+    page("/account/reset", &token).expect(200);
+    page("/account/reset", "wrong").expect(400);
+    press("/account/reset", &token, "short").expect(422);
+    let body = json!({ "token": token, "new_password": "short" });
+    post("/v1/auth/password/reset", None, &body).expect_error(422, "validation_failed");
+
+    let change = |email: &str, password: &str| {
+        post("/v1/users/me/email", access, &json!({ "email": email, "password": password }))
+    };
+    change("ada@example.org", "another").expect_error(403, "invalid_credentials");
+    change("no address", PASSWORD).expect_error(422, "validation_failed");
+    app.sign_up("bob@example.com");
+    mailbox.receive();
+    change("bob@example.com", PASSWORD).expect(202);
+    let token = mailbox.receive().token();
+    page("/account/verify", &token).expect(200);
+    press("/account/verify", &token, "").expect(409);
+    change("ada@example.org", PASSWORD).expect(202);
+    press("/account/verify", &mailbox.receive().token(), "").expect(200);
+    let token = mailbox.receive().token();
+    page("/account/undo", &token).expect(200);
+    post("/v1/auth/email/undo", None, &json!({ "token": "wrong" })).expect_error(400, "invalid_code");
+    post("/v1/auth/email/undo", None, &json!({ "token": token })).expect(204);
+    page("/account/undo", &token).expect(400);
+    press("/account/undo", &token, "").expect(400);
+    let token = mailbox.receive().token();
+    post("/v1/auth/password/reset", None, &json!({ "token": token, "new_password": PASSWORD })).expect(204);
 }
 
 #[test]

@@ -29,9 +29,9 @@ fn an_address_takes_the_place_of_another_when_it_is_proven() {
     change(&app, &pair.access, "no address", PASSWORD).expect_error(422, "validation_failed");
     change(&app, &pair.access, "ADA@example.com", PASSWORD).expect_error(422, "validation_failed");
     forgot(&app, ADA).expect(202);
-    let reset_link = mailbox.next().token();
+    let reset_link = mailbox.receive().token();
     change(&app, &pair.access, NEW, PASSWORD).expect(202);
-    let mail = mailbox.next();
+    let mail = mailbox.receive();
     assert_eq!(mail.to, NEW);
     // Until then, nothing has changed.
     log_in(&app, NEW, PASSWORD).expect_error(401, "invalid_credentials");
@@ -42,7 +42,7 @@ fn an_address_takes_the_place_of_another_when_it_is_proven() {
     assert_eq!((&user["email"], &user["email_verified"]), (&json!(NEW), &json!(true)));
     log_in(&app, ADA, PASSWORD).expect_error(401, "invalid_credentials");
     log_in(&app, NEW, PASSWORD).expect(200);
-    let told = mailbox.next();
+    let told = mailbox.receive();
     assert_eq!(told.to, ADA);
     assert!(told.text.contains(NEW), "{}", told.text);
     reset(&app, &json!({ "token": reset_link })).expect_error(400, "invalid_code");
@@ -55,7 +55,7 @@ fn that_an_address_is_taken_is_told_only_to_who_has_proven_it() {
     let pair = proven(&app, &mut mailbox, ADA);
     proven(&app, &mut mailbox, "bob@example.com");
     change(&app, &pair.access, "bob@example.com", PASSWORD).expect(202);
-    let mail = mailbox.next();
+    let mail = mailbox.receive();
     assert_eq!(mail.to, "bob@example.com");
     verify(&app, &json!({ "token": mail.token() })).expect_error(409, "email_taken");
     log_in(&app, ADA, PASSWORD).expect(200);
@@ -70,19 +70,19 @@ fn an_account_gets_its_address_back_and_a_thief_loses_it() {
     let mut undo_links = Vec::new();
     for address in ["thief@example.com", "thief@example.net"] {
         change(&app, &pair.access, address, PASSWORD).expect(202);
-        verify(&app, &json!({ "token": mailbox.next().token() })).expect(204);
-        undo_links.push(mailbox.next().token());
+        verify(&app, &json!({ "token": mailbox.receive().token() })).expect(204);
+        undo_links.push(mailbox.receive().token());
         app.pass(Duration::from_secs(1));
     }
     change(&app, &pair.access, "thief@example.info", PASSWORD).expect(202);
-    let waiting = mailbox.next().token();
+    let waiting = mailbox.receive().token();
     app.pass(6 * DAY);
     // Nobody else can take the address meanwhile.
     let body = json!({ "email": ADA, "password": PASSWORD });
     app.post("/v1/auth/register", &body).expect_error(409, "email_taken");
 
     undo(&app, &undo_links[0]).expect(204);
-    let mail = mailbox.next();
+    let mail = mailbox.receive();
     assert_eq!(mail.to, ADA);
     app.refresh(&pair.refresh).expect_refused("revoked");
     for address in [ADA, "thief@example.net"] {
@@ -101,25 +101,25 @@ fn a_change_is_undone_for_seven_days_and_each_one_by_its_own_link() {
     let (app, mut mailbox) = start(&home);
     let pair = proven(&app, &mut mailbox, ADA);
     change(&app, &pair.access, NEW, PASSWORD).expect(202);
-    verify(&app, &json!({ "token": mailbox.next().token() })).expect(204);
-    let first = mailbox.next().token();
+    verify(&app, &json!({ "token": mailbox.receive().token() })).expect(204);
+    let first = mailbox.receive().token();
     app.pass(DAY);
     let pair = log_in(&app, NEW, PASSWORD).expect(200).pair();
     change(&app, &pair.access, "ada@example.net", PASSWORD).expect(202);
-    verify(&app, &json!({ "token": mailbox.next().token() })).expect(204);
-    let second = mailbox.next();
+    verify(&app, &json!({ "token": mailbox.receive().token() })).expect(204);
+    let second = mailbox.receive();
     assert_eq!(second.to, NEW);
     undo(&app, &second.token()).expect(204);
-    assert_eq!(mailbox.next().to, NEW, "a mail that sets a password");
+    assert_eq!(mailbox.receive().to, NEW, "a mail that sets a password");
     // The earlier one is still good, and takes the account back further.
     undo(&app, &first).expect(204);
-    assert_eq!(mailbox.next().to, ADA);
+    assert_eq!(mailbox.receive().to, ADA);
 
     proven(&app, &mut mailbox, "bob@example.com");
     let pair = log_in(&app, "bob@example.com", PASSWORD).expect(200).pair();
     change(&app, &pair.access, "bob@example.org", PASSWORD).expect(202);
-    verify(&app, &json!({ "token": mailbox.next().token() })).expect(204);
-    let late = mailbox.next().token();
+    verify(&app, &json!({ "token": mailbox.receive().token() })).expect(204);
+    let late = mailbox.receive().token();
     app.pass(7 * DAY);
     undo(&app, &late).expect_error(400, "invalid_code");
     // And the address is free for everyone.
@@ -133,8 +133,8 @@ fn the_owner_may_take_an_address_back_by_hand() {
     let pair = proven(&app, &mut mailbox, ADA);
     for address in [NEW, ADA] {
         change(&app, &pair.access, address, PASSWORD).expect(202);
-        verify(&app, &json!({ "token": mailbox.next().token() })).expect(204);
-        mailbox.next();
+        verify(&app, &json!({ "token": mailbox.receive().token() })).expect(204);
+        mailbox.receive();
         app.pass(Duration::from_secs(1));
     }
     log_in(&app, ADA, PASSWORD).expect(200);
@@ -146,10 +146,10 @@ fn a_deleted_account_leaves_no_link_and_its_owner_is_told() {
     let (app, mut mailbox) = start(&home);
     let pair = proven(&app, &mut mailbox, ADA);
     forgot(&app, ADA).expect(202);
-    let link = mailbox.next().token();
+    let link = mailbox.receive().token();
     let body = json!({ "password": PASSWORD });
     Answer::to(app.request(Method::DELETE, "/v1/users/me").bearer_auth(&pair.access).json(&body)).expect(204);
-    assert!(mailbox.next().text.contains("was deleted"));
+    assert!(mailbox.receive().text.contains("was deleted"));
     reset(&app, &json!({ "token": link })).expect_error(400, "invalid_code");
 }
 
@@ -159,9 +159,9 @@ fn what_has_happened_to_the_address_is_among_the_events() {
     let (app, mut mailbox) = start(&home);
     let pair = proven(&app, &mut mailbox, ADA);
     change(&app, &pair.access, NEW, PASSWORD).expect(202);
-    verify(&app, &json!({ "token": mailbox.next().token() })).expect(204);
-    undo(&app, &mailbox.next().token()).expect(204);
-    reset(&app, &json!({ "token": mailbox.next().token() })).expect(204);
+    verify(&app, &json!({ "token": mailbox.receive().token() })).expect(204);
+    undo(&app, &mailbox.receive().token()).expect(204);
+    reset(&app, &json!({ "token": mailbox.receive().token() })).expect(204);
     let pair = log_in(&app, ADA, NEW_PASSWORD).expect(200).pair();
     let events = app.get_as("/v1/users/me/events", &pair.access).expect(200).json();
     let kinds: Vec<_> =

@@ -7,17 +7,11 @@ mod secrecy;
 
 use countersign::config::RawConfig;
 use serde_json::{Value, json};
-use support::harness::{Answer, Home, TestApp, clock, config};
+use support::harness::{Answer, Home, Pair, TestApp, clock, with_mail};
 use support::mailbox::Mailbox;
 
 const ADA: &str = "ada@example.com";
 const NEW_PASSWORD: &str = "staple after staple";
-
-/// A configuration that writes mails into files.
-fn with_mail(home: &Home) -> RawConfig {
-    let folder = home.path().join("mail");
-    config(home).with("mail.transport", "file").with("mail.folder", folder.to_str().unwrap())
-}
 
 fn start(home: &Home) -> (TestApp, Mailbox) {
     start_with(home, with_mail(home))
@@ -46,8 +40,8 @@ fn log_in(app: &TestApp, email: &str, password: &str) -> Answer {
 }
 
 /// An account whose address is proven, and the mail of that read.
-fn proven(app: &TestApp, mailbox: &mut Mailbox, email: &str) -> support::harness::Pair {
+fn proven(app: &TestApp, mailbox: &mut Mailbox, email: &str) -> Pair {
     let pair = app.sign_up(email);
-    verify(app, &json!({ "token": mailbox.next().token() })).expect(204);
+    verify(app, &json!({ "token": mailbox.receive().token() })).expect(204);
     pair
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
-use support::harness::{Answer, Home, PASSWORD, TestApp, number_in_database};
+use support::harness::{Answer, Home, PASSWORD, TestApp, number_in_database, with_mail};
 
-use super::{ADA, NEW_PASSWORD, forgot, log_in, proven, reset, start, start_with, with_mail};
+use super::{ADA, NEW_PASSWORD, forgot, log_in, proven, reset, start, start_with};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -17,7 +17,7 @@ fn a_forgotten_password_is_set_by_the_link_once_and_ends_all_sessions() {
     let (app, mut mailbox) = start(&home);
     let pair = proven(&app, &mut mailbox, ADA);
     forgot(&app, " ADA@Example.com ").expect(202);
-    let mail = mailbox.next();
+    let mail = mailbox.receive();
     assert_eq!(mail.to, ADA);
     // RST-04: nothing has changed by asking.
     log_in(&app, ADA, PASSWORD).expect(200);
@@ -29,7 +29,7 @@ fn a_forgotten_password_is_set_by_the_link_once_and_ends_all_sessions() {
     assert!(!app.works(&pair.access));
     log_in(&app, ADA, PASSWORD).expect_error(401, "invalid_credentials");
     log_in(&app, ADA, NEW_PASSWORD).expect(200);
-    let notice = mailbox.next();
+    let notice = mailbox.receive();
     assert_eq!(notice.to, ADA);
     assert!(notice.text.contains("password was changed"), "{}", notice.text);
     reset(&app, &proof).expect_error(400, "invalid_code");
@@ -42,7 +42,7 @@ fn a_forgotten_password_is_set_by_the_code_that_is_typed() {
     let (app, mut mailbox) = start(&home);
     proven(&app, &mut mailbox, ADA);
     forgot(&app, ADA).expect(202);
-    let code = mailbox.next().code();
+    let code = mailbox.receive().code();
     let (first, last) = code.split_at(4);
     reset(&app, &json!({ "email": "Ada@example.com", "code": format!("{first} {last}") })).expect(204);
     log_in(&app, ADA, NEW_PASSWORD).expect(200);
@@ -56,7 +56,7 @@ fn a_code_is_dead_after_five_wrong_ones_and_its_link_is_not() {
     proven(&app, &mut mailbox, ADA);
     proven(&app, &mut mailbox, "bob@example.com");
     forgot(&app, ADA).expect(202);
-    let mail = mailbox.next();
+    let mail = mailbox.receive();
     let code = mail.code();
     reset(&app, &json!({ "email": "bob@example.com", "code": code })).expect_error(400, "invalid_code");
     reset(&app, &json!({ "email": "unknown@example.com", "code": code })).expect_error(400, "invalid_code");
@@ -75,7 +75,7 @@ fn a_password_that_is_refused_uses_up_neither_link_nor_code() {
     let (app, mut mailbox) = start(&home);
     proven(&app, &mut mailbox, ADA);
     forgot(&app, ADA).expect(202);
-    let mail = mailbox.next();
+    let mail = mailbox.receive();
     for proof in [json!({ "token": mail.token() }), json!({ "email": ADA, "code": mail.code() })] {
         for _ in 0..7 {
             let mut body = proof.clone();
@@ -93,9 +93,9 @@ fn links_last_an_hour_codes_15_minutes_and_newer_ones_replace_them() {
     let (app, mut mailbox) = start(&home);
     proven(&app, &mut mailbox, ADA);
     forgot(&app, ADA).expect(202);
-    let first = mailbox.next();
+    let first = mailbox.receive();
     forgot(&app, ADA).expect(202);
-    let second = mailbox.next();
+    let second = mailbox.receive();
     reset(&app, &json!({ "token": first.token() })).expect_error(400, "invalid_code");
     reset(&app, &json!({ "email": ADA, "code": first.code() })).expect_error(400, "invalid_code");
     app.pass(15 * MINUTE);
@@ -120,7 +120,7 @@ fn only_an_account_that_can_be_used_gets_a_mail() {
     }
     support::harness::in_database(&home, "UPDATE users SET disabled_at = NULL");
     forgot(&app, ADA).expect(202);
-    assert_eq!(mailbox.next().to, ADA);
+    assert_eq!(mailbox.receive().to, ADA);
     assert!(mailbox.unread().is_empty());
     assert_eq!(number_in_database(&home, "SELECT count(*) AS number FROM mail_tokens"), 1);
 }
@@ -143,7 +143,7 @@ fn mails_that_are_asked_for_are_few_and_their_refusal_tells_nothing() {
     assert_eq!(mailbox.wait_for(3).len(), 3);
     app.pass(15 * MINUTE);
     from("203.0.113.1", ADA).expect(202);
-    mailbox.next();
+    mailbox.receive();
     // One client may ask for thirty, whether there is an account or not.
     for number in 0..30 {
         from("198.51.100.7", &format!("user{number}@example.com")).expect(202);
@@ -151,7 +151,7 @@ fn mails_that_are_asked_for_are_few_and_their_refusal_tells_nothing() {
     let refused = from("198.51.100.7", ADA).expect_error(429, "rate_limited");
     assert!(refused.header("Retry-After").is_some());
     from("198.51.100.8", ADA).expect(202);
-    mailbox.next();
+    mailbox.receive();
 }
 
 /// Wrong codes count like wrong passwords, and right ones do not.
@@ -173,13 +173,13 @@ fn a_password_that_is_changed_ends_the_links_that_were_asked_for() {
     let (app, mut mailbox) = start(&home);
     let pair = proven(&app, &mut mailbox, ADA);
     forgot(&app, ADA).expect(202);
-    let reset_link = mailbox.next().token();
+    let reset_link = mailbox.receive().token();
     let body = json!({ "email": "thief@example.com", "password": PASSWORD });
     Answer::to(app.request(Method::POST, "/v1/users/me/email").bearer_auth(&pair.access).json(&body)).expect(202);
-    let change_link = mailbox.next().token();
+    let change_link = mailbox.receive().token();
     let body = json!({ "current_password": PASSWORD, "new_password": NEW_PASSWORD });
     Answer::to(app.request(Method::POST, "/v1/users/me/password").bearer_auth(&pair.access).json(&body)).expect(204);
-    assert!(mailbox.next().text.contains("password was changed"));
+    assert!(mailbox.receive().text.contains("password was changed"));
     reset(&app, &json!({ "token": reset_link })).expect_error(400, "invalid_code");
     super::verify(&app, &json!({ "token": change_link })).expect_error(400, "invalid_code");
     log_in(&app, ADA, NEW_PASSWORD).expect(200);

@@ -2,10 +2,10 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::harness::{Answer, Home, PASSWORD, TestApp, in_database, number_in_database};
+use support::harness::{Answer, Home, PASSWORD, TestApp, in_database, number_in_database, with_mail};
 use support::mailbox::Mailbox;
 
-use super::{ADA, NEW_PASSWORD, forgot, log_in, reset, start, start_with, verify, with_mail};
+use super::{ADA, NEW_PASSWORD, forgot, log_in, reset, start, start_with, verify};
 
 fn user(app: &TestApp, access: &str) -> Value {
     app.get_as("/v1/users/me", access).expect(200).json()
@@ -25,7 +25,7 @@ fn a_new_account_is_signed_in_and_gets_a_mail_that_proves_its_address() {
     let (app, mut mailbox) = start(&home);
     let pair = app.sign_up(ADA);
     assert_eq!(user(&app, &pair.access)["email_verified"], false);
-    let mail = mailbox.next();
+    let mail = mailbox.receive();
     assert_eq!(mail.to, ADA);
     verify(&app, &json!({ "token": mail.token() })).expect(204);
     assert_eq!(user(&app, &pair.access)["email_verified"], true);
@@ -38,17 +38,17 @@ fn another_mail_proves_the_address_by_its_code_and_ends_the_first() {
     let home = Home::new();
     let (app, mut mailbox) = start(&home);
     let pair = app.sign_up(ADA);
-    let first = mailbox.next();
+    let first = mailbox.receive();
     let again = || Answer::to(app.request(Method::POST, "/v1/users/me/email/verification").bearer_auth(&pair.access));
     again().expect(202);
-    let second = mailbox.next();
+    let second = mailbox.receive();
     verify(&app, &json!({ "token": first.token() })).expect_error(400, "invalid_code");
     verify(&app, &json!({ "email": ADA, "code": second.code() })).expect(204);
     assert_eq!(user(&app, &pair.access)["email_verified"], true);
     // There is nothing to prove any more.
     again().expect(202);
     forgot(&app, ADA).expect(202);
-    assert!(mailbox.next().subject.contains("password"), "and no mail goes out");
+    assert!(mailbox.receive().subject.contains("password"), "and no mail goes out");
     Answer::to(app.request(Method::POST, "/v1/users/me/email/verification")).expect_error(401, "missing_token");
 }
 
@@ -61,7 +61,7 @@ fn where_the_proof_is_required_there_is_no_log_in_before_it() {
     assert!(answer.header("Set-Cookie").is_none());
     log_in(&app, ADA, PASSWORD).expect_error(403, "email_not_verified");
     log_in(&app, ADA, "wrong wrong wrong").expect_error(401, "invalid_credentials");
-    let mail = mailbox.next();
+    let mail = mailbox.receive();
     assert!(!mail.text.contains("Ada"), "a name that was typed goes to no unproven address: {}", mail.text);
     verify(&app, &json!({ "token": mail.token() })).expect(204);
     log_in(&app, ADA, PASSWORD).expect(200);
@@ -73,9 +73,9 @@ fn of_two_who_register_one_address_the_one_who_reads_its_mail_has_it() {
     let home = Home::new();
     let (app, mut mailbox) = required(&home);
     register(&app, ADA, "password of the thief", "Thief").expect(202);
-    let first = mailbox.next();
+    let first = mailbox.receive();
     register(&app, ADA, PASSWORD, "Ada").expect(202);
-    let second = mailbox.next();
+    let second = mailbox.receive();
     assert_eq!(number_in_database(&home, "SELECT count(*) AS number FROM users"), 1);
     verify(&app, &json!({ "token": first.token() })).expect_error(400, "invalid_code");
     let refused = verify(&app, &json!({ "token": second.token() })).expect_error(422, "validation_failed");
@@ -96,7 +96,7 @@ fn to_register_a_known_address_tells_its_owner_only() {
     let home = Home::new();
     let (app, mut mailbox) = required(&home);
     let new = register(&app, ADA, PASSWORD, "Ada").expect(202);
-    verify(&app, &json!({ "token": mailbox.next().token() })).expect(204);
+    verify(&app, &json!({ "token": mailbox.receive().token() })).expect(204);
     let known = register(&app, ADA, "password of the thief", "Thief").expect(202);
     let names = |answer: &Answer| {
         let mut names: Vec<_> = answer.headers.keys().map(|name| name.as_str().to_owned()).collect();
@@ -104,7 +104,7 @@ fn to_register_a_known_address_tells_its_owner_only() {
         names
     };
     assert_eq!((names(&new), &new.text), (names(&known), &known.text));
-    let mail = mailbox.next();
+    let mail = mailbox.receive();
     assert_eq!(mail.to, ADA);
     assert!(mail.text.contains("has an account"), "{}", mail.text);
     assert!(!mail.text.contains("Thief"));
@@ -120,9 +120,9 @@ fn a_password_that_is_reset_proves_the_address_too() {
     let home = Home::new();
     let (app, mut mailbox) = required(&home);
     register(&app, ADA, PASSWORD, "Ada").expect(202);
-    let verification = mailbox.next();
+    let verification = mailbox.receive();
     forgot(&app, ADA).expect(202);
-    reset(&app, &json!({ "token": mailbox.next().token() })).expect(204);
+    reset(&app, &json!({ "token": mailbox.receive().token() })).expect(204);
     let pair = log_in(&app, ADA, NEW_PASSWORD).expect(200).pair();
     assert_eq!(user(&app, &pair.access)["email_verified"], true);
     verify(&app, &json!({ "token": verification.token() })).expect_error(400, "invalid_code");
@@ -141,10 +141,10 @@ fn sessions_of_unproven_accounts_go_on_when_the_proof_becomes_required() {
     log_in(&app, ADA, PASSWORD).expect_error(403, "email_not_verified");
     // A stranger registers the address: the session of whoever is signed in is not touched.
     register(&app, ADA, "password of the thief", "Thief").expect(202);
-    mailbox.next();
+    mailbox.receive();
     assert!(app.works(&pair.access));
     Answer::to(app.request(Method::POST, "/v1/users/me/email/verification").bearer_auth(&pair.access)).expect(202);
-    let proof = json!({ "token": mailbox.next().token(), "new_password": NEW_PASSWORD });
+    let proof = json!({ "token": mailbox.receive().token(), "new_password": NEW_PASSWORD });
     verify(&app, &proof).expect(204);
     log_in(&app, ADA, NEW_PASSWORD).expect(200);
 }
@@ -154,10 +154,10 @@ fn a_disabled_account_is_as_good_as_known_and_gets_no_mail() {
     let home = Home::new();
     let (app, mut mailbox) = required(&home);
     register(&app, ADA, PASSWORD, "Ada").expect(202);
-    let mail = mailbox.next();
+    let mail = mailbox.receive();
     in_database(&home, "UPDATE users SET disabled_at = 1");
     register(&app, ADA, NEW_PASSWORD, "Ada").expect(202);
     verify(&app, &json!({ "token": mail.token() })).expect_error(400, "invalid_code");
     register(&app, "bob@example.com", PASSWORD, "Bob").expect(202);
-    assert_eq!(mailbox.next().to, "bob@example.com");
+    assert_eq!(mailbox.receive().to, "bob@example.com");
 }

@@ -15,7 +15,7 @@ fn links_are_below_the_issuer_whatever_host_is_asked() {
     let request = app.request(Method::POST, "/v1/auth/password/forgot").json(&json!({ "email": ADA }));
     let request = request.header("Host", "evil.example").header("X-Forwarded-Host", "evil.example");
     Answer::to(request).expect(202);
-    let mail = mailbox.next();
+    let mail = mailbox.receive();
     assert!(mail.text.contains("http://issuer.test/account/reset?token="), "{}", mail.text);
     assert!(!mail.text.contains("evil"), "{}", mail.text);
 }
@@ -27,7 +27,7 @@ fn the_database_holds_neither_links_nor_codes() {
     let (app, mut mailbox) = start(&home);
     proven(&app, &mut mailbox, ADA);
     forgot(&app, ADA).expect(202);
-    let mail = mailbox.next();
+    let mail = mailbox.receive();
     for column in ["token_hash", "code_tag", "email", "purpose"] {
         let sql = match column {
             "email" | "purpose" => format!("SELECT {column} AS text FROM mail_tokens"),
@@ -56,7 +56,7 @@ fn pages_use_nothing_up_and_do_it_only_when_their_button_is_pressed() {
     let (app, mut mailbox) = start(&home);
     proven(&app, &mut mailbox, ADA);
     forgot(&app, ADA).expect(202);
-    let token = mailbox.next().token();
+    let token = mailbox.receive().token();
     let url = format!("/account/reset?token={token}");
     for method in [Method::HEAD, Method::GET, Method::GET] {
         let page = Answer::to(app.request(method, &url)).expect(200);
@@ -92,22 +92,22 @@ fn the_pages_prove_an_address_and_undo_its_change() {
     let (app, mut mailbox) = start(&home);
     let pair = app.sign_up(ADA);
     let press = |page: &str, token: &str| Answer::to(app.request(Method::POST, page).form(&[("token", token)]));
-    let token = mailbox.next().token();
+    let token = mailbox.receive().token();
     assert!(Answer::to(app.get(&format!("/account/verify?token={token}"))).expect(200).text.contains(ADA));
     press("/account/verify", &token).expect(200);
     let body = json!({ "email": "ada@example.org", "password": support::harness::PASSWORD });
     Answer::to(app.request(Method::POST, "/v1/users/me/email").bearer_auth(&pair.access).json(&body)).expect(202);
-    let token = mailbox.next().token();
+    let token = mailbox.receive().token();
     let page = Answer::to(app.get(&format!("/account/verify?token={token}"))).expect(200).text;
     assert!(page.contains("ada@example.org") && page.contains(ADA), "{page}");
     press("/account/verify", &token).expect(200);
-    let token = mailbox.next().token();
+    let token = mailbox.receive().token();
     // A link of one kind is none of another.
     press("/account/reset", &token).expect(400);
     press("/account/verify", &token).expect(400);
     Answer::to(app.get(&format!("/account/undo?token={token}"))).expect(200);
     press("/account/undo", &token).expect(200);
-    reset(&app, &json!({ "token": mailbox.next().token() })).expect(204);
+    reset(&app, &json!({ "token": mailbox.receive().token() })).expect(204);
     log_in(&app, ADA, NEW_PASSWORD).expect(200);
 }
 
@@ -131,7 +131,7 @@ fn a_mail_that_waits_is_sent_by_the_next_server() {
     std::fs::remove_file(home.path().join("mail")).unwrap();
     in_database(&home, "UPDATE mails SET due_at = 0");
     let (app, mut mailbox) = start(&home);
-    let mail = mailbox.next();
+    let mail = mailbox.receive();
     assert_eq!(mail.to, ADA);
     reset(&app, &json!({ "token": mail.token() })).expect(204);
 }
@@ -144,11 +144,11 @@ fn a_name_is_in_mails_to_proven_addresses_only_and_never_markup() {
     let name = "<b>Ada</b>\u{202e}";
     let body = json!({ "email": ADA, "password": support::harness::PASSWORD, "name": name });
     app.post("/v1/auth/register", &body).expect(201);
-    let mail = mailbox.next();
+    let mail = mailbox.receive();
     assert!(!mail.text.contains("Ada"), "{}", mail.text);
     super::verify(&app, &json!({ "token": mail.token() })).expect(204);
     forgot(&app, ADA).expect(202);
-    let mail = mailbox.next();
+    let mail = mailbox.receive();
     let (plain, html) = mail.text.split_once("text/html").unwrap();
     assert!(plain.contains("<b>Ada</b>"), "{plain}");
     assert!(html.contains("&lt;b&gt;Ada&lt;/b&gt;") && !html.contains("<b>Ada"), "{html}");

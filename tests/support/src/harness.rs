@@ -81,6 +81,12 @@ pub fn config(home: &Home) -> RawConfig {
         .with("limits.enabled", "false")
 }
 
+/// The same, with mails written into the folder `mail`.
+pub fn with_mail(home: &Home) -> RawConfig {
+    let folder = home.path().join("mail");
+    config(home).with("mail.transport", "file").with("mail.folder", folder.to_str().unwrap())
+}
+
 /// A clock that stands still at [`START`].
 pub fn clock() -> Clock {
     Clock::manual(Timestamp::from_seconds(START))

@@ -88,7 +88,7 @@ impl Mailbox {
 
     /// The next one, which is waited for.
     #[track_caller]
-    pub fn next(&mut self) -> Mail {
+    pub fn receive(&mut self) -> Mail {
         self.wait_for(1).remove(0)
     }
 }

@@ -53,7 +53,7 @@ type Query = Result<web::Query<Link>, actix_web::Error>;
 type Body = Result<web::Form<Form>, actix_web::Error>;
 
 async fn show_reset(state: State, link: Query) -> HttpResponse {
-    show(&state, link, &[Purpose::Reset], |token, mailed| reset_page(token, mailed)).await
+    show(&state, link, &[Purpose::Reset], reset_page).await
 }
 
 async fn reset(state: State, req: HttpRequest, body: Body) -> HttpResponse {
