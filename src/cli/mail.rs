@@ -23,6 +23,7 @@ pub enum Command {
     /// Says how it was handed over, or why not. Needs no database, and no running server.
     Test {
         /// Who gets it
+        #[arg(allow_hyphen_values = true)]
         address: String,
     },
     /// Print what mail of a kind says, with examples for what is put into it
