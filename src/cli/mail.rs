@@ -31,6 +31,7 @@ pub enum Command {
     /// Says how it was handed over, or why not. Needs no database, and no running server.
     Test {
         /// Who gets it
+        #[arg(allow_hyphen_values = true)]
         address: String,
     },
     /// List the mails that wait to be sent, the longest first

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use lettre::Address;
+use lettre::address::Envelope;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{self, MultiPart, SinglePart};
 use uuid::Uuid;
@@ -32,10 +33,14 @@ pub fn letter(message: &Message, from: &Mailbox, id: Uuid, at: Timestamp) -> Res
     email::check(&message.to).map_err(|_unspecific| refused("the recipient has no valid address"))?;
     let to = address(&message.to).ok_or_else(|| refused("the recipient has no valid address"))?;
     let sender = address(&from.address).ok_or_else(|| refused("mail.from has no valid address"))?;
+    let envelope = Envelope::new(Some(sender.clone()), vec![to.clone()]);
+    let envelope = envelope.map_err(|error| refused(&format!("the message cannot be addressed: {error}")))?;
     let date = SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(at.as_micros()).unwrap_or_default());
     let builder = lettre::Message::builder()
         .from(message::Mailbox::new(from.name.clone(), sender.clone()))
         .to(message::Mailbox::new(None, to.clone()))
+        // Else it is read out of the headers, where the parser does not know every address that there is.
+        .envelope(envelope)
         .subject(one_line(&message.subject))
         .date(date)
         .message_id(Some(format!("<{id}@{}>", sender.domain())))

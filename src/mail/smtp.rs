@@ -14,6 +14,7 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, Certific
 use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::format::Letter;
@@ -44,6 +45,8 @@ impl std::fmt::Debug for Smtp {
 /// Where in the conversation something went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
+    /// Over TLS, with the greeting.
+    Connection,
     Greeting,
     Tls,
     Login,
@@ -106,23 +109,21 @@ impl Smtp {
     }
 
     async fn connect(&self, answer: Duration) -> Result<AsyncSmtpConnection, SendError> {
-        let MailServer { host, port, implicit_tls, is_loopback, .. } = &self.server;
-        let stream = self.open(host, *port, answer).await?;
-        let peer = stream.peer_addr().map_err(|error| self.lost(&error))?;
-        if *is_loopback && !peer.ip().to_canonical().is_loopback() {
-            return Err(SendError::Misconfigured(format!("{host} in mail.url is another machine, {}", peer.ip())));
-        }
+        let addresses = self.addresses(answer).await?;
+        // An address that does not answer leaves time for the others.
+        let share = answer / u32::try_from(addresses.len()).unwrap_or(1).max(1);
         let hello = ClientId::default();
-        if *implicit_tls {
-            drop(stream);
-            let connecting = AsyncSmtpConnection::connect_tokio1(peer, None, &hello, Some(self.tls.clone()), None);
-            return self.step(Step::Tls, answer, connecting).await;
+        if self.server.implicit_tls {
+            let tls = Some(self.tls.clone());
+            let connecting = AsyncSmtpConnection::connect_tokio1(addresses.as_slice(), Some(share), &hello, tls, None);
+            return self.step(Step::Connection, answer, connecting).await;
         }
-        let greeting = AsyncSmtpConnection::connect_with_transport(Box::new(BoundedStream::new(stream)), &hello);
+        let stream = Box::new(BoundedStream::new(self.open(&addresses, share).await?));
+        let greeting = AsyncSmtpConnection::connect_with_transport(stream, &hello);
         let mut connection = self.step(Step::Greeting, answer, greeting).await?;
         if connection.can_starttls() {
             self.step(Step::Tls, answer, connection.starttls(self.tls.clone(), &hello)).await?;
-        } else if !is_loopback {
+        } else if !self.server.is_loopback {
             return Err(SendError::Misconfigured(format!(
                 "{} offers no STARTTLS, without which a password and every mail can be read on the way: enable it there, or \
                  write smtps:// in mail.url",
@@ -132,14 +133,24 @@ impl Smtp {
         Ok(connection)
     }
 
-    /// The first of the server's addresses that answers.
-    async fn open(&self, host: &str, port: u16, answer: Duration) -> Result<TcpStream, SendError> {
-        let silence = |_elapsed| io::Error::from(ErrorKind::TimedOut);
-        let found = timeout(answer, lookup_host((host, port))).await.map_err(silence).and_then(|found| found);
-        let found: Vec<SocketAddr> = found.map_err(|error| self.lost(&error))?.take(MOST_ADDRESSES).collect();
-        let share = answer / u32::try_from(found.len().max(1)).unwrap_or(1);
+    /// Where the server is. What is called local must be.
+    async fn addresses(&self, answer: Duration) -> Result<Vec<SocketAddr>, SendError> {
+        let MailServer { host, port, is_loopback, .. } = &self.server;
+        let found = timeout(answer, lookup_host((host.as_str(), *port))).await;
+        let mut found: Vec<SocketAddr> =
+            found.map_err(silence).and_then(|found| found).map_err(|error| self.lost(&error))?.collect();
+        found.retain(|address| !is_loopback || address.ip().to_canonical().is_loopback());
+        found.truncate(MOST_ADDRESSES);
+        if found.is_empty() {
+            return Err(SendError::Misconfigured(format!("{} has no address that can be used", self.describe())));
+        }
+        Ok(found)
+    }
+
+    /// A connection to the first of them that answers.
+    async fn open(&self, addresses: &[SocketAddr], share: Duration) -> Result<TcpStream, SendError> {
         let mut last = io::Error::from(ErrorKind::NotFound);
-        for address in found {
+        for address in addresses {
             match timeout(share, TcpStream::connect(address)).await.map_err(silence).and_then(|opened| opened) {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error,
@@ -206,9 +217,7 @@ impl Smtp {
                 "; the certificate must be valid for the host in mail.url, and from an authority that the system trusts, or of \
                  mail.ca_file"
             }
-            Step::Tls if is_of_tls(error) && self.server.implicit_tls => {
-                "; for a port with STARTTLS write smtp:// in mail.url"
-            }
+            Step::Connection if is_of_tls(error) => "; for a port with STARTTLS write smtp:// in mail.url",
             Step::Login => "; user and password are in mail.url",
             Step::Sender if error.is_permanent() => "; the sender is mail.from",
             _ => "",
@@ -230,6 +239,7 @@ impl Smtp {
 impl Step {
     const fn name(self) -> &'static str {
         match self {
+            Self::Connection => "connection over TLS",
             Self::Greeting => "greeting",
             Self::Tls => "TLS",
             Self::Login => "log-in",
@@ -238,6 +248,10 @@ impl Step {
             Self::Message => "message",
         }
     }
+}
+
+fn silence(_: Elapsed) -> io::Error {
+    ErrorKind::TimedOut.into()
 }
 
 /// Whether TLS itself went wrong, and not the connection below it.

@@ -61,6 +61,7 @@ fn a_text_reads_well_without_what_is_not_known() {
         let message = render(&templates, kind, &[], &values);
         let html = message.html.unwrap();
         assert!(!message.text.contains("Hello") && !html.contains("Hello"), "{kind:?}: {}", message.text);
+        assert!(message.text.starts_with(char::is_uppercase), "{kind:?}: {}", message.text);
         assert!(!message.text.contains("\n\n\n") && !message.text.starts_with('\n'), "{kind:?}");
         assert!(!message.text.contains("code:") || kind == Kind::Test, "{kind:?}: {}", message.text);
     }

@@ -16,6 +16,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     ("diesel_migrations", &["store/"]),
     ("jsonwebtoken", &["tokens/"]),
     ("bcrypt", &["passwords/"]),
+    ("lettre", &["mail/", "config/sections/mail.rs"]),
     ("std::env", &["config/", "systemd/"]),
     ("SystemTime::now", &["clock.rs"]),
     // revocations: how old our knowledge is, which no step of the wall clock may change.

@@ -32,10 +32,17 @@ fn main() -> ExitCode {
     for tests in [smtp::TESTS, files::TESTS, command_line::TESTS] {
         trials.extend(tests.iter().map(|&(name, test)| Trial::ignorable_test(name, move || run(test))));
     }
+    let with_address = |&(name, test): &smtp::WithAddress| {
+        Trial::ignorable_test(name, move || match server::outer_address() {
+            Some(host) => run(|| test(&host)),
+            None => lacks_packages("this machine has no address but loopback ones".to_owned()),
+        })
+    };
+    trials.extend(smtp::BEYOND_LOOPBACK.iter().map(with_address));
     support::run(trials)
 }
 
-fn run(test: fn()) -> Result<Completion, Failed> {
+fn run(test: impl FnOnce()) -> Result<Completion, Failed> {
     if let Err(missing) = python() {
         return lacks_packages(missing);
     }

@@ -28,13 +28,13 @@ impl MailServer {
         command.arg(script("server.py")).env("GIVEN", given.to_string());
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
-        let (tell, lines) = mpsc::channel();
+        let (tell, lines) = mpsc::channel::<Value>();
         thread::spawn(move || {
             for line in out.lines().map_while(Result::ok) {
                 let _ = tell.send(serde_json::from_str(&line).unwrap());
             }
         });
-        let port = lines.recv_timeout(PATIENCE).expect("the mail server says where it listens");
+        let port: Value = lines.recv_timeout(PATIENCE).unwrap();
         let port = u16::try_from(port.as_u64().unwrap()).unwrap();
         let host = given["host"].as_str().unwrap_or("127.0.0.1").to_owned();
         Self { child, lines, host, port }
@@ -47,7 +47,7 @@ impl MailServer {
 
     /// The next message, or the next log-in.
     pub fn next(&self) -> Value {
-        self.lines.recv_timeout(PATIENCE).expect("something arrives")
+        self.lines.recv_timeout(PATIENCE).unwrap()
     }
 
     /// All that has come, when the server has ended.

@@ -92,6 +92,13 @@ pub(super) fn check(reader: &mut Reader<'_>) {
 /// another program should be given.
 pub(crate) fn variables() -> impl Iterator<Item = String> {
     let short = keys().flat_map(|key| key.short.iter().map(|short| (*short).to_owned()));
-    let ours = ["COUNTERSIGN_TRANSFER_TO", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS"];
+    let ours = [
+        "COUNTERSIGN_TRANSFER_TO",
+        "CREDENTIALS_DIRECTORY",
+        "NOTIFY_SOCKET",
+        "LISTEN_PID",
+        "LISTEN_FDS",
+        "LISTEN_FDNAMES",
+    ];
     short.chain(keys().map(KeyInfo::variable)).chain(ours.map(str::to_owned))
 }
