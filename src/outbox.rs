@@ -19,6 +19,8 @@ use crate::tokens::sealing::{self, Sealed, SealingKeys};
 
 /// What the texts of mails are sealed for.
 const MAILS: sealing::Purpose = sealing::Purpose::new("countersign waiting mails v1");
+/// The kind of a mail that is not sent: it stands for one to an account that there is none of.
+pub const DECOY: &str = "decoy";
 /// How long a code may be typed.
 pub const CODE_LIFETIME: Duration = Duration::from_secs(15 * 60);
 

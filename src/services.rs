@@ -13,7 +13,7 @@ use crate::current::Current;
 use crate::ids::MailId;
 use crate::mail::{Mailroom, MailroomError};
 use crate::metrics::{HashMetrics, Metrics};
-use crate::outbox::Outbox;
+use crate::outbox::{DECOY, Outbox};
 use crate::passwords::Hasher;
 use crate::revocation::Revocations;
 use crate::revocation::unfinished::Unfinished;
@@ -93,7 +93,7 @@ impl Accounts {
     ///
     /// If the database gave no answer.
     pub async fn waiting_mails(&self, after: Option<MailId>, limit: i64) -> Result<Vec<WaitingMail>, StoreError> {
-        self.store.read(move |conn| mails::page(conn, after, limit)).await
+        self.store.read(move |conn| mails::page(conn, DECOY, after, limit)).await
     }
 
     fn new(

@@ -9,13 +9,13 @@ use super::{Stop, Task};
 use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::clock::Clock;
 use crate::current::Current;
-use crate::ids::MailId;
+use crate::ids::{MailId, UserId};
 use crate::mail::SendError;
 use crate::metrics::{Counters, MailOutcome};
-use crate::outbox::{self, Outbox};
+use crate::outbox::{self, DECOY, Outbox};
 use crate::store::events::InTransaction;
 use crate::store::mails::{self, Claim, ClaimedMail};
-use crate::store::{AnyConnection, Store, StoreError};
+use crate::store::{AnyConnection, Store, StoreError, mail_tokens};
 
 /// Between two looks whether this process has written a mail; and, in so many of them, between two looks for mails that others
 /// have, or that are due again.
@@ -90,10 +90,13 @@ impl MailSender {
                 format!("it is sealed under the refresh key {}, which is not there any more", mail.sealed_under);
             return self.give_up(&mail, claim, Failure { detail: GIVEN_UP, outcome: MailOutcome::GivenUp, error });
         };
+        if mail.kind == DECOY {
+            return self.finish(&mail, claim).map(drop);
+        }
         let kind = mail.kind.as_str();
         match outbox.transport().send(&message, Uuid::from_bytes(*id.as_bytes()), now) {
             Ok(()) => {
-                self.store.write_blocking(move |conn| mails::finish(conn, id, &claim))?;
+                self.finish(&mail, claim)?;
                 self.outcomes.count(MailOutcome::Sent);
                 tracing::info!(mail_id = %id, kind, attempts = mail.attempts, "a mail was sent");
                 Ok(())
@@ -110,6 +113,17 @@ impl MailSender {
                 self.postpone(&mail, claim, error)
             }
         }
+    }
+
+    /// Removes a mail that was sent; and, of one that stands for none, its token.
+    fn finish(&self, mail: &ClaimedMail, claim: Claim) -> Result<bool, StoreError> {
+        let (id, decoy) = (mail.id, mail.user_id.filter(|_| mail.kind == DECOY));
+        // The same statements for both.
+        let user = decoy.unwrap_or_else(UserId::generate);
+        self.store.write_blocking(move |conn| {
+            mail_tokens::forget(conn, user)?;
+            mails::finish(conn, id, &claim)
+        })
     }
 
     fn postpone(&self, mail: &ClaimedMail, claim: Claim, error: String) -> Result<(), StoreError> {

@@ -5,13 +5,14 @@ use super::mailing::{Asker, Proof, add, decoy, recipient, tell};
 use super::{UserError, Users};
 use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::email::{self, EmailKey};
+use crate::outbox::DECOY;
 use crate::passwords::Password;
 use crate::problem::FieldError;
 use crate::store::events::InTransaction;
 use crate::store::mail_tokens::{self, MailTokenRow, Purpose};
 use crate::store::sessions::{self, EndOrder};
 use crate::store::users::{self, AccountRow};
-use crate::store::{AnyConnection, attempts, mails};
+use crate::store::{AnyConnection, attempts};
 
 /// Why sessions end.
 const PASSWORD_RESET: &str = "password_reset";
@@ -37,17 +38,12 @@ impl Users {
         let account = found.map(|found| found.user).filter(|user| user.disabled_at.is_none());
         let to = account.as_ref().map_or_else(|| decoy(asker), |user| recipient(user, asker));
         let now = self.clock.now();
-        let draft = outbox.draft(Purpose::Reset, &to, (&to.email, None), now)?;
-        // The same statements for an account and for none: they take as long.
-        let (kept, none) = (account.is_some(), decoy(asker).user);
-        let attempt = move |conn: &mut AnyConnection| {
-            let asked = add(conn, &draft, &limits)?;
-            let removed = if kept { none } else { draft.token.user_id };
-            mail_tokens::forget(conn, removed)?;
-            mails::forget(conn, removed)?;
-            Ok(asked)
-        };
-        match self.store.write(attempt).await? {
+        let mut draft = outbox.draft(Purpose::Reset, &to, (&to.email, None), now)?;
+        if account.is_none() {
+            // It is written, and waits, and is taken up like any other: all of that takes as long.
+            draft.mail.kind = DECOY;
+        }
+        match self.store.write(move |conn| add(conn, &draft, &limits)).await? {
             Asked::EnoughFromOne(seconds) => Err(UserError::TooMany(seconds)),
             Asked::Allowed | Asked::EnoughToOne(_) => Ok(()),
         }

@@ -1,5 +1,5 @@
 //! What touches the database, once more on PostgreSQL: the tests of the other programs, each in a process of its own with
-//! a schema of its own, and beside them what only PostgreSQL has (`clocks`, `hot`, `keys`, `nodes`, `outage`,
+//! a schema of its own, and beside them what only PostgreSQL has (`clocks`, `hot`, `keys`, `mail`, `nodes`, `outage`,
 //! `pooler`, `schema`, `start`, `tls`).
 //!
 //! The server is the one that `TEST_POSTGRES_URL` names, else a private one of the binaries on this machine. Where there
@@ -12,6 +12,7 @@ mod again;
 mod clocks;
 mod hot;
 mod keys;
+mod mail;
 mod nodes;
 mod outage;
 mod pooler;
@@ -64,6 +65,7 @@ const WITH_A_SERVER: &[Test] = tests! {
         another_refresh_secret_opens_the_keys_only_with_the_one_before_it,
         generated_keys_that_a_secret_displaces_are_asked_for,
         a_key_that_signs_no_more_can_be_given_up;
+    mail: each_mail_is_sent_once_by_one_of_two_nodes;
 };
 
 /// Those that start, stop and fill servers of their own.

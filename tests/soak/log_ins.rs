@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::harness::{Home, PASSWORD, TestApp, clock, config, connect, in_database, number_in_database};
+use support::harness::{Home, PASSWORD, TestApp, clock, config, connect, in_database, number_in_database, with_mail};
 
 use super::clients::Dice;
 use super::{Outcome, Run};
@@ -15,6 +15,8 @@ const ADA: &str = "ada@example.com";
 
 /// The part of a log-in's time by which two kinds of failure may differ.
 const TOLERATED: f64 = 0.05;
+/// The same of a request that hashes nothing, and takes a hundredth of that.
+const TOLERATED_OF_FEW: f64 = 0.1;
 
 /// LOG-02. Log-ins of every kind take turns, so that whatever else the machine does is the same for all. That two of them
 /// differ by more than 5 %, or by less, is believed when chance would say so in one of ten thousand runs.
@@ -71,6 +73,59 @@ pub fn a_failed_log_in_takes_as_long_whatever_is_wrong(run: &Run) -> Outcome {
         );
         if bounds.iter().all(|(low, high)| *low > -TOLERATED && *high < TOLERATED) {
             println!("{told}");
+            return Outcome::Passed;
+        }
+        if !run.may_go_on() {
+            return Outcome::Inconclusive(told);
+        }
+    }
+}
+
+/// RST-01. What is asked for takes as long whether there is an account or not. Mails that were written are sent in between.
+pub fn a_forgotten_password_takes_as_long_whether_there_is_an_account(run: &Run) -> Outcome {
+    let home = Home::new();
+    let app = TestApp::start_with(with_mail(&home), clock());
+    app.sign_up(ADA);
+    app.sign_up("off@example.com");
+    in_database(&home, "UPDATE users SET disabled_at = 1 WHERE email_key = 'off@example.com'");
+    let time = |email: &str| {
+        assert!(
+            comes_true(Duration::from_secs(60), || number_in_database(&home, "SELECT count(*) AS number FROM mails")
+                == 0),
+            "mails wait"
+        );
+        let began = Instant::now();
+        app.post("/v1/auth/password/forgot", &json!({ "email": email })).expect(202);
+        began.elapsed().as_secs_f64()
+    };
+    let mut usual = Vec::new();
+    let mut differences = [Vec::new(), Vec::new()];
+    let emails = [ADA, "unknown@example.com", "off@example.com"];
+    loop {
+        // Each begins as often: what comes before a request is the same for all.
+        let mut times = [0.0; 3];
+        for number in 0..3 {
+            let place = (number + usual.len()) % 3;
+            times[place] = time(emails[place]);
+        }
+        usual.push(times[0]);
+        differences.iter_mut().zip(&times[1..]).for_each(|(differences, time)| differences.push(time - times[0]));
+        if usual.len() < 200 {
+            continue;
+        }
+        let usual = median(&mut usual);
+        let bounds = differences.each_mut().map(|differences| {
+            let (low, high) = certain_median(differences);
+            (low / usual, high / usual)
+        });
+        let [(low, high), (off_low, off_high)] = bounds.map(|(low, high)| (100.0 * low, 100.0 * high));
+        let told = format!("unknown: {low:+.1} to {high:+.1} %; disabled: {off_low:+.1} to {off_high:+.1} %");
+        assert!(
+            bounds.iter().all(|(low, high)| *low < TOLERATED_OF_FEW && *high > -TOLERATED_OF_FEW),
+            "accounts can be told by time: {told}"
+        );
+        if bounds.iter().all(|(low, high)| *low > -TOLERATED_OF_FEW && *high < TOLERATED_OF_FEW) {
+            println!("{told} of {:.2} ms", 1000.0 * usual);
             return Outcome::Passed;
         }
         if !run.may_go_on() {

@@ -40,13 +40,18 @@ struct Soak {
     on_both: bool,
 }
 
-const SOAKS: [Soak; 7] = [
+const SOAKS: [Soak; 8] = [
     Soak { name: "rust-client", run: clients::rust, on_both: false },
     Soak { name: "typescript-client", run: clients::typescript, on_both: false },
     Soak { name: "kills", run: kills::nothing_is_lost, on_both: true },
     Soak { name: "revocations", run: races::no_refresh_succeeds_after_a_revocation, on_both: true },
     Soak { name: "recoveries", run: races::one_recovery_wins_and_all_get_its_answer, on_both: true },
     Soak { name: "log-in-times", run: log_ins::a_failed_log_in_takes_as_long_whatever_is_wrong, on_both: false },
+    Soak {
+        name: "recovery-times",
+        run: log_ins::a_forgotten_password_takes_as_long_whether_there_is_an_account,
+        on_both: true,
+    },
     Soak { name: "hang-ups", run: log_ins::a_guess_whose_client_hangs_up_does_not_count, on_both: true },
 ];
 

@@ -133,9 +133,10 @@ pub fn postpone(
     Ok(())
 }
 
-/// At most `limit` mails that wait, in the order in which they were made, from the one after `after` on.
-pub fn page(conn: &mut AnyConnection, after: Option<MailId>, limit: i64) -> QueryResult<Vec<WaitingMail>> {
-    let ordered = mails::table.order(mails::id).limit(limit).select((
+/// At most `limit` mails that wait, in the order in which they were made, from the one after `after` on; without those of kind
+/// `but`.
+pub fn page(conn: &mut AnyConnection, but: &str, after: Option<MailId>, limit: i64) -> QueryResult<Vec<WaitingMail>> {
+    let ordered = mails::table.filter(mails::kind.ne(but)).order(mails::id).limit(limit).select((
         mails::id,
         mails::kind,
         mails::recipient,
