@@ -90,7 +90,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // While it has not been waited for, its number is nobody else's.
+        // While it has not been waited for, its number belongs to no other process.
         let id = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         if let Some(id) = id {
             let _gone_already = kill_process_group(id, Signal::KILL);
