@@ -90,7 +90,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // While it has not been waited for, its number is nobody else's.
+        // While it has not been waited for, its number belongs to no other process.
         let id = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         if let Some(id) = id {
             let _gone_already = kill_process_group(id, Signal::KILL);
@@ -111,4 +111,36 @@ fn judge(program: &str, status: ExitStatus, said: &str) -> Result<(), SendError>
         Some(69..=76) | None => SendError::Later(text),
         _ => SendError::Misconfigured(text),
     })
+}
+
+#[cfg(test)]
+#[cfg(feature = "sqlite")] // of which the configuration is
+mod tests {
+    use std::thread;
+
+    use uuid::Uuid;
+
+    use super::super::{Message, Transport};
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::config::RawConfig;
+
+    /// One that does not read either, with all that it has started.
+    #[test]
+    fn a_program_that_takes_too_long_is_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let marker = folder.path().join("marker");
+        let command = format!("sh -c '(sleep 2; touch {}) & sleep 300'", marker.display());
+        let raw = RawConfig::default().with("mail.transport", "command").with("mail.command", command);
+        let config = raw.with("mail.from", "a@example.org").resolve().unwrap();
+        let patience = Patience { answer: Duration::from_millis(300), whole: Duration::from_millis(300) };
+        let transport = Transport::new(&config.mail).unwrap().unwrap().with_patience(patience);
+        // More than a pipe holds.
+        let text = "Text\n".repeat(100_000);
+        let message = Message { to: "ada@example.com".into(), subject: "Subject".into(), text, html: None };
+        let error = transport.send(&message, Uuid::now_v7(), Timestamp::from_seconds(0)).unwrap_err();
+        assert!(matches!(&error, SendError::Later(text) if text.contains("was stopped")), "{error:?}");
+        thread::sleep(Duration::from_secs(4));
+        assert!(!marker.exists());
+    }
 }

@@ -98,6 +98,15 @@ fn a_connection_that_is_lost_is_tried_again() {
     }
 }
 
+/// The answer to EHLO would be believed under TLS, and everything behind it.
+#[test]
+fn what_is_said_before_tls_is_not_believed_under_tls() {
+    let injected = "220 go on\r\n250-test\r\n250 AUTH PLAIN\r\n235 OK\r\n250 OK\r\n250 OK\r\n354 go on\r\n250 OK\r\n";
+    let answers = vec!["220 test\r\n", "250-test\r\n250 STARTTLS\r\n", injected].leak();
+    let (error, _) = met(answers, is_silent);
+    assert!(matches!(error, SendError::Misconfigured(_)), "{error:?}");
+}
+
 #[test]
 fn what_a_server_says_is_told_in_one_short_line() {
     let (error, _) = met(&["220 test\r\n", "250 test\r\n", "550-\u{1b}[31mone\r\n550 two\u{7}\r\n"], drop);

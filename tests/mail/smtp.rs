@@ -76,7 +76,7 @@ fn a_mail_arrives_as_it_was_written() {
     assert_eq!(server.next()["text"].as_str().unwrap().trim_end(), "Text");
 }
 
-/// On this machine a certificate is not checked, whoever has made it.
+/// On this machine a certificate is not checked, whichever authority issued it.
 fn tls_is_used_where_it_is_offered() {
     let home = Home::new();
     let (certificate, key) = Authority::new(&home).certificate("203.0.113.9");

@@ -76,8 +76,8 @@ section! {
 
         /// Where a mail about a forgotten password leads, with {token} in it; by default /account/reset below tokens.issuer.
         ///
-        /// Set it where a page or an app of your own sets the new password: https://app.example.com/reset?token={token}, or
-        /// com.example.app:/reset?token={token}.
+        /// Set it where a page or an app of your own sets the new password, as in `https://app.example.com/reset?token={token}` or
+        /// `com.example.app:/reset?token={token}`.
         reset_url: Option<String> = "", Key::text(link);
 
         /// The same for the proof of an address; by default /account/verify below tokens.issuer.
