@@ -4,6 +4,7 @@ mod addresses;
 mod recovery;
 mod registration;
 mod secrecy;
+mod sending;
 
 use countersign::config::RawConfig;
 use serde_json::{Value, json};
