@@ -48,6 +48,14 @@ pub enum Kind {
     EmailChanged,
     /// What was counted of wrong passwords at an account was cleared.
     AccountUnlocked,
+    /// A second factor was put in force.
+    MfaEnabled,
+    /// A second factor was removed.
+    MfaDisabled,
+    /// A recovery code stood in for a code of the second factor, and is used up.
+    RecoveryCodeUsed,
+    /// What access tokens of an account say besides was changed.
+    ClaimsChanged,
     /// An account was removed.
     AccountDeleted,
     /// A request by cookie came from another site.
@@ -58,7 +66,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Registered,
         Self::LoginOk,
         Self::LoginFailed,
@@ -77,6 +85,10 @@ impl Kind {
         Self::RolesChanged,
         Self::EmailChanged,
         Self::AccountUnlocked,
+        Self::MfaEnabled,
+        Self::MfaDisabled,
+        Self::RecoveryCodeUsed,
+        Self::ClaimsChanged,
         Self::AccountDeleted,
         Self::CrossSite,
         Self::LimitReached,
@@ -103,6 +115,10 @@ impl Kind {
             Self::RolesChanged => "roles_changed",
             Self::EmailChanged => "email_changed",
             Self::AccountUnlocked => "account_unlocked",
+            Self::MfaEnabled => "mfa_enabled",
+            Self::MfaDisabled => "mfa_disabled",
+            Self::RecoveryCodeUsed => "recovery_code_used",
+            Self::ClaimsChanged => "claims_changed",
             Self::AccountDeleted => "account_deleted",
             Self::CrossSite => "cross_site",
             Self::LimitReached => "limit_reached",
@@ -127,7 +143,11 @@ impl Kind {
             | Self::AccountEnabled
             | Self::RolesChanged
             | Self::EmailChanged
-            | Self::AccountUnlocked => true,
+            | Self::AccountUnlocked
+            | Self::MfaEnabled
+            | Self::MfaDisabled
+            | Self::RecoveryCodeUsed
+            | Self::ClaimsChanged => true,
             Self::Rotated
             | Self::Repeated
             | Self::Conflict
@@ -247,7 +267,12 @@ impl Event {
         }
         match self.kind {
             Kind::Behind => line!(error),
-            Kind::Reused | Kind::LoginFailed | Kind::CrossSite | Kind::RepeatStreak | Kind::LimitReached => line!(warn),
+            Kind::Reused
+            | Kind::LoginFailed
+            | Kind::CrossSite
+            | Kind::RepeatStreak
+            | Kind::RecoveryCodeUsed
+            | Kind::LimitReached => line!(warn),
             Kind::Registered
             | Kind::LoginOk
             | Kind::Rotated
@@ -262,6 +287,9 @@ impl Event {
             | Kind::RolesChanged
             | Kind::EmailChanged
             | Kind::AccountUnlocked
+            | Kind::MfaEnabled
+            | Kind::MfaDisabled
+            | Kind::ClaimsChanged
             | Kind::AccountDeleted => line!(info),
         }
     }

@@ -58,6 +58,8 @@ label! {
     LoginOutcome "outcome" {
         Ok "ok",
         WrongPassword "wrong_password",
+        MfaRequired "mfa_required",
+        WrongCode "wrong_code",
         Disabled "disabled",
         RateLimited "rate_limited",
         Failed "failed",
@@ -70,6 +72,7 @@ label! {
         Login "login",
         Registration "registration",
         Password "password",
+        SecondFactor "second_factor",
         Refresh "refresh",
         HashQueue "hash_queue",
     }

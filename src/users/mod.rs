@@ -7,6 +7,7 @@ mod authentication;
 mod guess_keys;
 pub mod login_limiter;
 pub mod search;
+pub mod second_factor;
 mod undecided;
 
 use std::net::IpAddr;
@@ -30,7 +31,7 @@ use crate::store::columns::Roles;
 use crate::store::events::{self, InTransaction};
 use crate::store::sessions::{self, EndOrder, EndProgress};
 use crate::store::users::{self, NewUser, UserRow};
-use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts};
+use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts, second_factors};
 
 /// The longest name, in characters.
 pub const MAX_NAME: usize = 200;
@@ -362,6 +363,7 @@ fn clear_away(
     let order = EndOrder { ip_address, erase: true, ..EndOrder::all(id, ACCOUNT_DELETED) };
     let progress = sessions::begin_end(conn, &order, now)?;
     attempts::forget(conn, id, now)?;
+    second_factors::forget_codes(conn, id)?;
     events::forget(conn, id, AT_ONCE)?;
     Ok(progress)
 }

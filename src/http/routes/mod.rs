@@ -7,6 +7,7 @@ pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod sessions;
 pub(crate) mod sign_in;
+pub(crate) mod totp;
 mod well_known;
 
 use super::route::Route;
@@ -17,6 +18,7 @@ pub(crate) const TABLES: &[&[Route]] = &[
     auth::ROUTES,
     sessions::ROUTES,
     account::ROUTES,
+    totp::ROUTES,
     events::ROUTES,
     well_known::ROUTES,
     health::ROUTES,

@@ -7,6 +7,7 @@ pub mod attempts;
 pub mod columns;
 pub mod events;
 pub mod schema;
+pub mod second_factors;
 pub mod sessions;
 pub mod signing_keys;
 pub mod users;
