@@ -23,6 +23,7 @@ mod jwt_attacks;
 mod limits;
 mod outage;
 mod patience;
+mod second_factor;
 mod sessions;
 mod standards;
 mod storms;
