@@ -101,9 +101,6 @@ struct ReadClaims {
     auth_time: Option<i64>,
     #[serde(default)]
     amr: Vec<String>,
-    /// The others.
-    #[serde(flatten)]
-    extra: Map<String, Value>,
 }
 
 /// How a user signed in, by a password alone or with a second factor besides: claim `amr` (RFC 8176).
@@ -259,7 +256,7 @@ impl AccessTokens {
     ///
     /// [`Rejected`], whatever was wrong.
     pub fn read(&self, token: &str) -> Result<Genuine, Rejected> {
-        let claims = self.signed(token)?;
+        let (claims, extra) = self.signed(token)?;
         let longest = i64::try_from(self.longest.as_secs()).unwrap_or(i64::MAX);
         if claims.exp.saturating_sub(claims.iat) > longest || claims.cnf.is_some() {
             return Err(Rejected);
@@ -274,7 +271,7 @@ impl AccessTokens {
                 at: claims.auth_time.map(Timestamp::from_seconds),
                 mfa: claims.amr.iter().any(|method| method == MFA),
             },
-            claims: ExtraClaims::new(claims.extra),
+            claims: extra,
         };
         Ok(Genuine { bearer, starts_at: claims.nbf.map_or(claims.iat, |nbf| nbf.max(claims.iat)) })
     }
@@ -291,11 +288,14 @@ impl AccessTokens {
         if ours { Ok((claims.sub, claims.sid)) } else { Err(Rejected) }
     }
 
-    /// The claims of a token that one of our keys signed, for one of our issuers and its audience.
-    fn signed(&self, token: &str) -> Result<ReadClaims, Rejected> {
-        let claims = jws::verify::<ReadClaims>(Kind::Access, &self.ring, token)?.claims;
+    /// The claims of a token that one of our keys signed, for one of our issuers and its audience; and the others.
+    fn signed(&self, token: &str) -> Result<(ReadClaims, ExtraClaims), Rejected> {
+        let verified = jws::verify::<ReadClaims>(Kind::Access, &self.ring, token)?;
+        // What cannot be read of them, as too deep, is none of those that we have written.
+        let extra = verified.read_as().unwrap_or_default();
+        let claims = verified.claims;
         let ours = self.accepted.iter().any(|(iss, ours)| *iss == claims.iss && claims.aud.is_only(ours));
-        if ours { Ok(claims) } else { Err(Rejected) }
+        if ours { Ok((claims, extra)) } else { Err(Rejected) }
     }
 }
 

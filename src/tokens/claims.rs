@@ -1,8 +1,11 @@
 //! What access tokens say besides what Countersign itself has them say: the claims that an operator sets for an account, and
 //! those that the application adds.
 
+use std::fmt;
 use std::sync::{Arc, LazyLock};
 
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 /// The most that one source of claims may take up, in bytes of compact JSON: the token must fit into a cookie.
@@ -65,6 +68,33 @@ impl ExtraClaims {
     /// The claims.
     pub fn members(&self) -> &Map<String, Value> {
         self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+/// Of all claims of a token those that have no reserved name. The values of the others are passed over.
+impl<'de> Deserialize<'de> for ExtraClaims {
+    fn deserialize<D: Deserializer<'de>>(claims: D) -> Result<Self, D::Error> {
+        struct Others;
+        impl<'de> Visitor<'de> for Others {
+            type Value = Map<String, Value>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("claims")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut claims: A) -> Result<Self::Value, A::Error> {
+                let mut others = Map::new();
+                while let Some(name) = claims.next_key::<String>()? {
+                    if is_reserved(&name) {
+                        claims.next_value::<IgnoredAny>()?;
+                    } else {
+                        others.insert(name, claims.next_value()?);
+                    }
+                }
+                Ok(others)
+            }
+        }
+        claims.deserialize_map(Others).map(Self::new)
     }
 }
 

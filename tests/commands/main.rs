@@ -17,6 +17,7 @@ mod lost;
 mod output;
 mod passwords;
 mod running;
+mod second_factor;
 mod sessions;
 mod usage;
 
