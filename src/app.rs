@@ -14,6 +14,7 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actix_web::rt;
 use actix_web::web::ServiceConfig;
+use serde_json::{Map, Value};
 
 pub use self::build_error::BuildError;
 pub(crate) use self::build_error::way_out;
@@ -26,10 +27,12 @@ use crate::guard::Verified;
 use crate::http;
 use crate::http::metrics::Text;
 use crate::http::server::{self, Bounds};
+use crate::ids::UserId;
 use crate::mail::Mailroom;
 use crate::metrics::Metrics;
 use crate::network::{Address, Listener};
 use crate::services::Services;
+use crate::sessions::ClaimsHook;
 use crate::startup::{self, Made};
 
 /// How long the end waits for other processes that read or write the database.
@@ -117,6 +120,36 @@ impl Countersign {
     /// Why the keys or the texts of mail cannot be used. Then everything stays as it was.
     pub(crate) fn reconfigure(&self, config: &Config) -> Result<(), KeysError> {
         self.live.reconfigure(config)
+    }
+
+    /// Has `hook` asked, for every access token that is issued from now on, what it is to say of its user besides: claims from
+    /// the application's own data. The last one that was given counts.
+    ///
+    /// Names that access tokens give a meaning of their own (`sub`, `roles`, `scope` …; docs/embedding.md has them all) and
+    /// those that an operator has set for the account are left out. If the hook fails, takes longer than 5 seconds (both 503)
+    /// or adds more than 1 KiB of JSON (500), no token is issued and nothing has changed: a refresh can be repeated. A user
+    /// who is about to register has no account yet when it is asked.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use serde_json::{Map, Value};
+    ///
+    /// let countersign = countersign::Countersign::open(&countersign::Config::load()?)?;
+    /// countersign.add_claims(|user| async move {
+    ///     let mut claims = Map::new();
+    ///     claims.insert("tenant".into(), Value::from(format!("of {user}")));
+    ///     Ok::<_, std::io::Error>(claims)
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn add_claims<F, A, E>(&self, hook: F)
+    where
+        F: Fn(UserId) -> A + Send + Sync + 'static,
+        A: Future<Output = Result<Map<String, Value>, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.live.services.peek().sessions.set_claims_hook(ClaimsHook::new(hook));
     }
 
     /// Brings the database up to date, as `countersign migrate` does, and returns the names of the migrations that were

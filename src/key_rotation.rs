@@ -189,9 +189,11 @@ impl<'a> Rotation<'a> {
             let mut of_key = listed.iter().filter(|row| row.kid == kid).map(|row| row.needed_until).peekable();
             let is_listed = of_key.peek().is_some();
             let is_alive = of_key.any(|until| until > now);
-            let has_sessions =
-                kind == Kind::Refresh && store::signing_keys::sessions_signed_with(conn, &kid, recovery, now)? > 0;
-            Ok((is_listed, is_alive || has_sessions))
+            let is_refresh = kind == Kind::Refresh;
+            let is_needed = is_refresh
+                && (store::signing_keys::sessions_signed_with(conn, &kid, recovery, now)? > 0
+                    || store::second_factors::count_sealed_under(conn, &kid)? > 0);
+            Ok((is_listed, is_alive || is_needed))
         });
         let (is_listed, is_alive) = self.told(asked)?;
         if is_listed || is_alive {

@@ -47,7 +47,11 @@
 //!    http/openapi/        the OpenAPI document, from the routes: headers and errors, bodies, examples
 //!    http/server/         the socket: how many connections, how long and how much each may keep us busy, how it ends
 //! F6 startup/             the database and the keys that belong to it, found or made; what would sign people out is refused
+//!    sign_in/mod.rs  sign_in/mfa_token.rs
+//!                         the flow of a log-in: password, second factor, session; what carries it from one to the next
 //!    guard/mod.rs         Principal, CurrentUser, Role: who may
+//!    guard/authentication.rs
+//!                         Fresh, Mfa: who signed in lately, or with a second factor
 //!    guard/verified.rs    the access tokens that a worker has verified lately
 //!    guard/credentials.rs where tokens are looked for: the header, the cookies
 //!    guard/caller.rs      Caller: a signed-in user, or a request without credentials
@@ -58,9 +62,12 @@
 //! F5 sessions/mod.rs      confirm, list, revoke
 //!    sessions/administration.rs
 //!                         the sessions of all users, listed and ended by an operator
+//!    sessions/claims.rs   what access tokens say besides, of the account and of the application
 //!    sessions/opening.rs  how a session begins, and which ones it displaces
 //!    sessions/refresh.rs  sessions/plan.rs
 //!                         one refresh; the rotation that it hopes to be
+//!    sessions/handing_over.rs
+//!                         the pair of tokens that comes of it
 //!    sessions/inspect.rs  which of several refresh tokens counts
 //!    sessions/rotation.rs what a presented token means: a pure function
 //!    sessions/outcome.rs  what a refresh came to, and what is told of it
@@ -74,8 +81,10 @@
 //!                         what these have in common; how many mails may be asked for
 //!    users/authentication.rs
 //!                         whether a password is a user's
-//!    users/administration.rs
-//!                         accounts in the hands of an operator
+//!    users/second_factor.rs
+//!                         the second factor: begun, confirmed, checked, removed
+//!    users/administration.rs  users/administration/
+//!                         accounts in the hands of an operator; their claims, their second factors
 //!    users/search.rs      accounts that contain a text
 //!    users/login_limiter.rs
 //!                         how many guesses at a password there are
@@ -116,6 +125,9 @@
 //!    tokens/mailed.rs     tokens and codes that are mailed
 //!    tokens/key_reading.rs
 //!                         when generated keys were last read
+//!    tokens/claims.rs     what access tokens say besides
+//!    second_factor/mod.rs  second_factor/recovery_codes.rs
+//!                         codes of authenticators (RFC 6238), and what stands in for them
 //!    passwords/mod.rs     hashing on threads of its own
 //!    passwords/password.rs
 //!                         what is acceptable
@@ -181,9 +193,11 @@ mod passwords;
 pub mod problem;
 mod revocation;
 mod sealed_keys;
+mod second_factor;
 mod secret;
 mod services;
 mod sessions;
+mod sign_in;
 mod signing_keys;
 mod startup;
 mod store;

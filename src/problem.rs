@@ -4,6 +4,7 @@
 //! the cause is written for the log and never leaves the process. Handlers and guards return a
 //! `Problem`; services have error types of their own, turned into one in `http::error`.
 
+mod answer;
 mod challenge;
 
 use std::error::Error as StdError;
@@ -11,15 +12,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
-use actix_web_httpauth::headers::www_authenticate::WwwAuthenticate;
+use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
-
-use self::challenge::Challenge;
-
-/// The realm named in every Bearer challenge.
-const REALM: &str = "countersign";
+use serde_json::{Map, Value};
 
 /// The stable name of a kind of error: the `code` member of every error body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +30,16 @@ pub enum Code {
     InvalidCredentials,
     /// Password wrong, where the caller is signed in already.
     PasswordMismatch,
+    /// Right password; the log-in goes on with a code of the second factor.
+    MfaRequired,
+    /// A wrong or used code of the second factor, where the caller is not signed in.
+    InvalidCode,
+    /// The same, where the caller is signed in already.
+    CodeMismatch,
+    /// The second factor is in force already.
+    MfaEnabled,
+    /// The caller signed in too long ago, or without a second factor (RFC 9470).
+    InsufficientAuthentication,
     /// A guarded route without an access token.
     MissingToken,
     /// A bad, expired or revoked access token.
@@ -73,14 +78,18 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the statuses.
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::InvalidRequest,
         Self::InvalidGrant,
         Self::WrongMailCode,
         Self::InvalidCredentials,
         Self::MissingToken,
         Self::InvalidToken,
+        Self::MfaRequired,
+        Self::InvalidCode,
+        Self::InsufficientAuthentication,
         Self::PasswordMismatch,
+        Self::CodeMismatch,
         Self::AccountDisabled,
         Self::EmailNotVerified,
         Self::InsufficientRole,
@@ -88,6 +97,7 @@ impl Code {
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::EmailTaken,
+        Self::MfaEnabled,
         Self::RefreshConflict,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
@@ -125,6 +135,17 @@ impl Code {
                 ("invalid_credentials", S::UNAUTHORIZED, "The e-mail address or the password is wrong.")
             }
             Self::PasswordMismatch => ("invalid_credentials", S::FORBIDDEN, "The password is wrong."),
+            Self::MfaRequired => (
+                "mfa_required",
+                S::UNAUTHORIZED,
+                "The password is right. Send a code of the second factor with mfa_token.",
+            ),
+            Self::InvalidCode => ("invalid_code", S::UNAUTHORIZED, "The code is wrong, or has been used."),
+            Self::CodeMismatch => ("invalid_code", S::FORBIDDEN, "The code is wrong, or has been used."),
+            Self::MfaEnabled => ("mfa_enabled", S::CONFLICT, "A second factor is in force already."),
+            Self::InsufficientAuthentication => {
+                ("insufficient_user_authentication", S::UNAUTHORIZED, "The user must sign in again for this.")
+            }
             Self::MissingToken => ("missing_token", S::UNAUTHORIZED, "This route needs an access token."),
             Self::InvalidToken => ("invalid_token", S::UNAUTHORIZED, "The access token is not valid."),
             Self::AccountDisabled => ("account_disabled", S::FORBIDDEN, "This account is disabled."),
@@ -208,29 +229,11 @@ struct More {
     unknown: Vec<String>,
     retry_after: Option<u64>,
     allow: Option<String>,
+    /// How long ago the user may have signed in, in seconds.
+    max_age: Option<u64>,
+    /// Members that only this kind of problem has.
+    members: Map<String, Value>,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
-}
-
-/// The body, in the order in which people read it.
-#[derive(Serialize)]
-struct Body<'a> {
-    r#type: String,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    code: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<FieldLine<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct FieldLine<'a> {
-    field: &'a str,
-    message: &'a str,
 }
 
 impl Problem {
@@ -290,6 +293,20 @@ impl Problem {
         self
     }
 
+    /// Sets `max_age` of the challenge, in seconds (RFC 9470 section 3).
+    #[must_use]
+    pub(crate) fn max_age(mut self, seconds: u64) -> Self {
+        self.more().max_age = Some(seconds);
+        self
+    }
+
+    /// Adds a member that only this kind of problem has.
+    #[must_use]
+    pub(crate) fn member(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.more().members.insert(name.to_owned(), value.into());
+        self
+    }
+
     /// Keeps what happened inside, for the log only.
     #[must_use]
     pub fn caused_by(mut self, cause: impl StdError + Send + Sync + 'static) -> Self {
@@ -316,49 +333,6 @@ impl Problem {
     pub(crate) fn report(&self) {
         if self.code.status().is_server_error() {
             tracing::error!(code = self.code.as_str(), cause = self.cause_chain(), "a request failed");
-        }
-    }
-
-    /// The whole answer, naming the request it belongs to.
-    pub(crate) fn respond(&self, request_id: Option<&str>) -> HttpResponse {
-        let (code, status, sentence) = self.code.row();
-        let nothing = More::default();
-        let more = self.more.as_deref().unwrap_or(&nothing);
-        let known = more.errors.iter().map(|error| FieldLine { field: error.field, message: &error.message });
-        let unknown = more.unknown.iter().map(|field| FieldLine { field, message: "cannot be changed here" });
-        let body = Body {
-            r#type: format!("urn:countersign:problem:{code}"),
-            title: status.canonical_reason().unwrap_or("Error"),
-            status: status.as_u16(),
-            detail: more.detail.as_deref().unwrap_or(sentence),
-            code,
-            reason: more.reason,
-            errors: known.chain(unknown).collect(),
-            request_id,
-        };
-        let mut response = HttpResponseBuilder::new(status);
-        if let Some(challenge) = self.challenge() {
-            response.insert_header(WwwAuthenticate(challenge));
-        }
-        let soon = matches!(self.code, Code::RefreshConflict | Code::Unavailable).then_some(1);
-        if let Some(seconds) = more.retry_after.or(soon) {
-            response.insert_header((RETRY_AFTER, seconds.to_string()));
-        }
-        if let Some(methods) = &more.allow {
-            response.insert_header((ALLOW, methods.as_str()));
-        }
-        let body = serde_json::to_string(&body).unwrap_or_default();
-        response.insert_header((CONTENT_TYPE, "application/problem+json")).body(body)
-    }
-
-    /// The challenge of RFC 6750 section 3: without `error` where no token was presented.
-    fn challenge(&self) -> Option<Challenge> {
-        let bare = Challenge::new("Bearer").with("realm", REALM);
-        match self.code {
-            Code::MissingToken | Code::InvalidCredentials => Some(bare),
-            Code::InvalidToken => Some(bare.with("error", "invalid_token")),
-            Code::InsufficientRole => Some(bare.with("error", "insufficient_scope")),
-            _ => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::current::Current;
 use crate::revocation::Revocations;
 use crate::store::access_keys;
+use crate::store::second_factors;
 use crate::store::signing_keys::{self, SigningKey};
 use crate::store::{AnyConnection, QueryResult, SchemaState, Store, StoreError};
 use crate::tokens::Kind;
@@ -61,6 +62,15 @@ pub struct Missing {
     pub until: Timestamp,
     /// The live sessions whose refresh token it signed. None: they could not be counted, or it signed access tokens.
     pub sessions: Option<i64>,
+    /// The second factors in force that it opens, if it is a refresh key.
+    pub second_factors: i64,
+}
+
+impl Missing {
+    /// Whether nothing that it signed is still in use: it is needed for second factors alone.
+    pub fn signed_nothing(&self) -> bool {
+        self.until == Timestamp::from_micros(0)
+    }
 }
 
 /// A key on the list, as operators see it.
@@ -90,7 +100,7 @@ pub fn remembered(conn: &mut AnyConnection, now: Timestamp) -> QueryResult<Vec<R
             continue;
         }
         let (in_database, until) = (generated.contains(&row.kid), row.needed_until);
-        let key = Missing { kid: row.kid, kind, file: row.file, in_database, until, sessions: None };
+        let key = Missing { kid: row.kid, kind, file: row.file, in_database, until, sessions: None, second_factors: 0 };
         found.push(Remembered { key, algorithm: row.algorithm, first_used_at: row.first_used_at });
     }
     Ok(found)
@@ -125,6 +135,20 @@ pub fn missing(
         if alive {
             found.push(key);
         }
+    }
+    // A second factor has no end, and what opens it may be on the list no more.
+    for (kid, second_factors) in second_factors::sealed_under(conn)? {
+        if keys.iter().any(|ours| ours.kid == kid && ours.kind == Kind::Refresh) {
+            continue;
+        }
+        if let Some(key) = found.iter_mut().find(|key| key.kid == kid && key.kind == Kind::Refresh) {
+            key.second_factors = second_factors;
+            continue;
+        }
+        let listed = signing_keys::all(conn)?.into_iter().find(|row| row.kid == kid);
+        let file = listed.and_then(|row| row.file);
+        let (kind, until) = (Kind::Refresh, Timestamp::from_micros(0));
+        found.push(Missing { kid, kind, file, in_database: false, until, sessions: Some(0), second_factors });
     }
     Ok(found)
 }
@@ -256,8 +280,9 @@ fn check_late(store: &Store, ours: &Ours, now: Timestamp) -> bool {
     for key in &missing {
         tracing::error!(
             kid = key.kid,
-            "a key that has signed tokens which are still in use is not there, and they are refused: put it back, and start \
-             this node again"
+            second_factors = key.second_factors,
+            "a key that has signed tokens which are still in use, or opens second factors, is not there, and they are refused: \
+             put it back, and start this node again"
         );
     }
     warn_of(&issuers);

@@ -5,9 +5,9 @@ use diesel::result::Error as DieselError;
 
 use super::*;
 use crate::ids::{SessionId, UserId};
-use crate::store::columns::Roles;
 use crate::store::sessions::{self, Device, NewSession, NextToken, Rotation, Transport};
 use crate::store::testing::TestDatabase;
+use crate::store::users::Bestowed;
 use crate::tokens::ChainPosition;
 use crate::tokens::generated::KeySource;
 use crate::tokens::refresh::TokenDigest;
@@ -91,8 +91,9 @@ fn a_key_is_needed_by_a_client_that_may_have_lost_its_last_answer() {
         device_name: None,
         device: Device::default(),
         remember: true,
+        mfa: false,
     };
-    sessions::insert(&mut conn, &new, &Roles::default()).unwrap();
+    sessions::insert(&mut conn, &new, &Bestowed::default()).unwrap();
     let rotation = |generation: u32| Rotation {
         id,
         from: ChainPosition { generation, branch: 0 },

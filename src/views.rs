@@ -23,6 +23,8 @@ pub struct UserView {
     email_verified: bool,
     #[schemars(schema_with = "json_schema::moment")]
     created_at: String,
+    /// Whether a second factor is asked for at log-in.
+    mfa: bool,
 }
 
 impl From<&UserRow> for UserView {
@@ -34,6 +36,7 @@ impl From<&UserRow> for UserView {
             roles: row.roles.clone().into_names(),
             email_verified: row.email_verified,
             created_at: row.created_at.to_rfc3339(),
+            mfa: row.mfa_since.is_some(),
         }
     }
 }
@@ -47,6 +50,7 @@ impl From<&NewUser> for UserView {
             roles: new.roles.clone().into_names(),
             email_verified: new.email_verified,
             created_at: new.created_at.to_rfc3339(),
+            mfa: false,
         }
     }
 }

@@ -4,14 +4,16 @@
 "use strict";
 
 (() => {
-  const SIGNS_IN = /\/v1\/auth\/(register|login|refresh)$/;
+  const SIGNS_IN = /\/v1\/auth\/(register|login|mfa|refresh)$/;
   const SIGNS_OUT = /\/v1\/auth\/logout$/;
   const BEARER = "bearer";
   const METHODS = ["get", "post", "patch", "delete"];
   // In the order in which a client comes to need them; all others follow by path.
-  const IN_ORDER_OF_USE = ["register", "login", "refresh", "refresh/confirm", "logout"].map((name) => `/v1/auth/${name}`);
+  const IN_ORDER_OF_USE = ["register", "login", "mfa", "refresh", "refresh/confirm", "logout"].map((name) => `/v1/auth/${name}`);
   const TAKE_REFRESH_TOKEN = ["/v1/auth/refresh", "/v1/auth/logout"];
   const caller = document.getElementById("caller");
+  // Where the code goes when a log-in asks for a second factor.
+  const second = document.getElementById("second");
 
   // The last answer that signed in: its token, its session and whose it is, as far as known.
   let last = {};
@@ -46,8 +48,41 @@
     saySignedIn([": the token goes with every call. To forget it, reload the page or use Authorize."]);
   }
 
+  // The right password of an account with a second factor: the code is asked for beside the line that says who is signed in.
+  function askForCode(problem) {
+    say("The password is right. Type a code of the second factor, or a recovery code:");
+    second.hidden = false;
+    second.elements.code.focus();
+    second.onsubmit = (event) => {
+      event.preventDefault();
+      sendCode(problem.mfa_token, second.elements.code.value.trim());
+    };
+  }
+
+  async function sendCode(mfa_token, typed) {
+    const code = /^[\d\s]+$/.test(typed) ? { code: typed } : { recovery_code: typed };
+    const headers = { "Content-Type": "application/json" };
+    const body = JSON.stringify({ mfa_token, ...code });
+    try {
+      const response = await fetch("v1/auth/mfa", { method: "POST", headers, body });
+      const answer = await response.json();
+      second.reset();
+      if (response.ok) {
+        adopt(ui, answer);
+      } else if (answer.code === "invalid_code" || response.status >= 429) {
+        say(answer.detail);
+      } else {
+        second.hidden = true;
+        say(answer.detail);
+      }
+    } catch {
+      say("There is no answer. Try again.");
+    }
+  }
+
   // Takes up what the server said to a call that signs in.
   function adopt(ui, answer) {
+    second.hidden = true;
     const known = answer.session_id === last.session ? last.email : undefined;
     last = { token: answer.access_token, session: answer.session_id, email: answer.user?.email ?? known };
     offer(ui, { refresh_token: answer.refresh_token });
@@ -163,6 +198,8 @@
         response.text = JSON.stringify(withoutCommonplaces(response.obj));
       } else if (response.ok && SIGNS_IN.test(path)) {
         adopt(ui, response.obj);
+      } else if (response.status === 401 && response.obj?.code === "mfa_required") {
+        askForCode(response.obj);
       } else if (response.ok && SIGNS_OUT.test(path)) {
         last = {};
         offer(ui, {});

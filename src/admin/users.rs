@@ -33,6 +33,8 @@ pub struct User {
     pub disabled_at: Option<Timestamp>,
     /// When its owner last logged in.
     pub last_login_at: Option<Timestamp>,
+    /// Whether a second factor is asked for at log-in.
+    pub mfa: bool,
 }
 
 /// An account to be made. `Debug` does not show the password.
@@ -165,9 +167,19 @@ impl Users {
 
 impl From<AccountRow> for User {
     fn from(account: AccountRow) -> Self {
-        let AccountRow { user, last_login_at } = account;
-        let UserRow { id, email, name, roles, email_verified, created_at, disabled_at } = user;
-        Self { id, email, name, roles: roles.into_names(), email_verified, created_at, disabled_at, last_login_at }
+        let AccountRow { user, last_login_at, .. } = account;
+        let UserRow { id, email, name, roles, email_verified, created_at, disabled_at, mfa_since } = user;
+        Self {
+            id,
+            email,
+            name,
+            roles: roles.into_names(),
+            email_verified,
+            created_at,
+            disabled_at,
+            last_login_at,
+            mfa: mfa_since.is_some(),
+        }
     }
 }
 
@@ -182,6 +194,7 @@ impl From<NewRow> for User {
             created_at: new.created_at,
             disabled_at: None,
             last_login_at: None,
+            mfa: false,
         }
     }
 }

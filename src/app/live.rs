@@ -17,7 +17,9 @@ use crate::key_rotation::{Rotation, RotationError};
 use crate::mail::MailroomError;
 use crate::network::TrustedNetworks;
 use crate::outbox::Outbox;
+use crate::second_factor::shown_issuer;
 use crate::services::Services;
+use crate::sign_in::LogIn;
 use crate::signing_keys::Ours;
 use crate::startup::{self, Keys, StartError};
 use crate::store::access_keys::AccessKey;
@@ -243,10 +245,11 @@ fn log_changes(before: &Ours, after: &Ours) {
 
 /// What handlers and guards work with. A server that stops has begun to do so in the state `before`, and goes on with it.
 fn compose(config: &Config, services: &Services, issuer: &str, before: Option<&AppState>) -> (AppState, GuardState) {
-    let Services { accounts, sessions, access, tasks, .. } = services.clone();
+    let Services { accounts, sessions, access, tasks, sealing, .. } = services.clone();
     let proxies = TrustedNetworks::new(config.server.trusted_proxies.clone());
     let urls = config.server.public_urls.iter().map(String::as_str).chain([issuer]);
     let origins = Arc::new(Origins::new(config.cors.allowed_origins.clone(), urls, proxies.clone()));
+    let log_in = LogIn::new(accounts.users.clone(), sessions.clone(), sealing.clone(), accounts.clock.clone());
     let guard_state = GuardState {
         access: Arc::clone(&access),
         revocations: accounts.revocations,
@@ -261,6 +264,9 @@ fn compose(config: &Config, services: &Services, issuer: &str, before: Option<&A
         access,
         cookies: Cookies::new(config.cookies.clone(), sessions.clone(), Arc::clone(&origins)),
         sessions,
+        log_in,
+        sealing,
+        issuer_name: shown_issuer(issuer),
         origins,
         proxies: TrustedProxies::new(proxies),
         registration: config.registration.enabled,

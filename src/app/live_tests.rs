@@ -10,7 +10,8 @@ use crate::clock::Clock;
 use crate::config::RawConfig;
 use crate::ids::{SessionId, UserId};
 use crate::key_rotation::{Begin, NOTICE};
-use crate::tokens::access::Bearer;
+use crate::tokens::access::{Authentication, Bearer};
+use crate::tokens::claims::ExtraClaims;
 use crate::tokens::key_selection::Entry;
 use crate::tokens::{ChainPosition, Kind};
 
@@ -76,6 +77,8 @@ impl Server {
             position: ChainPosition::FIRST,
             roles: Vec::new(),
             expires_at: self.clock.now().plus(Duration::from_secs(900)),
+            authentication: Authentication { at: Some(self.clock.now()), mfa: false },
+            claims: ExtraClaims::default(),
         }
     }
 }

@@ -56,6 +56,14 @@ pub enum Kind {
     MailFailed,
     /// What was counted of wrong passwords at an account was cleared.
     AccountUnlocked,
+    /// A second factor was put in force.
+    MfaEnabled,
+    /// A second factor was removed.
+    MfaDisabled,
+    /// A recovery code stood in for a code of the second factor, and is used up.
+    RecoveryCodeUsed,
+    /// What access tokens of an account say besides was changed.
+    ClaimsChanged,
     /// An account was removed.
     AccountDeleted,
     /// A request by cookie came from another site.
@@ -66,7 +74,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::Registered,
         Self::LoginOk,
         Self::LoginFailed,
@@ -89,6 +97,10 @@ impl Kind {
         Self::EmailChangeUndone,
         Self::MailFailed,
         Self::AccountUnlocked,
+        Self::MfaEnabled,
+        Self::MfaDisabled,
+        Self::RecoveryCodeUsed,
+        Self::ClaimsChanged,
         Self::AccountDeleted,
         Self::CrossSite,
         Self::LimitReached,
@@ -119,6 +131,10 @@ impl Kind {
             Self::EmailChangeUndone => "email_change_undone",
             Self::MailFailed => "mail_failed",
             Self::AccountUnlocked => "account_unlocked",
+            Self::MfaEnabled => "mfa_enabled",
+            Self::MfaDisabled => "mfa_disabled",
+            Self::RecoveryCodeUsed => "recovery_code_used",
+            Self::ClaimsChanged => "claims_changed",
             Self::AccountDeleted => "account_deleted",
             Self::CrossSite => "cross_site",
             Self::LimitReached => "limit_reached",
@@ -147,7 +163,11 @@ impl Kind {
             | Self::EmailChangeRequested
             | Self::EmailChangeUndone
             | Self::MailFailed
-            | Self::AccountUnlocked => true,
+            | Self::AccountUnlocked
+            | Self::MfaEnabled
+            | Self::MfaDisabled
+            | Self::RecoveryCodeUsed
+            | Self::ClaimsChanged => true,
             Self::Rotated
             | Self::Repeated
             | Self::Conflict
@@ -271,6 +291,7 @@ impl Event {
             | Kind::LoginFailed
             | Kind::CrossSite
             | Kind::RepeatStreak
+            | Kind::RecoveryCodeUsed
             | Kind::LimitReached
             | Kind::MailFailed => line!(warn),
             Kind::Registered
@@ -290,6 +311,9 @@ impl Event {
             | Kind::EmailChangeRequested
             | Kind::EmailChangeUndone
             | Kind::AccountUnlocked
+            | Kind::MfaEnabled
+            | Kind::MfaDisabled
+            | Kind::ClaimsChanged
             | Kind::AccountDeleted => line!(info),
         }
     }

@@ -44,7 +44,7 @@ impl House {
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
              INSERT INTO sessions SELECT unhex(printf('%032x', i + {before})), randomblob(16), 0, 0, randomblob(32), NULL, zeroblob(16), 'k',
                0, 0, NULL, 0, {idle_at}, {expires_at}, {revoked_at}, {reason}, '[]', 'body', 0, 0,
-               NULL, NULL, NULL, 0, 0, true, NULL FROM n"
+               NULL, NULL, NULL, 0, 0, true, NULL, false, NULL FROM n"
         ));
     }
 

@@ -69,6 +69,9 @@ pub struct Forget {
     /// Every key that is lost; and where the database is lost, the keys that were used with it
     #[arg(long, group = "which")]
     all: bool,
+    /// Yes, also the second factors that are sealed under it: their users log in with the password alone then
+    #[arg(long)]
+    yes: bool,
 }
 
 /// Runs the command.
@@ -77,8 +80,8 @@ pub fn run(config: &Config, command: &Command) -> Result<(), Failure> {
         Command::List { json } => list(config, *json),
         Command::Rotate { now } => rotate(config, if *now { Begin::AtOnce } else { Begin::AfterNotice }),
         Command::Prune => prune(config),
-        Command::Forget(Forget { kid: Some(kid), .. }) => forget_one(config, kid),
-        Command::Forget(Forget { kid: None, .. }) => forget_all(config),
+        Command::Forget(Forget { kid: Some(kid), yes, .. }) => forget_one(config, kid, *yes),
+        Command::Forget(Forget { kid: None, yes, .. }) => forget_all(config, *yes),
     }
 }
 
@@ -175,7 +178,7 @@ fn prune(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-fn forget_one(config: &Config, kid: &str) -> Result<(), Failure> {
+fn forget_one(config: &Config, kid: &str, yes: bool) -> Result<(), Failure> {
     let shown = visible(kid);
     let database = Opened::find(config)?;
     // A sealed key that cannot be opened counts as lost.
@@ -187,6 +190,7 @@ fn forget_one(config: &Config, kid: &str) -> Result<(), Failure> {
     let accounts = services::open(config)?;
     let now = accounts.clock.now();
     let listed = accounts.store.read_blocking(|conn| signing_keys::remembered(conn, now)).map_err(unanswered)?;
+    let second_factors = wait_for(async { accounts.users.second_factors_under(kid).await.map_err(unanswered) })?;
     let mut removed = false;
     match is_there {
         Some(key) if key.source == KeySource::Configured => {
@@ -200,6 +204,7 @@ fn forget_one(config: &Config, kid: &str) -> Result<(), Failure> {
                 "the key {shown} is there, and signs: make the next one with `countersign keys rotate --now`, and forget it then"
             )));
         }
+        Some(_) | None if second_factors > 0 && !yes => return Err(keeps(second_factors, &shown)),
         Some(Entry { source: KeySource::File(file), .. }) => {
             let renamed = KeyFiles::below(&config.data_dir).give_up_one(&file)?;
             say(format_args!("given up: {}", visible(&renamed.display().to_string())))?;
@@ -220,6 +225,12 @@ fn forget_one(config: &Config, kid: &str) -> Result<(), Failure> {
             }
             forget(&accounts, &key)
         }
+        None if second_factors > 0 => {
+            if removed {
+                thread::sleep(TO_LEARN);
+            }
+            give_up(&accounts, kid)
+        }
         None if removed => say(format_args!("forgotten: {shown}; it has signed nothing that is still in use")),
         None => Err(Failure(format!(
             "no key {shown} has signed anything that is still in use; `countersign keys list` shows those that have"
@@ -227,7 +238,21 @@ fn forget_one(config: &Config, kid: &str) -> Result<(), Failure> {
     }
 }
 
-fn forget_all(config: &Config) -> Result<(), Failure> {
+/// Second factors are not given up by the way.
+fn keeps(second_factors: i64, shown: &str) -> Failure {
+    Failure(format!(
+        "second factors are sealed under the key {shown}: {second_factors}; to give them up, so that their users log in with \
+         the password alone, add --yes"
+    ))
+}
+
+/// Gives up the second factors that are sealed under a key, and says how many.
+fn give_up(accounts: &Accounts, kid: &str) -> Result<(), Failure> {
+    let given_up = wait_for(async { accounts.users.give_up_second_factors(kid).await.map_err(unanswered) })?;
+    say(format_args!("second factors given up: {given_up}"))
+}
+
+fn forget_all(config: &Config, yes: bool) -> Result<(), Failure> {
     let gone = startup::gone(config)?;
     if let Some(elsewhere @ DatabaseGone::Elsewhere { .. }) = gone {
         return Err(elsewhere.into());
@@ -244,6 +269,9 @@ fn forget_all(config: &Config) -> Result<(), Failure> {
         return Ok(());
     }
     let lost = startup::missing(config)?;
+    if let Some(key) = lost.iter().find(|key| key.second_factors > 0 && !yes) {
+        return Err(keeps(key.second_factors, &visible(&key.kid)));
+    }
     let accounts = services::open(config)?;
     if lost.is_empty() && gone.is_none() {
         return say(format_args!("no key is lost"));
@@ -260,7 +288,11 @@ fn forget(accounts: &Accounts, key: &Missing) -> Result<(), Failure> {
     accounts.store.write_blocking(move |conn| store::signing_keys::forget(conn, &kid)).map_err(unanswered)?;
     let shown = visible(&key.kid);
     match key.kind {
-        Kind::Refresh => say(format_args!("forgotten: {shown}; sessions ended: {ended}")),
+        Kind::Refresh => {
+            say(format_args!("forgotten: {shown}; sessions ended: {ended}"))?;
+            let under = wait_for(async { accounts.users.second_factors_under(&key.kid).await.map_err(unanswered) })?;
+            if under > 0 { give_up(accounts, &key.kid) } else { Ok(()) }
+        }
         Kind::Access => say(format_args!("forgotten: {shown}; clients refresh, and go on")),
     }
 }

@@ -94,6 +94,21 @@ pub enum Command {
         /// As it was granted
         role: String,
     },
+    /// Remove the second factor of an account whose owner has lost it; the password alone is asked for then
+    DisableMfa {
+        /// Its address or id
+        email: String,
+    },
+    /// Set claims that access tokens of an account have besides, from the next refresh on
+    ///
+    /// They take the place of those that were set before. {} takes them away.
+    SetClaims {
+        /// The account's address or id
+        email: String,
+        /// A JSON object of at most 1 KiB, as in '{"plan":"gold"}'; not the names that access tokens have already, nor nbf, acr,
+        /// azp, scope, email, email_verified, name
+        claims: String,
+    },
     /// Delete an account for good: its sessions end, and what is known of its past goes
     Delete {
         /// Its address or id
@@ -119,6 +134,8 @@ pub fn run(config: &Config, command: Command) -> Result<(), Failure> {
             Command::Unlock { email } => unlock(&accounts, &email).await,
             Command::Grant { email, role } => grant(&accounts, &email, role).await,
             Command::RevokeRole { email, role } => revoke_role(&accounts, &email, role).await,
+            Command::DisableMfa { email } => disable_mfa(&accounts, &email).await,
+            Command::SetClaims { email, claims } => set_claims(&accounts, &email, &claims).await,
             Command::Delete { email, yes } => delete(&accounts, &email, yes).await,
         }
     })
@@ -168,6 +185,8 @@ async fn show(accounts: &Accounts, email: &str, as_json: bool) -> Result<(), Fai
         ("name", or_dash(user.name.as_deref())),
         ("roles", or_dash(Some(&user.roles.clone().into_names().join(", ")))),
         ("state", state(&account)),
+        ("mfa", user.mfa_since.map_or("no".to_owned(), |at| format!("since {}", at.to_rfc3339()))),
+        ("claims", or_dash(account.claims.as_deref())),
         ("created", user.created_at.to_rfc3339()),
         ("last log-in", or_dash(account.last_login_at.map(|at| at.to_rfc3339()).as_deref())),
         ("sessions", format!("{live_sessions} live")),
@@ -236,6 +255,20 @@ async fn revoke_role(accounts: &Accounts, email: &str, role: String) -> Result<(
     }
     let roles = or_dash(Some(&user.roles.into_names().join(", ")));
     Err(Failure(format!("{email} does not have the role {shown}; nothing was changed (roles: {roles})")))
+}
+
+async fn disable_mfa(accounts: &Accounts, email: &str) -> Result<(), Failure> {
+    let user = account(accounts, email).await?.user;
+    let changed = accounts.users.disable_second_factor(user.id).await.map_err(refused)?;
+    let already = if changed { "" } else { " already" };
+    say(format_args!("{} has no second factor{already}; log-ins take the password alone", visible(&user.email)))
+}
+
+async fn set_claims(accounts: &Accounts, email: &str, claims: &str) -> Result<(), Failure> {
+    let user = account(accounts, email).await?.user;
+    let any = accounts.users.set_claims(user.id, claims).await.map_err(refused)?;
+    let has = if any { "these claims" } else { "no claims of its own" };
+    say(format_args!("{} has {has}; access tokens say so from the next refresh on", visible(&user.email)))
 }
 
 async fn delete(accounts: &Accounts, email: &str, yes: bool) -> Result<(), Failure> {

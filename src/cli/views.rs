@@ -1,6 +1,7 @@
 //! Accounts and their events, as `user list` and `user show` print them.
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::listing::{Row, or_dash};
 use crate::store::events::EventRow;
@@ -16,6 +17,8 @@ struct AccountView {
     user: UserView,
     disabled_at: Option<String>,
     last_login_at: Option<String>,
+    /// An object.
+    claims: Option<Value>,
 }
 
 impl From<&AccountRow> for AccountView {
@@ -24,6 +27,7 @@ impl From<&AccountRow> for AccountView {
             user: UserView::from(&row.user),
             disabled_at: row.user.disabled_at.map(|at| at.to_rfc3339()),
             last_login_at: row.last_login_at.map(|at| at.to_rfc3339()),
+            claims: row.claims.as_deref().and_then(|claims| serde_json::from_str(claims).ok()),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! use actix_web::{HttpResponse, Responder};
-//! use countersign::guard::{CurrentUser, Principal, Role, RoleName};
+//! use countersign::guard::{CurrentUser, Fresh, Mfa, Principal, Role, RoleName};
 //!
 //! /// Any signed-in user. No query, no waiting.
 //! async fn orders(caller: Principal) -> impl Responder {
@@ -23,16 +23,27 @@
 //! async fn shut_down(_admin: Role<Admin>) -> impl Responder {
 //!     HttpResponse::NoContent()
 //! }
+//!
+//! /// Only callers who signed in within the last five minutes.
+//! async fn pay_out(_caller: Fresh<300>) -> impl Responder {
+//!     HttpResponse::NoContent()
+//! }
+//!
+//! /// Only callers who signed in with a second factor.
+//! async fn secrets(_caller: Mfa) -> impl Responder {
+//!     HttpResponse::NoContent()
+//! }
 //! ```
 //!
 //! They work where [`Countersign::configure`](crate::Countersign::configure) was applied to the application;
 //! elsewhere every request is a 500, and the log says why. A rejection is a [`Problem`], in the same form as the
 //! errors of Countersign's own routes.
 //!
-//! Put the guard first among the arguments: [`Principal`] and [`Role`] decide at once, so that a caller
+//! Put the guard first among the arguments: [`Principal`], [`Role`], [`Fresh`] and [`Mfa`] decide at once, so that a caller
 //! without a token gets 401 before anything is said about the body. Do not ask for `Option<Principal>`:
 //! it would turn "cannot tell" (503) into "not signed in". [`Caller`] is for handlers that any client may call.
 
+mod authentication;
 mod caller;
 mod credentials;
 pub(crate) mod cross_site;
@@ -48,14 +59,16 @@ use std::sync::Arc;
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use futures_util::future::{Either, LocalBoxFuture};
+use serde_json::{Map, Value};
 
+pub use self::authentication::{Fresh, Mfa};
 pub use self::caller::Caller;
 use self::credentials::{Scheme, authorization};
 pub(crate) use self::credentials::{authorizations, cookies};
 use self::cross_site::Origins;
 pub(crate) use self::verified::Verified;
 use crate::audit::RequestLog;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::current::Current;
 use crate::ids::{SessionId, UserId};
 use crate::problem::{Code, Problem};
@@ -119,6 +132,32 @@ impl Principal {
     /// Whether that role is among them.
     pub fn has_role(&self, name: &str) -> bool {
         self.bearer.roles.iter().any(|role| role == name)
+    }
+
+    /// When the user signed in, in whole seconds; refreshes leave it as it is. None: the token is of a version of Countersign
+    /// that did not say.
+    pub fn signed_in_at(&self) -> Option<Timestamp> {
+        self.bearer.authentication.at
+    }
+
+    /// How the user signed in (RFC 8176): `["pwd"]`, or `["pwd", "otp", "mfa"]`.
+    pub fn methods(&self) -> &'static [&'static str] {
+        self.bearer.authentication.methods()
+    }
+
+    /// Whether the user signed in with a second factor.
+    pub fn has_second_factor(&self) -> bool {
+        self.bearer.authentication.mfa
+    }
+
+    /// A claim that an operator has set for the account, or the application has added, as it was when the token was issued.
+    pub fn claim(&self, name: &str) -> Option<&Value> {
+        self.bearer.claims.members().get(name)
+    }
+
+    /// All of them.
+    pub fn claims(&self) -> &Map<String, Value> {
+        self.bearer.claims.members()
     }
 
     pub(crate) fn bearer(&self) -> &Bearer {

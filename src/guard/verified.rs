@@ -84,6 +84,8 @@ mod tests {
     use crate::ids::{SessionId, UserId};
     use crate::secret::Secret;
     use crate::tokens::ChainPosition;
+    use crate::tokens::access::Authentication;
+    use crate::tokens::claims::ExtraClaims;
     use crate::tokens::keys::{Key, KeyRing};
 
     const NOW: Timestamp = Timestamp::from_seconds(1_000_000);
@@ -111,6 +113,8 @@ mod tests {
             position: ChainPosition::FIRST,
             roles: vec!["admin".into()],
             expires_at: NOW.plus(Duration::from_secs(900)),
+            authentication: Authentication { at: Some(NOW), mfa: false },
+            claims: ExtraClaims::default(),
         };
         access.issue(&bearer, NOW).unwrap().0
     }

@@ -6,8 +6,10 @@
 use crate::passwords::{HashError, is_blocklisted};
 use crate::problem::{Code, Problem};
 use crate::sessions::{ConfirmError, RefreshError, StartError};
+use crate::sign_in::LogInError;
 use crate::tokens::SignError;
 use crate::users::UserError;
+use crate::users::second_factor::SecondFactorError;
 
 impl From<UserError> for Problem {
     fn from(error: UserError) -> Self {
@@ -61,6 +63,20 @@ impl From<StartError> for Problem {
     }
 }
 
+impl From<LogInError> for Problem {
+    fn from(error: LogInError) -> Self {
+        match error {
+            LogInError::User(error) => error.into(),
+            LogInError::Start(error) => error.into(),
+            LogInError::SecondFactor(SecondFactorError::WrongCode) => Code::InvalidCode.into(),
+            LogInError::SecondFactor(error) => second_factor_of(error),
+            LogInError::Over => Self::new(Code::InvalidCredentials)
+                .detail("The log-in took too long, or the account has changed. Begin anew with the password."),
+            LogInError::Sealing(_) => Self::new(Code::Internal).caused_by(error),
+        }
+    }
+}
+
 impl From<RefreshError> for Problem {
     fn from(error: RefreshError) -> Self {
         match error {
@@ -81,6 +97,20 @@ impl From<ConfirmError> for Problem {
             }
             ConfirmError::Over => Code::InvalidToken.into(),
             ConfirmError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// The same for the second factor of a signed-in user.
+pub(crate) fn second_factor_of(error: SecondFactorError) -> Problem {
+    match error {
+        SecondFactorError::User(error) => signed_in(error),
+        SecondFactorError::WrongCode => Code::CodeMismatch.into(),
+        SecondFactorError::TooMany(seconds) => Problem::new(Code::RateLimited).retry_after(seconds),
+        SecondFactorError::Enabled => Code::MfaEnabled.into(),
+        SecondFactorError::NoneThere => Problem::new(Code::NotFound).detail("There is no such second factor."),
+        SecondFactorError::NotMade(_) | SecondFactorError::Sealing(_) | SecondFactorError::KeyMissing => {
+            Problem::new(Code::Internal).caused_by(error)
         }
     }
 }

@@ -4,7 +4,9 @@ use crate::audit::Kind;
 use crate::metrics::{LoginOutcome, Metrics, RefreshVerdict, Throttle};
 use crate::passwords::HashError;
 use crate::sessions::{RefreshError, RefusedBecause, TokenPair};
+use crate::sign_in::LogInError;
 use crate::users::UserError;
+use crate::users::second_factor::SecondFactorError;
 
 /// Counts a refresh.
 pub(super) fn count_refresh(metrics: &Metrics, outcome: &Result<TokenPair, RefreshError>) {
@@ -32,7 +34,7 @@ pub(super) fn count_refresh(metrics: &Metrics, outcome: &Result<TokenPair, Refre
 }
 
 /// Counts a log-in that was refused.
-pub(super) fn count_refused_login(metrics: &Metrics, error: &UserError) {
+fn count_refused_login(metrics: &Metrics, error: &UserError) {
     metrics.logins.count(match error {
         UserError::Wrong(_) | UserError::Invalid(_) => LoginOutcome::WrongPassword,
         UserError::Disabled(_) => LoginOutcome::Disabled,
@@ -48,6 +50,30 @@ pub(super) fn count_refused_login(metrics: &Metrics, error: &UserError) {
         | UserError::Store(_) => LoginOutcome::Failed,
     });
     count_throttled(metrics, Throttle::Login, error);
+}
+
+/// Counts a step of a log-in that was refused.
+pub(super) fn count_refused_step(metrics: &Metrics, error: &LogInError) {
+    match error {
+        LogInError::User(error) => count_refused_login(metrics, error),
+        LogInError::SecondFactor(SecondFactorError::WrongCode) => metrics.logins.count(LoginOutcome::WrongCode),
+        LogInError::SecondFactor(error @ SecondFactorError::TooMany(_)) => {
+            metrics.logins.count(LoginOutcome::RateLimited);
+            count_refused_code(metrics, error);
+        }
+        LogInError::Start(_) | LogInError::SecondFactor(_) | LogInError::Over | LogInError::Sealing(_) => {
+            metrics.logins.count(LoginOutcome::Failed);
+        }
+    }
+}
+
+/// Counts what a limit has refused of a second factor.
+pub(super) fn count_refused_code(metrics: &Metrics, error: &SecondFactorError) {
+    match error {
+        SecondFactorError::TooMany(_) => metrics.throttled.count(Throttle::SecondFactor),
+        SecondFactorError::User(error) => count_throttled(metrics, Throttle::Password, error),
+        _ => {}
+    }
 }
 
 /// Counts a request that was refused because of a limit, if it was.

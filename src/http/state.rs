@@ -16,8 +16,10 @@ use crate::guard::cross_site::Origins;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 use crate::sessions::Sessions;
+use crate::sign_in::LogIn;
 use crate::store::Store;
 use crate::tokens::access::AccessTokens;
+use crate::tokens::sealing::SealingKeys;
 use crate::users::Users;
 
 /// Everything a handler composes its answer from, as it is in force. The application's data has it as a [`Current`].
@@ -25,6 +27,11 @@ use crate::users::Users;
 pub(crate) struct AppState {
     pub(crate) users: Users,
     pub(crate) sessions: Sessions,
+    pub(crate) log_in: LogIn,
+    /// What seals and opens second factors.
+    pub(crate) sealing: Current<SealingKeys>,
+    /// What an authenticator shows for this server.
+    pub(crate) issuer_name: String,
     pub(crate) access: Arc<AccessTokens>,
     pub(crate) store: Store,
     pub(crate) cookies: Cookies,

@@ -58,6 +58,8 @@ label! {
     LoginOutcome "outcome" {
         Ok "ok",
         WrongPassword "wrong_password",
+        MfaRequired "mfa_required",
+        WrongCode "wrong_code",
         Disabled "disabled",
         EmailNotVerified "email_not_verified",
         RateLimited "rate_limited",
@@ -83,6 +85,7 @@ label! {
         Password "password",
         Mail "mail",
         MailCode "mail_code",
+        SecondFactor "second_factor",
         Refresh "refresh",
         HashQueue "hash_queue",
     }

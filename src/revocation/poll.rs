@@ -161,7 +161,7 @@ mod tests {
         let id = hex(session);
         let insert = format!(
             "INSERT INTO sessions SELECT unhex('{id}'), randomblob(16), 0, 0, randomblob(32), NULL, zeroblob(16), 'k', 0, 0,
-               NULL, {access_ends}, {access_ends}, {access_ends}, {ended}, '[]', 'body', 0, 0, NULL, NULL, NULL, 0, 0, true, NULL"
+               NULL, {access_ends}, {access_ends}, {access_ends}, {ended}, '[]', 'body', 0, 0, NULL, NULL, NULL, 0, 0, true, NULL, false, NULL"
         );
         diesel::sql_query(insert).execute(&mut database.connect()).unwrap();
         session

@@ -2,6 +2,8 @@
 //! [`rotation`] decides, this module carries out, [`Revocations`] tells the guard.
 
 pub mod administration;
+mod claims;
+mod handing_over;
 mod inspect;
 mod opening;
 mod outcome;
@@ -13,14 +15,17 @@ pub mod rotation;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::claims::ClaimsHook;
 pub use self::outcome::{RefreshError, RefusedBecause};
 use self::refresh_limiter::RefreshLimiter;
 use self::rotation::Policy;
 use crate::audit::{Kind, emit};
 use crate::clock::{Clock, Timestamp};
+use crate::current::Current;
 use crate::ids::{SessionId, UserId};
 use crate::revocation::Revocations;
 use crate::store::events::InTransaction;
+use crate::store::second_factors::Proof;
 use crate::store::sessions::{self, Device, EndOrder, EndProgress, Scope, SessionSummary, Transport};
 use crate::store::users::NewUser;
 use crate::store::{AnyConnection, QueryResult, Store, StoreError};
@@ -58,6 +63,8 @@ struct Inner {
     revocations: Revocations,
     settings: Settings,
     refresh_limiter: RefreshLimiter,
+    /// What the application adds to access tokens.
+    claims_hook: Current<Option<ClaimsHook>>,
 }
 
 /// What sessions are like.
@@ -105,6 +112,8 @@ pub enum Admission {
         user_id: UserId,
         /// The stored hash, which must still be the stored one when the session starts.
         password_hash: String,
+        /// What has proven the second factor. None: the account must have none when the session starts.
+        proof: Option<Proof>,
     },
     /// A new user: the account is made in the same transaction as its first session.
     Newcomer(NewUser),
@@ -115,6 +124,13 @@ impl Admission {
         match self {
             Self::Verified { user_id, .. } => *user_id,
             Self::Newcomer(user) => user.id,
+        }
+    }
+
+    fn proof(&self) -> Option<&Proof> {
+        match self {
+            Self::Verified { proof, .. } => proof.as_ref(),
+            Self::Newcomer(_) => None,
         }
     }
 }
@@ -176,13 +192,22 @@ impl Sessions {
         settings: Settings,
     ) -> Self {
         let refresh_limiter = RefreshLimiter::new(settings.limited);
-        Self(Arc::new(Inner { store, clock, access, refresh, revocations, settings, refresh_limiter }))
+        Self(Arc::new(Inner {
+            store,
+            clock,
+            access,
+            refresh,
+            revocations,
+            settings,
+            refresh_limiter,
+            claims_hook: Current::new(None),
+        }))
     }
 
     /// The same sessions with other keys and settings. What has been counted still counts.
     #[must_use]
     pub fn reconfigured(&self, access: Arc<AccessTokens>, refresh: Arc<RefreshTokens>, settings: Settings) -> Self {
-        let Inner { store, clock, revocations, refresh_limiter, .. } = &*self.0;
+        let Inner { store, clock, revocations, refresh_limiter, claims_hook, .. } = &*self.0;
         Self(Arc::new(Inner {
             store: store.clone(),
             clock: clock.clone(),
@@ -191,6 +216,7 @@ impl Sessions {
             revocations: revocations.clone(),
             settings,
             refresh_limiter: refresh_limiter.reconfigured(settings.limited),
+            claims_hook: claims_hook.clone(),
         }))
     }
 

@@ -7,14 +7,12 @@ use super::outcome::{Grant, Outcome, RefreshError, RefusedBecause};
 use super::plan::Plan;
 use super::refresh_limiter::RefreshSource;
 use super::rotation::{self, Claim, Policy, Refusal, Verdict};
-use super::{Handed, Lifetimes, Sessions, TokenPair};
+use super::{Lifetimes, Sessions, TokenPair};
 use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::clock::{Clock, Timestamp};
-use crate::ids::{SessionId, UserId};
 use crate::store::events::InTransaction;
 use crate::store::sessions::{self, Device, Ended, NextToken, RotatedRow, Rotation, SessionRow};
 use crate::store::{AnyConnection, QueryResult, Write, internal_error, too_many_conflicts, unknown_key};
-use crate::tokens::access::Bearer;
 use crate::tokens::refresh::{IssuedToken, Presented, RefreshTokens, Refused, fresh_salt};
 use crate::tokens::{ChainPosition, SignError};
 
@@ -53,12 +51,14 @@ impl Sessions {
             return Err(RefreshError::TooMany(seconds));
         }
         let request = self.request(presented, device, now)?;
+        // Before anything is written: where the application cannot tell, the token stays good.
+        let added = self.added_claims(user_id).await?;
         // One conditional statement, committed together with those of others.
         let grant = match self.0.store.rotate(&request.rotation).await? {
             Some(row) => request.grant(Kind::Rotated, &request.rotation.next, request.rotated.clone(), row),
             None => self.judge(request).await?,
         };
-        self.hand_over(user_id, session_id, grant, now)
+        self.hand_over(user_id, session_id, grant, now, added)
     }
 
     /// What that statement did not take: the row is found and judged, and changed by at most one more statement.
@@ -155,27 +155,6 @@ impl Sessions {
             rotation: Arc::new(rotation),
             rotated,
         })
-    }
-
-    fn hand_over(
-        &self,
-        user_id: UserId,
-        session_id: SessionId,
-        grant: Grant,
-        now: Timestamp,
-    ) -> Result<TokenPair, RefreshError> {
-        let transport = grant.rotated_row.transport();
-        let bearer = Bearer {
-            user_id,
-            session_id,
-            position: grant.position,
-            roles: grant.rotated_row.roles.into_names(),
-            expires_at: grant.access_expires_at,
-        };
-        let granted = Some(grant.kind);
-        let handed = Handed { transport, remember: grant.rotated_row.remember, until: grant.idle_expires_at };
-        let pair = self.pair(&bearer, now, grant.issued_at, grant.issued.token, handed)?;
-        Ok(TokenPair { granted, ..pair })
     }
 }
 

@@ -12,12 +12,13 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::clock::Clock;
+use crate::ids::{SessionId, UserId};
 use crate::revocation::Revocations;
 use crate::secret::Secret;
 use crate::sessions::{Lifetimes, Settings, Transport};
-use crate::store::columns::Roles;
 use crate::store::sessions::{NewSession, Scope};
 use crate::store::testing::{Gate, TestDatabase};
+use crate::store::users::Bestowed;
 use crate::store::{Store, StoreError};
 use crate::tokens::access::AccessTokens;
 use crate::tokens::keys::{Key, KeyRing};
@@ -97,8 +98,9 @@ impl World {
                     device_name: None,
                     device: Device::default(),
                     remember,
+                    mfa: false,
                 };
-                sessions::insert(&mut connection, &new, &Roles::default()).unwrap();
+                sessions::insert(&mut connection, &new, &Bestowed::default()).unwrap();
                 (id, issued.token.expose().to_owned())
             })
             .collect()

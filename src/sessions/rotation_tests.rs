@@ -4,7 +4,7 @@ use super::*;
 use crate::ids::UserId;
 use crate::store::columns::Roles;
 use crate::store::sessions::Transport;
-use crate::store::sessions::rows::{Expiry, SessionClient, TokenChain};
+use crate::store::sessions::rows::{Expiry, Origin, SessionClient, TokenChain};
 
 const OVERLAP: Duration = Duration::from_secs(30);
 const RECOVERY: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -48,6 +48,7 @@ fn row() -> SessionRow {
             repeat_streak: 0,
             streak_generation: 0,
         },
+        origin: Origin { mfa: false, created_at: START, claims: None },
     }
 }
 

@@ -69,10 +69,17 @@ impl std::fmt::Display for MissingKeys {
             };
             let Missing { kid, until, .. } = key;
             let before = if index == 0 { "" } else { "; " };
-            write!(f, "{before}the key {kid} is not there, and {kind} that it signed can be used until ")?;
-            write!(f, "{}", until.to_rfc3339())?;
-            if let Some(sessions) = key.sessions {
-                write!(f, " (live sessions that depend on it: {sessions})")?;
+            write!(f, "{before}the key {kid} is not there, and ")?;
+            if key.signed_nothing() {
+                write!(f, "second factors are sealed under it: {}", key.second_factors)?;
+            } else {
+                write!(f, "{kind} that it signed can be used until {}", until.to_rfc3339())?;
+                if let Some(sessions) = key.sessions {
+                    write!(f, " (live sessions that depend on it: {sessions})")?;
+                }
+                if key.second_factors > 0 {
+                    write!(f, " (second factors sealed under it: {})", key.second_factors)?;
+                }
             }
             match key.file.as_ref().map(|name| self.folder.join(name)) {
                 Some(file) if file.exists() && file.extension().is_some_and(|ending| ending == "key") => write!(
@@ -99,6 +106,9 @@ impl std::fmt::Display for MissingKeys {
                 )?,
             }
             write!(f, ", or give up what it signed with `countersign keys forget {kid}`")?;
+            if key.second_factors > 0 {
+                write!(f, ", which takes --yes")?;
+            }
         }
         Ok(())
     }

@@ -49,7 +49,9 @@ pub use self::opening::{DatabaseState, OpenError, name};
 use self::rotation_batch::RotationQueue;
 use self::tables::addresses;
 pub use self::tables::addresses::Conflict;
-pub use self::tables::{access_keys, attempts, columns, events, mail_tokens, mails, sessions, signing_keys, users};
+pub use self::tables::{
+    access_keys, attempts, columns, events, mail_tokens, mails, second_factors, sessions, signing_keys, users,
+};
 #[cfg(feature = "sqlite")]
 use self::upkeep::LogEmptied;
 use crate::config::Database;

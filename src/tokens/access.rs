@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::claims::ExtraClaims;
 use super::jws::{self, Rejected};
 use super::key_reading::KeyReading;
 use super::keys::KeyRing;
@@ -68,6 +69,12 @@ struct Claims<'a> {
     roles: &'a [String],
     r#gen: u32,
     br: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_time: Option<i64>,
+    amr: &'static [&'static str],
+    /// None of them has a name from above.
+    #[serde(flatten)]
+    extra: &'a Map<String, Value>,
 }
 
 /// The claims as read: every one typed, and required (RFC 9068 section 2.2) unless it has a default or is optional.
@@ -90,6 +97,31 @@ struct ReadClaims {
     nbf: Option<i64>,
     /// A token bound to a key (RFC 7800) is not ours to take as a bearer token.
     cnf: Option<IgnoredAny>,
+    /// Of tokens from before there was such a claim, this and the next are not known.
+    auth_time: Option<i64>,
+    #[serde(default)]
+    amr: Vec<String>,
+}
+
+/// How a user signed in, by a password alone or with a second factor besides: claim `amr` (RFC 8176).
+const BY_PASSWORD: &[&str] = &["pwd"];
+const BY_TWO_FACTORS: &[&str] = &["pwd", "otp", MFA];
+const MFA: &str = "mfa";
+
+/// When and how the user of a session has signed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Authentication {
+    /// Claim `auth_time`. None: the token is from before there was such a claim.
+    pub at: Option<Timestamp>,
+    /// Whether with a second factor.
+    pub mfa: bool,
+}
+
+impl Authentication {
+    /// Claim `amr`.
+    pub fn methods(self) -> &'static [&'static str] {
+        if self.mfa { BY_TWO_FACTORS } else { BY_PASSWORD }
+    }
 }
 
 /// What an access token says about its bearer.
@@ -105,6 +137,10 @@ pub struct Bearer {
     pub roles: Vec<String>,
     /// Claim `exp`.
     pub expires_at: Timestamp,
+    /// Claims `auth_time` and `amr`.
+    pub authentication: Authentication,
+    /// The others.
+    pub claims: ExtraClaims,
 }
 
 /// Who signs access tokens, for whom, and for how long.
@@ -205,6 +241,9 @@ impl AccessTokens {
                 roles: &bearer.roles,
                 r#gen: bearer.position.generation,
                 br: bearer.position.branch,
+                auth_time: bearer.authentication.at.map(Timestamp::as_seconds),
+                amr: bearer.authentication.methods(),
+                extra: bearer.claims.members(),
             },
         )?;
         Ok((token, exp))
@@ -217,7 +256,7 @@ impl AccessTokens {
     ///
     /// [`Rejected`], whatever was wrong.
     pub fn read(&self, token: &str) -> Result<Genuine, Rejected> {
-        let claims = self.signed(token)?;
+        let (claims, extra) = self.signed(token)?;
         let longest = i64::try_from(self.longest.as_secs()).unwrap_or(i64::MAX);
         if claims.exp.saturating_sub(claims.iat) > longest || claims.cnf.is_some() {
             return Err(Rejected);
@@ -228,6 +267,11 @@ impl AccessTokens {
             position: ChainPosition { generation: claims.r#gen, branch: claims.br },
             roles: claims.roles,
             expires_at: Timestamp::from_seconds(claims.exp),
+            authentication: Authentication {
+                at: claims.auth_time.map(Timestamp::from_seconds),
+                mfa: claims.amr.iter().any(|method| method == MFA),
+            },
+            claims: extra,
         };
         Ok(Genuine { bearer, starts_at: claims.nbf.map_or(claims.iat, |nbf| nbf.max(claims.iat)) })
     }
@@ -244,11 +288,14 @@ impl AccessTokens {
         if ours { Ok((claims.sub, claims.sid)) } else { Err(Rejected) }
     }
 
-    /// The claims of a token that one of our keys signed, for one of our issuers and its audience.
-    fn signed(&self, token: &str) -> Result<ReadClaims, Rejected> {
-        let claims = jws::verify::<ReadClaims>(Kind::Access, &self.ring, token)?.claims;
+    /// The claims of a token that one of our keys signed, for one of our issuers and its audience; and the others.
+    fn signed(&self, token: &str) -> Result<(ReadClaims, ExtraClaims), Rejected> {
+        let verified = jws::verify::<ReadClaims>(Kind::Access, &self.ring, token)?;
+        // What cannot be read of them, as too deep, is none of those that we have written.
+        let extra = verified.read_as().unwrap_or_default();
+        let claims = verified.claims;
         let ours = self.accepted.iter().any(|(iss, ours)| *iss == claims.iss && claims.aud.is_only(ours));
-        if ours { Ok(claims) } else { Err(Rejected) }
+        if ours { Ok((claims, extra)) } else { Err(Rejected) }
     }
 }
 

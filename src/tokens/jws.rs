@@ -40,6 +40,14 @@ pub struct Verified<'a, C> {
     pub key: &'a Key,
     /// The payload.
     pub claims: C,
+    payload: &'a str,
+}
+
+impl<C> Verified<'_, C> {
+    /// The payload once more, as something else. `None`: it is not that.
+    pub fn read_as<T: DeserializeOwned>(&self) -> Option<T> {
+        read_object(self.payload).ok()
+    }
 }
 
 /// Signs `claims`, a JSON object, with `key`.
@@ -67,7 +75,7 @@ pub fn sign(kind: Kind, key: &Key, claims: &impl serde::Serialize) -> Result<Str
 pub fn verify<'a, C: DeserializeOwned>(
     kind: Kind,
     ring: &'a KeyRing,
-    token: &str,
+    token: &'a str,
 ) -> Result<Verified<'a, C>, Rejected> {
     if token.len() > MAX_BYTES {
         return Err(Rejected);
@@ -83,7 +91,7 @@ pub fn verify<'a, C: DeserializeOwned>(
     if header.alg != key.algorithm_name() || !key.verifies(message.as_bytes(), signature) {
         return Err(Rejected);
     }
-    Ok(Verified { key, claims: read_object(payload)? })
+    Ok(Verified { key, claims: read_object(payload)?, payload })
 }
 
 /// Whether a token of `kind` names a key that is not in `ring`. Nothing about it is proved by that.

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`access`] | access tokens (RFC 9068): issue, verify |
+//! | [`claims`] | what access tokens say besides |
 //! | [`refresh`] | refresh tokens: mint, derive, verify, digest |
 //! | [`jws`] | the one strict reading of a compact JWS (RFC 7515, RFC 8725) that both go through |
 //! | [`keys`] | the key ring: which key signs, which keys still verify, the public set |
@@ -14,6 +15,7 @@
 //! | [`key_reading`] | when generated keys were last read |
 
 pub mod access;
+pub mod claims;
 pub mod generated;
 pub mod jws;
 pub mod key_files;

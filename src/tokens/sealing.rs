@@ -27,6 +27,11 @@ impl Purpose {
 /// Generated access keys in a database that nodes share.
 pub const ACCESS_KEYS: Purpose = Purpose::new("countersign sealed access keys v1");
 
+/// Secrets of second factors, bound to the id of their user.
+pub const SECOND_FACTORS: Purpose = Purpose("countersign second factors v1");
+/// What carries a log-in from the password to the second factor.
+pub const MFA_TOKENS: Purpose = Purpose("countersign mfa tokens v1");
+
 /// Seals `text` as the thing that `bound_to` names. The nonce comes first.
 ///
 /// # Errors

@@ -194,15 +194,4 @@ impl Users {
         };
         Ok(self.store.write_and_then(attempt, told).await?)
     }
-
-    /// Writes a notice to an account's user, if there is a way to send it.
-    pub(super) fn notice(
-        &self,
-        event: &str,
-        user: &UserRow,
-        asker: &Asker,
-    ) -> Result<Option<mails::NewMail>, UserError> {
-        let Some(outbox) = self.outbox() else { return Ok(None) };
-        Ok(Some(outbox.notice(event, &recipient(user, asker), self.clock.now())?))
-    }
 }

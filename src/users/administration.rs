@@ -3,6 +3,9 @@
 //! What is done is kept among the account's events as done by the operator, in the same transaction, and
 //! so is the end of its sessions.
 
+mod claims;
+mod second_factor;
+
 use std::time::Duration;
 
 use super::changes::clear_away;

@@ -111,7 +111,7 @@ impl Users {
 
     /// Tells of a log-in that failed, and keeps that for the user to read, if there is one. If it cannot be kept, that
     /// is logged, and the answer is the same.
-    async fn emit_failure(&self, event: Event) {
+    pub(super) async fn emit_failure(&self, event: Event) {
         emit(AfterCommit, &event);
         let (store, now, no_user) = (self.store.clone(), self.clock.now(), UserId::generate());
         // A task of its own: it is done even if the client hangs up now.

@@ -16,7 +16,7 @@ use crate::store::events::{self, InTransaction};
 use crate::store::mail_tokens::{self, Purpose};
 use crate::store::sessions::{self, EndOrder, EndProgress};
 use crate::store::users::{self, UserRow};
-use crate::store::{AnyConnection, QueryResult, attempts, mails};
+use crate::store::{AnyConnection, QueryResult, attempts, mails, second_factors};
 
 /// Events that are removed in one transaction.
 const AT_ONCE: i64 = 500;
@@ -160,6 +160,7 @@ pub(super) fn clear_away(
     let order = EndOrder { ip_address, erase: true, ..EndOrder::all(id, ACCOUNT_DELETED) };
     let progress = sessions::begin_end(conn, &order, now)?;
     attempts::forget(conn, id, now)?;
+    second_factors::forget_codes(conn, id)?;
     events::forget(conn, id, AT_ONCE)?;
     mail_tokens::forget(conn, id)?;
     mails::forget(conn, id)?;

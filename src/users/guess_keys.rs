@@ -18,6 +18,13 @@ pub const ADDRESS: &str = "address";
 /// What stands for the address of a client that has none, as on a Unix socket.
 const NO_ADDRESS: &str = "-";
 
+/// What is counted of codes of second factors, and how many may be wrong within [`CODE_WINDOW`]: there are a million of them,
+/// of which three are right at any time.
+const CODE: &str = "code";
+const CODES: i64 = 5;
+/// How long a wrong one counts.
+pub const CODE_WINDOW: Duration = Duration::from_secs(15 * 60);
+
 /// How many; `limits.*`.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -65,6 +72,20 @@ pub fn keys_of(target: &Target, address: Option<IpAddr>, limits: Limits) -> Vec<
     let address = totals.address.map(|key| Limit { key, limit: wide, user_id: None, ip_address: None });
     let keys = [(PAIR, Some(pair)), (ACCOUNT, Some(account)), (ADDRESS, address)];
     keys.into_iter().filter_map(|(name, limit)| Some(Limited { name, limit: limit? })).collect()
+}
+
+/// Under what guesses at the codes of a second factor are counted: at the account from one address, and from everywhere.
+pub fn code_keys_of(user: UserId, address: Option<IpAddr>) -> (Vec<Limited>, Totals) {
+    let from = address.map_or(NO_ADDRESS.to_owned(), |address| rate_limit_key(address).to_string());
+    let (id, ip_address) = (user.to_string(), Some(address.map_or(NO_ADDRESS.to_owned(), shown)));
+    let totals = Totals { account: key(&[CODE, ACCOUNT, &id]), address: None };
+    let pair = Limit { key: key(&[CODE, PAIR, &id, &from]), limit: CODES, user_id: Some(user), ip_address };
+    let account = Limit { key: totals.account, limit: CODES, user_id: Some(user), ip_address: None };
+    let mut keys = vec![Limited { name: PAIR, limit: pair }, Limited { name: ACCOUNT, limit: account }];
+    if address.is_none() {
+        keys.retain(|key| key.name == ACCOUNT);
+    }
+    (keys, totals)
 }
 
 /// Where the totals of a guess are.

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use tracing::Instrument as _;
 
-use super::guess_keys::{ACCOUNT, ADDRESS, Limited, PAIR, WIDER, key, keys_of, limits_of, totals_of};
+use super::guess_keys::{
+    ACCOUNT, ADDRESS, CODE_WINDOW, Limited, PAIR, WIDER, code_keys_of, key, keys_of, limits_of, totals_of,
+};
 pub use super::guess_keys::{Limits, Target};
 use super::undecided::{Undecided, Waiting};
 use crate::audit::{AfterCommit, Event, Kind, emit};
@@ -130,11 +132,35 @@ impl LoginLimiter {
         // Of an account that does not exist no session is anywhere, which is looked for all the same: it takes as long.
         let user = if let Target::Account(id) = target { *id } else { UserId::generate() };
         let home = address.map(|address| Home { user, network: rate_limit_key(address) });
-        if self.refuse_if_full(&keys, home, limits.window).await? {
+        self.allow(keys, totals_of(target, address), home, limits.window).await
+    }
+
+    /// The same for a guess at a code of a user's second factor. What is counted of passwords and what is counted of codes
+    /// are two things: the right password clears no wrong code.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`].
+    pub async fn check_code(&self, user: UserId, address: Option<IpAddr>) -> Result<Allowed, Denied> {
+        if self.limits.is_none() {
+            return Ok(self.unlimited());
+        }
+        let (keys, totals) = code_keys_of(user, address);
+        let home = address.map(|address| Home { user, network: rate_limit_key(address) });
+        self.allow(keys, totals, home, CODE_WINDOW).await
+    }
+
+    async fn allow(
+        &self,
+        mut keys: Vec<Limited>,
+        totals: Totals,
+        home: Option<Home>,
+        window: Duration,
+    ) -> Result<Allowed, Denied> {
+        if self.refuse_if_full(&keys, home, window).await? {
             keys.retain(|key| key.name != ACCOUNT);
         }
-        let totals = Some(totals_of(target, address));
-        Ok(Allowed { login_limiter: self.clone(), keys, totals, home, window: limits.window })
+        Ok(Allowed { login_limiter: self.clone(), keys, totals: Some(totals), home, window })
     }
 
     /// The same for who has an access token of the account: only what was got wrong from the same address counts, so that

@@ -150,6 +150,21 @@ impl Users {
         };
         Ok(self.store.write(attempt).await?)
     }
+
+    /// Writes a notice to the user of an account, if there is a way to send it.
+    pub(super) async fn notice_of(&self, id: UserId, event: &str, asker: &Asker) -> Result<Option<NewMail>, UserError> {
+        if self.outbox().is_none() {
+            return Ok(None);
+        }
+        let found = self.store.read(move |conn| users::find_by_id(conn, id)).await?;
+        found.map_or(Ok(None), |found| self.notice(event, &found.user, asker))
+    }
+
+    /// Writes a notice to an account's user, if there is a way to send it.
+    pub(super) fn notice(&self, event: &str, user: &UserRow, asker: &Asker) -> Result<Option<NewMail>, UserError> {
+        let Some(outbox) = self.outbox() else { return Ok(None) };
+        Ok(Some(outbox.notice(event, &recipient(user, asker), self.clock.now())?))
+    }
 }
 
 /// Adds a mail that was asked for, and its token, unless there were enough of them.

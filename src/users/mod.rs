@@ -13,6 +13,7 @@ mod mail_limits;
 mod mailing;
 mod recovery;
 pub mod search;
+pub mod second_factor;
 mod undecided;
 
 use std::net::IpAddr;

@@ -52,7 +52,7 @@ fn a_token_answer_and_a_user_are_as_the_contract_says() {
     let user = &answer["user"];
     let mut names: Vec<&String> = user.as_object().unwrap().keys().collect();
     names.sort_unstable();
-    assert_eq!(names, ["created_at", "email", "email_verified", "id", "name", "roles"]);
+    assert_eq!(names, ["created_at", "email", "email_verified", "id", "mfa", "name", "roles"]);
     assert_eq!(user["email"], "Ada@Example.com");
     assert_eq!(user["name"], "Ada Lovelace");
     assert_eq!(user["roles"], json!([]));

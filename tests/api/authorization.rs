@@ -133,7 +133,7 @@ fn credentials() -> Vec<(&'static str, Credential, Verdict, Verdict)> {
 
 /// Guarded routes, each with a body that changes nothing, and what a client that gets in is answered.
 fn guarded() -> Vec<(Method, &'static str, Value, u16)> {
-    let wrong = json!({ "current_password": "wrong", "new_password": "another good one", "password": "wrong" });
+    let wrong = json!({ "current_password": "wrong", "new_password": "another good one", "password": "wrong", "code": "000000" });
     let other = json!({ "email": "other@example.com", "password": "wrong" });
     let nobodys = "/v1/sessions/01890a5d-ac96-774b-bcce-b302099a8057";
     vec![
@@ -141,7 +141,10 @@ fn guarded() -> Vec<(Method, &'static str, Value, u16)> {
         (Method::HEAD, "/v1/users/me", Value::Null, 200),
         (Method::PATCH, "/v1/users/me", json!({}), 200),
         (Method::DELETE, "/v1/users/me", wrong.clone(), 403),
-        (Method::POST, "/v1/users/me/password", wrong, 403),
+        (Method::POST, "/v1/users/me/password", wrong.clone(), 403),
+        (Method::POST, "/v1/users/me/totp", wrong.clone(), 403),
+        (Method::POST, "/v1/users/me/totp/confirm", wrong.clone(), 404),
+        (Method::DELETE, "/v1/users/me/totp", wrong, 403),
         (Method::POST, "/v1/users/me/email", other, 403),
         (Method::POST, "/v1/users/me/email/verification", json!({}), 202),
         (Method::GET, "/v1/sessions", Value::Null, 200),

@@ -812,7 +812,10 @@ fn an_issued_token_has_the_form_of_rfc_9068_and_nothing_personal() {
         assert!(!header["kid"].as_str().unwrap().is_empty());
         let mut names: Vec<&str> = claims.keys().map(String::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["aud", "br", "client_id", "exp", "gen", "iat", "iss", "jti", "roles", "sid", "sub"]);
+        assert_eq!(
+            names,
+            ["amr", "aud", "auth_time", "br", "client_id", "exp", "gen", "iat", "iss", "jti", "roles", "sid", "sub"]
+        );
         assert_eq!(claims["iss"], "http://issuer.test");
         assert_eq!(claims["aud"], "http://issuer.test");
         assert_eq!(claims["client_id"], "countersign");
@@ -837,7 +840,10 @@ fn a_user_without_a_role_has_a_token_without_the_claim() {
     let first = app.sign_up("ada@example.com");
     let names = |token: &str| part(token, 1).keys().cloned().collect::<Vec<_>>();
     let with_roles = |token: &str| part(token, 1).get("roles").cloned();
-    assert_eq!(names(&first.access), ["aud", "br", "client_id", "exp", "gen", "iat", "iss", "jti", "sid", "sub"]);
+    assert_eq!(
+        names(&first.access),
+        ["amr", "aud", "auth_time", "br", "client_id", "exp", "gen", "iat", "iss", "jti", "sid", "sub"]
+    );
     assert_eq!(app.get_as("/v1/users/me", &first.access).expect(200).json()["roles"], json!([]));
     in_database(&home, r#"UPDATE users SET roles = '["admin"]'"#);
     assert_eq!(with_roles(&app.log_in("ada@example.com").access), Some(json!(["admin"])));

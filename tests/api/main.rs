@@ -24,6 +24,7 @@ mod limits;
 mod mail;
 mod outage;
 mod patience;
+mod second_factor;
 mod sessions;
 mod standards;
 mod storms;

@@ -36,7 +36,7 @@ fn open_many(home: &Home, count: i64) {
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
              INSERT INTO sessions SELECT unhex(printf('%032x', i)), (SELECT id FROM users WHERE email = '{ADA}'), 0, 0,
                randomblob(32), NULL, zeroblob(16), 'k', 0, 0, NULL, 0, 1152921504606846976, 1152921504606846976, NULL, NULL, '[]', 'body',
-               0, 0, 'device', 'agent', NULL, 1, i, true, NULL FROM n"
+               0, 0, 'device', 'agent', NULL, 1, i, true, NULL, false, NULL FROM n"
         ),
     );
 }

@@ -17,6 +17,7 @@ mod lost;
 mod output;
 mod passwords;
 mod running;
+mod second_factor;
 mod sessions;
 mod usage;
 
@@ -134,7 +135,7 @@ fn open_sessions(home: &Home, count: u32) {
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
              INSERT INTO sessions SELECT unhex(printf('%032x', i)), (SELECT id FROM users WHERE email = '{ADA}'), 0, 0,
                randomblob(32), NULL, zeroblob(16), 'k', 0, 0, NULL, 0, 1152921504606846976, 1152921504606846976, NULL, NULL, '[]', 'body', 0, 0,
-               NULL, NULL, NULL, 1, 1, true, NULL FROM n"
+               NULL, NULL, NULL, 1, 1, true, NULL, false, NULL FROM n"
         ),
     );
 }

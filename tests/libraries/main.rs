@@ -29,7 +29,7 @@ const ANY: [Kind; 1] = [("ES256", "")];
 const AUTHLIBS: [Kind; 3] = [KINDS[0], KINDS[2], KINDS[3]];
 
 /// A script, what runs it, and the kinds of tokens that it is run with.
-const SCRIPTS: [(&str, Runner, &[Kind]); 7] = [
+const SCRIPTS: [(&str, Runner, &[Kind]); 8] = [
     ("jose_verifies", Runner::Node, &KINDS),
     ("jwks_rsa_finds_keys", Runner::Node, &KINDS),
     ("express_oauth2_lets_in", Runner::Node, &KINDS),
@@ -37,6 +37,7 @@ const SCRIPTS: [(&str, Runner, &[Kind]); 7] = [
     ("pyjwt_verifies", Runner::Python, &KINDS),
     ("authlib_lets_in", Runner::Python, &AUTHLIBS),
     ("werkzeug_reads_challenges", Runner::Python, &ANY),
+    ("pyotp_makes_codes", Runner::Python, &ANY),
 ];
 
 #[derive(Clone, Copy)]

@@ -275,3 +275,57 @@ mod embedded {
         assert!(Countersign::migrate(&config).unwrap().is_empty());
     }
 }
+
+/// What the application adds never takes the place of anything, and where it cannot tell no token is issued.
+#[actix_web::test]
+async fn an_application_adds_claims_of_its_own_and_only_those() {
+    async fn refresh(home: &Home, token: &str) -> (StatusCode, Value) {
+        let app = home.app().await;
+        let body = json!({ "refresh_token": token });
+        let request = test::TestRequest::post().uri("/v1/auth/refresh").set_json(&body).to_request();
+        let response = test::call_service(&app, request).await;
+        let status = response.status();
+        (status, serde_json::from_slice(&test::read_body(response).await).unwrap_or_default())
+    }
+    fn claims(answer: &Value) -> Value {
+        use base64::Engine as _;
+        use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+        let token = answer.get("access_token").and_then(Value::as_str).unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
+    }
+    let home = Home::new();
+    let ada = home.countersign.users().create(NewUser::new(ADA, PASSWORD)).await.unwrap();
+    let member = |answer: &Value, name: &str| answer.get(name).and_then(Value::as_str).unwrap().to_owned();
+    let add = |added: Result<Value, &'static str>| {
+        home.countersign.add_claims(move |user| {
+            let added = added.clone();
+            async move {
+                let Value::Object(mut claims) = added? else { return Err("no object") };
+                claims.insert("known_as".into(), user.to_string().into());
+                Ok::<_, &'static str>(claims)
+            }
+        });
+    };
+    add(Ok(json!({ "tenant": 7, "sub": "someone-else", "roles": ["admin"], "amr": ["mfa"] })));
+    let (status, pair) = log_in(&home, ADA, PASSWORD).await;
+    assert_eq!(status, StatusCode::OK, "{pair}");
+    let said = claims(&pair);
+    assert_eq!(said.get("tenant"), Some(&json!(7)));
+    assert_eq!(said.get("known_as"), Some(&json!(ada.id.to_string())));
+    assert_eq!(said.get("sub"), Some(&json!(ada.id.to_string())));
+    assert_eq!((said.get("roles"), said.get("amr")), (None, Some(&json!(["pwd"]))));
+    assert_eq!(orders(&home, &member(&pair, "access_token")).await, StatusCode::OK);
+
+    // Where it cannot tell, or tells too much, nothing has changed, and the token is good.
+    let token = member(&pair, "refresh_token");
+    add(Err("the application's database is away"));
+    assert_eq!(refresh(&home, &token).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    add(Ok(json!({ "long": "x".repeat(1_024) })));
+    let (status, body) = refresh(&home, &token).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(!body.to_string().contains("claims"), "{body}");
+    add(Ok(json!({})));
+    let (status, next) = refresh(&home, &token).await;
+    assert_eq!(status, StatusCode::OK, "{next}");
+    assert_eq!(claims(&next).get("tenant"), None);
+}

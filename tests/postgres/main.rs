@@ -52,7 +52,8 @@ const WITH_A_SERVER: &[Test] = tests! {
         identical_refreshes_on_two_nodes_at_once_are_one_rotation,
         many_sessions_refresh_on_two_nodes_at_once,
         a_refresh_on_one_node_and_a_log_out_on_the_other_leave_no_live_session,
-        a_node_that_cannot_learn_who_has_signed_out_is_not_ready;
+        a_node_that_cannot_learn_who_has_signed_out_is_not_ready,
+        a_code_of_a_second_factor_is_accepted_by_one_node_once;
     clocks: nodes_whose_clocks_are_an_hour_wrong_agree_with_all_others,
         a_node_that_does_not_know_yet_what_time_it_is_judges_no_token;
     outage: a_table_that_somebody_holds_is_an_outage_with_an_end,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use support::authenticator::Authenticator;
 use support::process::{Connection, Home, PASSWORD, Server};
 
 const ADA: &str = "ada@example.com";
@@ -299,5 +300,41 @@ pub fn a_node_that_cannot_learn_who_has_signed_out_is_not_ready() {
     while ready() != 200 {
         assert!(began.elapsed() < PATIENCE, "it is not ready yet");
         thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Each of eight clients, four on either node, has the right code: one gets in.
+pub fn a_code_of_a_second_factor_is_accepted_by_one_node_once() {
+    let (_home, one, other) = two_nodes();
+    let pair = one.register(ADA);
+    let access_token = text(&pair, "access_token");
+    let (status, begun) =
+        ask(one.address, "POST", "/v1/users/me/totp", &access_token, &json!({ "password": PASSWORD }));
+    assert_eq!(status, 200, "{begun}");
+    let authenticator = Authenticator::of(&text(&begun, "secret"));
+    let code = json!({ "code": authenticator.code_now(-1) });
+    let (status, confirmed) = ask(other.address, "POST", "/v1/users/me/totp/confirm", &access_token, &code);
+    assert_eq!(status, 200, "{confirmed}");
+    let asked = one.post("/v1/auth/login", &json!({ "email": ADA, "password": PASSWORD })).body;
+    let recovery_code = confirmed["recovery_codes"][0].clone();
+    for (member, code) in [("code", authenticator.code_now(0).into()), ("recovery_code", recovery_code)] {
+        let body = json!({ "mfa_token": asked["mfa_token"], member: code });
+        let barrier = Barrier::new(8);
+        let log_in = |node: &Server| {
+            barrier.wait();
+            node.post("/v1/auth/mfa", &body).status
+        };
+        let statuses: Vec<u16> = thread::scope(|scope| {
+            let nodes = [&one, &other].into_iter().cycle().take(8);
+            let asking: Vec<_> = nodes
+                .map(|node| {
+                    let log_in = &log_in;
+                    scope.spawn(move || log_in(node))
+                })
+                .collect();
+            asking.into_iter().map(|asked| asked.join().unwrap()).collect()
+        });
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{member}: {statuses:?}");
+        assert!(statuses.iter().all(|status| matches!(status, 200 | 401 | 429)), "{member}: {statuses:?}");
     }
 }

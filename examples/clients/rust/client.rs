@@ -28,6 +28,9 @@ pub enum Error {
     /// There are no tokens (any more): ask for the password.
     #[error("signed out")]
     SignedOut,
+    /// The password is right, and a code is asked for: [`Client::enter_code`] takes it, with this, within five minutes.
+    #[error("a code of the second factor is asked for")]
+    CodeRequired(String),
     /// No answer, or none yet. Nothing is lost: call again later.
     #[error("unavailable: {reason}")]
     Unavailable {
@@ -64,6 +67,7 @@ pub struct Pair {
 #[serde(default)]
 struct Members {
     code: Option<String>,
+    mfa_token: Option<String>,
     access_token: Option<String>,
     refresh_token: Option<String>,
     expires_in: Option<u64>,
@@ -85,7 +89,16 @@ impl Client {
 
     /// Signs in, in the place of the user who was signed in.
     pub fn sign_in(&self, email: &str, password: &str) -> Result<(), Error> {
-        let pair = self.ask("/v1/auth/login", &json!({ "email": email, "password": password }))?;
+        self.enter("/v1/auth/login", &json!({ "email": email, "password": password }))
+    }
+
+    /// Signs in with a code, after [`Error::CodeRequired`]. A code that is [`Error::Refused`] can be followed by another.
+    pub fn enter_code(&self, mfa_token: &str, code: &str) -> Result<(), Error> {
+        self.enter("/v1/auth/mfa", &json!({ "mfa_token": mfa_token, "code": code }))
+    }
+
+    fn enter(&self, path: &str, body: &Value) -> Result<(), Error> {
+        let pair = self.ask(path, body)?;
         let _turn = self.store.lock()?;
         Ok(self.store.write(&pair)?)
     }
@@ -182,6 +195,9 @@ impl Client {
         let members: Members = serde_json::from_str(&answer.text()?).unwrap_or_default();
         let code = members.code.unwrap_or_default();
         let reason = format!("{status} {code}");
+        if let (401, "mfa_required", Some(mfa_token)) = (status, code.as_str(), members.mfa_token) {
+            return Err(Error::CodeRequired(mfa_token));
+        }
         match (status, members.access_token, members.refresh_token, members.expires_in) {
             (200, Some(access_token), Some(refresh_token), Some(life)) => {
                 Ok(Pair { access_token, refresh_token, refresh_at: now() + life * 900 })

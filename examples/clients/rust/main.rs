@@ -1,5 +1,5 @@
 //! `cargo run --example client http://127.0.0.1:8080 tokens.json`, then a command a line: `sign-in EMAIL PASSWORD`,
-//! `get PATH`, `sign-out`. They run side by side, as they would in an app.
+//! `code MFA_TOKEN CODE`, `get PATH`, `sign-out`. They run side by side, as they would in an app.
 
 mod client;
 mod file_store;
@@ -35,12 +35,16 @@ fn main() -> ExitCode {
 
 fn run(client: &Client, line: &str) -> Result<String, Error> {
     match line.splitn(3, ' ').collect::<Vec<_>>().as_slice() {
-        ["sign-in", email, password] => client.sign_in(email, password).map(|()| "signed in".to_owned()),
+        ["sign-in", email, password] => match client.sign_in(email, password) {
+            Err(Error::CodeRequired(mfa_token)) => Ok(format!("code? {mfa_token}")),
+            decided => decided.map(|()| "signed in".to_owned()),
+        },
+        ["code", mfa_token, code] => client.enter_code(mfa_token, code).map(|()| "signed in".to_owned()),
         ["sign-out"] => client.sign_out().map(|()| "signed out, as you wished".to_owned()),
         ["get", path] => {
             let answer = client.send(|http| http.get(client.url(path)))?;
             Ok(format!("{} {}", answer.status().as_u16(), answer.text()?))
         }
-        _ => Ok("what? sign-in EMAIL PASSWORD, get PATH or sign-out".to_owned()),
+        _ => Ok("what? sign-in EMAIL PASSWORD, code MFA_TOKEN CODE, get PATH or sign-out".to_owned()),
     }
 }

@@ -15,6 +15,17 @@ export class SignedOut extends Error {
   override name = "signed out";
 }
 
+/** The password is right, and a code is asked for: `enterCode` takes it, with this, within five minutes. */
+export class CodeRequired extends Error {
+  override name = "code required";
+  readonly mfaToken: string;
+
+  constructor(mfaToken: string) {
+    super("a code of the second factor is asked for");
+    this.mfaToken = mfaToken;
+  }
+}
+
 /** No answer, or none yet. Nothing is lost: call again later. */
 export class Unavailable extends Error {
   override name = "unavailable";
@@ -78,6 +89,12 @@ export class Client {
   /** Signs in, in the place of whoever was signed in. */
   async signIn(email: string, password: string): Promise<void> {
     const pair = await this.#ask("/v1/auth/login", { email, password });
+    await this.#lock(() => this.#store.write(pair));
+  }
+
+  /** Signs in with a code, after `CodeRequired`. A code that is `Refused` can be followed by another. */
+  async enterCode(mfaToken: string, code: string): Promise<void> {
+    const pair = await this.#ask("/v1/auth/mfa", { mfa_token: mfaToken, code });
     await this.#lock(() => this.#store.write(pair));
   }
 
@@ -162,13 +179,14 @@ export class Client {
   async #ask(path: string, body: object): Promise<Pair> {
     const answer = await this.#post(path, body);
     const text = await answer.text().catch(unavailable);
-    const { code = "", access_token, refresh_token, expires_in } = members(text);
+    const { code = "", mfa_token, access_token, refresh_token, expires_in } = members(text);
     const { status } = answer;
     if (status === 200 && access_token && refresh_token && expires_in !== undefined) {
       return { accessToken: access_token, refreshToken: refresh_token, refreshAt: Date.now() + expires_in * 900 };
     }
     const reason = `${status} ${code}`;
     if (status === 400 && code === "invalid_grant") throw new SignedOut();
+    if (status === 401 && code === "mfa_required" && mfa_token) throw new CodeRequired(mfa_token);
     if (status >= 400 && status < 500 && ![408, 409, 429].includes(status)) throw new Refused(reason);
     throw new Unavailable(reason, Number(answer.headers.get("retry-after")) || undefined);
   }
@@ -187,7 +205,13 @@ export class Client {
 }
 
 /** What is read of an answer: nothing where it is not ours but, say, the log-in page of a hotel. */
-function members(text: string): { code?: string; access_token?: string; refresh_token?: string; expires_in?: number } {
+function members(text: string): {
+  code?: string;
+  mfa_token?: string;
+  access_token?: string;
+  refresh_token?: string;
+  expires_in?: number;
+} {
   try {
     return JSON.parse(text) ?? {};
   } catch {

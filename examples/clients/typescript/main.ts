@@ -1,11 +1,11 @@
 /**
- * `node main.js http://127.0.0.1:8080 tokens.json`, then a command a line: `sign-in EMAIL PASSWORD`, `get PATH`,
- * `sign-out`. They run side by side, as they would in an app.
+ * `node main.js http://127.0.0.1:8080 tokens.json`, then a command a line: `sign-in EMAIL PASSWORD`, `code MFA_TOKEN
+ * CODE`, `get PATH`, `sign-out`. They run side by side, as they would in an app.
  */
 
 import { createInterface } from "node:readline";
 
-import { Client } from "./client.js";
+import { Client, CodeRequired } from "./client.js";
 import { FileStore } from "./file_store.js";
 
 const [server, store] = process.argv.slice(2);
@@ -19,7 +19,15 @@ async function run(line: string): Promise<string> {
   const [, command, first = "", second = ""] = /^(\S*) ?(\S*) ?(.*)$/.exec(line) ?? [];
   switch (command) {
     case "sign-in":
-      await client.signIn(first, second);
+      try {
+        await client.signIn(first, second);
+      } catch (error) {
+        if (error instanceof CodeRequired) return `code? ${error.mfaToken}`;
+        throw error;
+      }
+      return "signed in";
+    case "code":
+      await client.enterCode(first, second);
       return "signed in";
     case "sign-out":
       await client.signOut();
@@ -29,7 +37,7 @@ async function run(line: string): Promise<string> {
       return `${answer.status} ${await answer.text()}`;
     }
     default:
-      return "what? sign-in EMAIL PASSWORD, get PATH or sign-out";
+      return "what? sign-in EMAIL PASSWORD, code MFA_TOKEN CODE, get PATH or sign-out";
   }
 }
 

@@ -96,7 +96,7 @@ section! {
         /// Refresh token keys that still verify and no longer sign.
         ///
         /// When refresh_secret changes, the old one goes here for one refresh_idle_ttl, and no session ends. Left out while
-        /// sessions depend on it, the start is refused (`countersign keys forget`). With several nodes, name the new one here
+        /// sessions or second factors depend on it, the start is refused (`countersign keys forget`). With several nodes, name the new one here
         /// first, everywhere.
         refresh_secret_previous: Vec<Secret> = "", Key::secret().short(&["REFRESH_TOKEN_SECRET_PREVIOUS"]).at_restart();
     }

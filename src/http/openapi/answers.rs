@@ -158,6 +158,7 @@ fn sample(code: Code) -> Problem {
             problem.errors(vec![FieldError { field: "email", message: "must be an e-mail address".into() }])
         }
         Code::RateLimited => problem.retry_after(60),
+        Code::MfaRequired => problem.member("mfa_token", "fXy….hV1…").member("methods", &["totp", "recovery_code"][..]),
         Code::MethodNotAllowed => problem.allow("GET, HEAD"),
         _ => problem,
     }

@@ -18,6 +18,7 @@ pub(crate) fn user() -> Value {
         "roles": ["admin"],
         "email_verified": false,
         "created_at": NOW,
+        "mfa": false,
     })
 }
 

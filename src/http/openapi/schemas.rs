@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::http::extract::credentials::RefreshTokenRequest;
-use crate::http::routes::{account, address, auth, events, health, recovery, sessions, sign_in};
+use crate::http::routes::{account, address, auth, events, health, recovery, sessions, sign_in, totp};
 use crate::problem::Code;
 use crate::sessions::RefusedBecause;
 
@@ -31,6 +31,10 @@ pub(super) fn schemas() -> Value {
         add::<address::ChangeEmailRequest>,
         add::<address::UndoEmailChangeRequest>,
         add::<address::LocaleRequest>,
+        add::<totp::MfaRequest>,
+        add::<totp::BeginTotpRequest>,
+        add::<totp::ConfirmTotpRequest>,
+        add::<totp::RemoveTotpRequest>,
     ] {
         add(&mut requests);
     }
@@ -38,6 +42,8 @@ pub(super) fn schemas() -> Value {
     for add in [
         add::<sign_in::SignedIn<'_>>,
         add::<auth::Refreshed<'_>>,
+        add::<totp::Totp>,
+        add::<totp::RecoveryCodes>,
         add::<sessions::Sessions>,
         add::<sessions::Revoked>,
         add::<events::Events>,
@@ -135,6 +141,12 @@ fn problem() -> Value {
                 "enum": RefusedBecause::ALL.map(RefusedBecause::as_str).into_iter().chain(["blocklisted"]).collect::<Vec<_>>(),
                 "description": "With `invalid_grant`: why the refresh token cannot be used. With `validation_failed`: \
                                 `blocklisted`, where a password is too easily guessed.",
+            },
+            "mfa_token": { "type": "string", "description": "With `mfa_required`: what the log-in goes on with." },
+            "methods": {
+                "type": "array",
+                "items": { "enum": ["totp", "recovery_code"] },
+                "description": "With `mfa_required`: what it can go on with.",
             },
             "errors": { "type": "array", "minItems": 1, "items": item },
             "request_id": { "type": "string", "description": "The same as `X-Request-Id`." },

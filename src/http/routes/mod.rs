@@ -10,6 +10,7 @@ pub(crate) mod pages;
 pub(crate) mod recovery;
 pub(crate) mod sessions;
 pub(crate) mod sign_in;
+pub(crate) mod totp;
 mod well_known;
 
 use super::route::Route;
@@ -20,6 +21,7 @@ pub(crate) const TABLES: &[&[Route]] = &[
     auth::ROUTES,
     sessions::ROUTES,
     account::ROUTES,
+    totp::ROUTES,
     events::ROUTES,
     recovery::ROUTES,
     address::ROUTES,

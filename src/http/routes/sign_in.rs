@@ -14,14 +14,16 @@ use crate::guard;
 use crate::http::extract::credentials;
 use crate::http::extract::json_body::JsonBody;
 use crate::http::openapi::{BODY, Operation, STORE, body, empty, examples, requests, with_header};
-use crate::http::outcomes::{count_refused_login, count_throttled};
+use crate::http::outcomes::{count_refused_step, count_throttled};
 use crate::http::route::Route;
 use crate::http::{AppState, State};
+use crate::ids::SessionId;
 use crate::json_schema;
 use crate::metrics::{LoginOutcome, Throttle};
 use crate::passwords::Password;
 use crate::problem::{Code, Problem};
-use crate::sessions::{Admission, SignIn, StartError, TokenPair};
+use crate::sessions::{Admission, SignIn, TokenPair};
+use crate::sign_in::{Credentials, Entered};
 use crate::store::sessions::Transport;
 use crate::store::users::UserRow;
 use crate::users::Registration;
@@ -31,9 +33,6 @@ pub(super) const ROUTES: &[Route] = &[
     Route::new(Method::POST, "/v1/auth/register", || web::to(register), describe_register),
     Route::new(Method::POST, "/v1/auth/login", || web::to(login), describe_login),
 ];
-
-/// How often a log-in whose account changes under it starts over.
-const MAX_RETRIES: usize = 3;
 
 /// A new account, and its first session.
 // The last three fields stand in both requests: one flattened struct would lose the names of fields in errors.
@@ -143,25 +142,22 @@ async fn login(
 ) -> Result<HttpResponse, Problem> {
     let LoginRequest { email, password, device_name, transport, remember } = body;
     let sign_in = sign_in(&state, &req, (device_name, transport, remember));
-    for _ in 0..MAX_RETRIES {
-        let address = state.proxies.client_address(&req);
-        let who = state.users.authenticate(&email, password.clone(), address, guard::signed_in(&req)).await;
-        let who = who.inspect_err(|error| count_refused_login(&state.metrics, error))?;
-        let admission = Admission::Verified { user_id: who.user.id, password_hash: who.password_hash };
-        match state.sessions.start(admission, sign_in.clone()).await {
-            Err(StartError::Changed) => {}
-            Err(error) => {
-                state.metrics.logins.count(LoginOutcome::Failed);
-                return Err(error.into());
-            }
-            Ok(pair) => {
-                state.metrics.logins.count(LoginOutcome::Ok);
-                return Ok(signed_in(&state, &req, HttpResponse::Ok(), &pair, UserView::from(&who.user)).await);
-            }
+    let address = state.proxies.client_address(&req);
+    let credentials = Credentials { email, password, address, signed_in: guard::signed_in(&req) };
+    let entered = state.log_in.with_password(credentials, sign_in).await;
+    match entered.inspect_err(|error| count_refused_step(&state.metrics, error))? {
+        Entered::Session(entered) => {
+            let (pair, user) = *entered;
+            state.metrics.logins.count(LoginOutcome::Ok);
+            Ok(signed_in(&state, &req, HttpResponse::Ok(), &pair, UserView::from(&user)).await)
+        }
+        Entered::SecondFactor { mfa_token, has_recovery_codes } => {
+            state.metrics.logins.count(LoginOutcome::MfaRequired);
+            let methods: &[&str] = if has_recovery_codes { &["totp", "recovery_code"] } else { &["totp"] };
+            let token = String::from_utf8_lossy(mfa_token.expose()).into_owned();
+            Err(Problem::new(Code::MfaRequired).member("mfa_token", token).member("methods", methods))
         }
     }
-    state.metrics.logins.count(LoginOutcome::Failed);
-    Err(StartError::Changed.into())
 }
 
 fn describe_login() -> Operation {
@@ -170,24 +166,20 @@ fn describe_login() -> Operation {
     Operation::new("Tokens", "login", "Sign in")
         .about(
             "A wrong password and an unknown address are answered alike, and as fast. The session of a refresh cookie \
-             that came with the request ends: the browser is about to lose it.",
+             that came with the request ends: the browser is about to lose it. Where the account has a second factor, \
+             the right password is answered `mfa_required` with `mfa_token`, for `loginMfa`, and `methods`.",
         )
         .takes("LoginRequest", true, example)
         .answers("200", with_header(answer, "Set-Cookie", "SetCookie"))
         .fails(BODY)
-        .fails(&[
-            Code::InvalidCredentials,
-            Code::AccountDisabled,
-            Code::EmailNotVerified,
-            Code::ValidationFailed,
-            Code::RateLimited,
-        ])
+        .fails(&[Code::InvalidCredentials, Code::MfaRequired, Code::AccountDisabled, Code::EmailNotVerified])
+        .fails(&[Code::ValidationFailed, Code::RateLimited])
         .fails(STORE)
 }
 
 /// The answer to a log-in. What the browser has of other sessions it is about to lose: they end, and a log-in whose tokens
 /// are in the body takes their cookies back. A page of another site brings none of this about.
-async fn signed_in(
+pub(super) async fn signed_in(
     state: &AppState,
     req: &HttpRequest,
     mut status: HttpResponseBuilder,
@@ -217,15 +209,19 @@ fn sign_in(
     req: &HttpRequest,
     (device_name, transport, remember): (Option<String>, Option<Transport>, Option<bool>),
 ) -> SignIn {
-    let replaces = match state.origins.is_this_site(req) {
-        true => credentials::sessions_of_refresh_cookies(state, req).into_keys().collect(),
-        false => Vec::new(),
-    };
     SignIn {
         device_name: device_name.and_then(|name| device::name(&name)),
         transport: transport.unwrap_or(Transport::Body),
         remember: remember.unwrap_or(true),
-        replaces,
+        replaces: replaced_by_cookies(state, req),
         device: state.proxies.device(req),
+    }
+}
+
+/// The sessions of the refresh cookies that came with a log-in, which the browser is about to lose.
+pub(super) fn replaced_by_cookies(state: &AppState, req: &HttpRequest) -> Vec<SessionId> {
+    match state.origins.is_this_site(req) {
+        true => credentials::sessions_of_refresh_cookies(state, req).into_keys().collect(),
+        false => Vec::new(),
     }
 }

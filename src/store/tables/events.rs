@@ -182,7 +182,7 @@ mod tests {
         sql_query(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)
              INSERT INTO sessions SELECT unhex(printf('%032x', i)), randomblob(16), 0, 0, randomblob(32), NULL, zeroblob(16), 'k',
-               0, 0, NULL, 0, 0, 0, NULL, NULL, '[]', 'body', 0, 0, 'device ' || i, NULL, NULL, 0, 0, true, NULL FROM n",
+               0, 0, NULL, 0, 0, 0, NULL, NULL, '[]', 'body', 0, 0, 'device ' || i, NULL, NULL, 0, 0, true, NULL, false, NULL FROM n",
         )
         .execute(&mut conn)
         .unwrap();

@@ -9,6 +9,7 @@ pub mod events;
 pub mod mail_tokens;
 pub mod mails;
 pub mod schema;
+pub mod second_factors;
 pub mod sessions;
 pub mod signing_keys;
 pub mod users;

@@ -27,6 +27,16 @@ diesel::table! {
         disabled_at -> Nullable<BigInt>,
         /// 1: `email_key` is as addresses are compared now; 0: as earlier versions compared them.
         email_key_version -> BigInt,
+        /// The secret of the second factor, sealed.
+        totp_secret -> Nullable<Binary>,
+        /// The name of the refresh key whose secret opens it.
+        totp_sealed_under -> Nullable<Text>,
+        /// Microseconds since 1970; null: there is none, or it waits to be confirmed.
+        totp_enabled_at -> Nullable<BigInt>,
+        /// The time step of the code that was accepted last.
+        totp_step -> Nullable<BigInt>,
+        /// JSON object: what an operator has access tokens say besides.
+        claims -> Nullable<Text>,
         /// Whether the address was registered again before it was proven.
         contested -> Bool,
     }
@@ -89,6 +99,20 @@ diesel::table! {
         remember -> Bool,
         /// The key that the token with `previous_hash` was signed with. None: it is the first, or from before this column.
         previous_key_id -> Nullable<Text>,
+        /// Whether it began with a second factor.
+        mfa -> Bool,
+        /// JSON object: a copy of the user's.
+        claims -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    /// What stands in for a code of the second factor, once each.
+    recovery_codes (user_id, hash) {
+        /// UUID, 16 bytes.
+        user_id -> Binary,
+        /// SHA-256.
+        hash -> Binary,
     }
 }
 

@@ -2,6 +2,7 @@
 //! that the test decides ([`harness`]), or as the real binary ([`process`]); over a database of its own ([`database`]), on
 //! PostgreSQL in a server of this run ([`cluster`]); and clients that stop at nothing but the right answer ([`clients`]).
 
+pub mod authenticator;
 pub mod clients;
 #[cfg(feature = "postgres")]
 pub mod cluster;

@@ -112,7 +112,7 @@ where
         out.push_bind_param::<BigInt, _>(&self.at)?;
         out.push_sql(" AND ");
         out.push_sql(NOT_ENDED);
-        out.push_sql(" RETURNING roles, transport, remember");
+        out.push_sql(" RETURNING roles, transport, remember, mfa, created_at, claims");
         Ok(())
     }
 }
@@ -123,7 +123,7 @@ impl QueryId for Advance<'_> {
 }
 
 impl Query for Advance<'_> {
-    type SqlType = (Text, Text, Bool);
+    type SqlType = (Text, Text, Bool, (Bool, BigInt, Nullable<Text>));
 }
 
 impl<C: diesel::Connection> RunQueryDsl<C> for Advance<'_> {}
@@ -232,7 +232,10 @@ impl QueryFragment<Pg> for AdvanceAll<'_> {
              AND sessions.revoked_at IS NULL AND sessions.idle_expires_at > new.at AND sessions.expires_at > new.at AND ",
         );
         out.push_sql(NOT_ENDED);
-        out.push_sql(" RETURNING sessions.id, sessions.roles, sessions.transport, sessions.remember");
+        out.push_sql(
+            " RETURNING sessions.id, sessions.roles, sessions.transport, sessions.remember, sessions.mfa, \
+             sessions.created_at, sessions.claims",
+        );
         Ok(())
     }
 }
@@ -246,7 +249,7 @@ impl QueryId for AdvanceAll<'_> {
 
 #[cfg(feature = "postgres")]
 impl Query for AdvanceAll<'_> {
-    type SqlType = (Binary, (Text, Text, Bool));
+    type SqlType = (Binary, (Text, Text, Bool, (Bool, BigInt, Nullable<Text>)));
 }
 
 #[cfg(feature = "postgres")]

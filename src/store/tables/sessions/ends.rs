@@ -327,3 +327,17 @@ pub fn copy_roles(
     diesel::update(stale).set(sessions::roles.eq(roles)).execute(conn)?;
     Ok(further(&page))
 }
+
+/// The same for the copy of a user's claims.
+pub fn copy_claims(
+    conn: &mut AnyConnection,
+    user: UserId,
+    claims: Option<&str>,
+    after: Option<SessionId>,
+) -> QueryResult<Option<SessionId>> {
+    let page = page(conn, user, true, after)?;
+    diesel::update(sessions::table.filter(sessions::id.eq_any(&page)))
+        .set(sessions::claims.eq(claims))
+        .execute(conn)?;
+    Ok(further(&page))
+}

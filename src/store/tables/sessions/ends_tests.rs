@@ -7,6 +7,7 @@ use super::tests::{
 };
 use super::*;
 use crate::audit::{Event, Kind};
+use crate::store::columns::Roles;
 
 /// The session's user has more sessions than one transaction ends, of which this one is to be marked last.
 fn ended_with_many(table: &mut Table, kept: Option<SessionId>) -> EndRest {
@@ -14,7 +15,7 @@ fn ended_with_many(table: &mut Table, kept: Option<SessionId>) -> EndRest {
     let many = format!(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ids})
          INSERT INTO sessions SELECT unhex(printf('%032x', i)), unhex('{user}'), 0, 0, randomblob(32), NULL, zeroblob(16), 'k',
-           0, 0, NULL, 0, {end}, {end}, NULL, NULL, '[]', 'body', 0, 0, 'device', 'agent', 'address', 0, 0, true, NULL FROM n",
+           0, 0, NULL, 0, {end}, {end}, NULL, NULL, '[]', 'body', 0, 0, 'device', 'agent', 'address', 0, 0, true, NULL, false, NULL FROM n",
         end = NOW.plus(Duration::from_secs(90_000)).as_micros()
     );
     diesel::sql_query(many).execute(&mut table.connection).unwrap();
@@ -68,7 +69,7 @@ fn when_many_end_the_kept_later_and_foreign_ones_go_on() {
     let later = new_session(SessionId::generate(), table.user);
     assert!(!would_have_ended(&mut table.connection, table.user, later.id).unwrap());
     assert!(would_have_ended(&mut table.connection, table.user, id).unwrap());
-    insert(&mut table.connection, &later, &Roles::default()).unwrap();
+    insert(&mut table.connection, &later, &Bestowed::default()).unwrap();
     let live = |table: &mut Table| {
         let mut live = live_of_user(&mut table.connection, table.user, NOW).unwrap();
         live.sort_by_key(|session| *session.id.as_bytes());

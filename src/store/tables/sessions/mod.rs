@@ -18,19 +18,19 @@ pub use self::advance::advance;
 #[cfg(any(feature = "postgres", test))]
 pub use self::advance::advance_all;
 pub use self::ends::{
-    AT_ONCE, EndOrder, EndProgress, EndRest, begin_end, copy_roles, count_unmarked, displace, end, end_one,
-    go_on_ending, unfinished_ends, would_have_ended,
+    AT_ONCE, EndOrder, EndProgress, EndRest, begin_end, copy_claims, copy_roles, count_unmarked, displace, end,
+    end_one, go_on_ending, unfinished_ends, would_have_ended,
 };
 pub use self::expiry::{idle_among, live_among, newest, purge_expired, purge_idle};
 pub use self::not_ended::NotEnded;
 pub use self::rotation::{adopt, confirm, count_streak, find, recover, revoke_at};
 pub use self::rows::{
-    Device, Ended, NewSession, NextToken, OwnedSession, RotatedRow, Rotation, Scope, SessionRow, SessionSummary,
-    Transport,
+    Device, Ended, NewSession, NextToken, Origin, OwnedSession, RotatedRow, Rotation, Scope, SessionRow,
+    SessionSummary, Transport,
 };
 use self::rows::{MAX_DEVICE_NAME, cut};
-use super::columns::Roles;
 use super::schema::{session_ends, sessions};
+use super::users::Bestowed;
 use crate::clock::Timestamp;
 use crate::ids::{SessionId, UserId};
 use crate::store::AnyConnection;
@@ -62,8 +62,8 @@ const SUMMARY: Summary = (
 );
 const ENDED: (sessions::id, sessions::access_expires_at) = (sessions::id, sessions::access_expires_at);
 
-/// Opens a session for a user who has these roles.
-pub fn insert(conn: &mut AnyConnection, new: &NewSession, roles: &Roles) -> QueryResult<()> {
+/// Opens a session for a user who has these roles and claims.
+pub fn insert(conn: &mut AnyConnection, new: &NewSession, Bestowed { roles, claims }: &Bestowed) -> QueryResult<()> {
     diesel::insert_into(sessions::table)
         .values((
             (
@@ -93,6 +93,8 @@ pub fn insert(conn: &mut AnyConnection, new: &NewSession, roles: &Roles) -> Quer
                 sessions::created_at.eq(new.now),
                 sessions::last_used_at.eq(new.now),
                 sessions::remember.eq(new.remember),
+                sessions::mfa.eq(new.mfa),
+                sessions::claims.eq(claims),
             ),
         ))
         .execute(conn)?;

@@ -43,6 +43,7 @@ pub(super) fn new_session(id: SessionId, user_id: UserId) -> NewSession {
         device_name: None,
         device: Device::default(),
         remember: true,
+        mfa: false,
     }
 }
 
@@ -62,7 +63,7 @@ impl Table {
         let (id, user, bystander) = (SessionId::generate(), UserId::generate(), SessionId::generate());
         let mut table = Self { connection, id, user, bystander, _database: database };
         for (id, user_id) in [(id, user), (bystander, UserId::generate())] {
-            insert(&mut table.connection, &new_session(id, user_id), &Roles::default()).unwrap();
+            insert(&mut table.connection, &new_session(id, user_id), &Bestowed::default()).unwrap();
         }
         table.edit("generation = 5, branch = 1");
         table
@@ -388,7 +389,7 @@ fn names_and_user_agents_are_cut_at_the_end_of_a_character() {
         device: device.clone(),
         ..new_session(SessionId::generate(), table.user)
     };
-    insert(&mut table.connection, &new, &Roles::default()).unwrap();
+    insert(&mut table.connection, &new, &Bestowed::default()).unwrap();
     let stored = |table: &mut Table, id| -> (String, String) {
         let columns = (sessions::device_name.assume_not_null(), sessions::user_agent.assume_not_null());
         sessions::table.filter(sessions::id.eq(id)).select(columns).get_result(&mut table.connection).unwrap()

@@ -174,6 +174,7 @@ pub fn find(conn: &mut AnyConnection, id: SessionId) -> QueryResult<Option<Sessi
             sessions::ip_address,
         ),
         (sessions::remember, EndedAt),
+        (sessions::mfa, sessions::created_at, sessions::claims),
     ));
     let row: Option<RawRow> = prepared!(conn, conn => session.get_result(conn)).optional()?;
     row.map(SessionRow::try_from).transpose()

@@ -22,6 +22,19 @@ pub struct SessionRow {
     pub expiry: Expiry,
     /// Who refreshes.
     pub client: SessionClient,
+    /// How it began.
+    pub origin: Origin,
+}
+
+/// How a session began, and what its access tokens say besides.
+#[derive(Clone, Debug, PartialEq, Eq, Queryable)]
+pub struct Origin {
+    /// Whether with a second factor.
+    pub mfa: bool,
+    /// When its user signed in.
+    pub created_at: Timestamp,
+    /// JSON object: a copy of the user's claims.
+    pub claims: Option<String>,
 }
 
 /// The current refresh token of a session, and the one before it.
@@ -150,6 +163,8 @@ pub struct NewSession {
     pub device: Device,
     /// Whether its idle time is the long one.
     pub remember: bool,
+    /// Whether it begins with a second factor.
+    pub mfa: bool,
 }
 
 /// What takes the place of a session's current token.
@@ -197,6 +212,8 @@ pub struct RotatedRow {
     transport: String,
     /// Whether the session's idle time is the long one.
     pub remember: bool,
+    /// How the session began.
+    pub origin: Origin,
 }
 
 impl RotatedRow {
@@ -212,6 +229,7 @@ impl From<&SessionRow> for RotatedRow {
             roles: row.roles.clone(),
             transport: row.client.transport.as_str().to_owned(),
             remember: row.expiry.remember,
+            origin: row.origin.clone(),
         }
     }
 }
@@ -281,12 +299,13 @@ pub(super) type RawRow = (
     (UserId, i64, i64, TokenDigest, Option<TokenDigest>, Vec<u8>, String, Timestamp, Timestamp, Option<Timestamp>),
     (Timestamp, Timestamp, Timestamp, Option<Timestamp>, Roles, String, i64, i64, Option<String>),
     (bool, Option<Timestamp>),
+    Origin,
 );
 
 impl TryFrom<RawRow> for SessionRow {
     type Error = diesel::result::Error;
 
-    fn try_from((rotation, rest, (remember, ended_at)): RawRow) -> QueryResult<Self> {
+    fn try_from((rotation, rest, (remember, ended_at), origin): RawRow) -> QueryResult<Self> {
         let (
             user_id,
             generation,
@@ -320,7 +339,7 @@ impl TryFrom<RawRow> for SessionRow {
             repeat_streak: small(streak)?,
             streak_generation: small(counted)?,
         };
-        Ok(Self { user_id, roles, chain, expiry, client })
+        Ok(Self { user_id, roles, chain, expiry, client, origin })
     }
 }
 

@@ -41,12 +41,39 @@ pub struct UserRow {
     pub created_at: Timestamp,
     /// When it was disabled.
     pub disabled_at: Option<Timestamp>,
+    /// Since when it has a second factor in force.
+    pub mfa_since: Option<Timestamp>,
 }
 
-type UserColumns =
-    (users::id, users::email, users::name, users::roles, users::email_verified, users::created_at, users::disabled_at);
-const USER_COLUMNS: UserColumns =
-    (users::id, users::email, users::name, users::roles, users::email_verified, users::created_at, users::disabled_at);
+/// What an account gives its sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Queryable)]
+pub struct Bestowed {
+    /// Names of roles.
+    pub roles: Roles,
+    /// JSON object.
+    pub claims: Option<String>,
+}
+
+type UserColumns = (
+    users::id,
+    users::email,
+    users::name,
+    users::roles,
+    users::email_verified,
+    users::created_at,
+    users::disabled_at,
+    users::totp_enabled_at,
+);
+const USER_COLUMNS: UserColumns = (
+    users::id,
+    users::email,
+    users::name,
+    users::roles,
+    users::email_verified,
+    users::created_at,
+    users::disabled_at,
+    users::totp_enabled_at,
+);
 
 /// An account as an operator sees it.
 #[derive(Clone, Debug, Queryable)]
@@ -55,6 +82,8 @@ pub struct AccountRow {
     pub user: UserRow,
     /// When its user last logged in.
     pub last_login_at: Option<Timestamp>,
+    /// JSON object: what access tokens say besides.
+    pub claims: Option<String>,
 }
 
 /// What a log-in is checked against.
@@ -100,6 +129,7 @@ impl From<&NewUser> for UserRow {
             email_verified: new.email_verified,
             created_at: new.created_at,
             disabled_at: None,
+            mfa_since: None,
         }
     }
 }
@@ -148,7 +178,7 @@ pub fn credentials_by_id(conn: &mut AnyConnection, id: UserId) -> QueryResult<Op
 pub fn find_by_email(conn: &mut AnyConnection, key: &EmailKey) -> QueryResult<Option<AccountRow>> {
     by_address(key, |email_key| {
         let theirs = users::table.filter(users::email_key.eq(email_key));
-        theirs.select((USER_COLUMNS, users::last_login_at)).first(conn).optional()
+        theirs.select((USER_COLUMNS, users::last_login_at, users::claims)).first(conn).optional()
     })
 }
 
@@ -186,12 +216,17 @@ fn holder(conn: &mut AnyConnection, key: &EmailKey) -> QueryResult<Option<UserId
 
 /// The account with this id.
 pub fn find_by_id(conn: &mut AnyConnection, id: UserId) -> QueryResult<Option<AccountRow>> {
-    users::table.filter(users::id.eq(id)).select((USER_COLUMNS, users::last_login_at)).first(conn).optional()
+    users::table
+        .filter(users::id.eq(id))
+        .select((USER_COLUMNS, users::last_login_at, users::claims))
+        .first(conn)
+        .optional()
 }
 
 /// At most `limit` accounts in the order in which they were made, from the one after `after` on.
 pub fn page(conn: &mut AnyConnection, after: Option<UserId>, limit: i64) -> QueryResult<Vec<AccountRow>> {
-    let ordered = users::table.select((USER_COLUMNS, users::last_login_at)).order(users::id).limit(limit);
+    let ordered =
+        users::table.select((USER_COLUMNS, users::last_login_at, users::claims)).order(users::id).limit(limit);
     match after {
         Some(after) => ordered.filter(users::id.gt(after)).load(conn),
         None => ordered.load(conn),
@@ -218,19 +253,22 @@ pub fn of_live_session(
     prepared!(conn, conn => theirs.get_result(conn)).optional()
 }
 
-/// Marks a log-in, if the account is still as it was when its password was verified, and returns its
-/// roles. `None`: it is not.
+/// Marks a log-in, if the account is still as it was when its password was verified, and has a second factor in force or,
+/// by `mfa`, none. Returns what it gives the session. `None`: it is not.
 pub fn begin_session(
     conn: &mut AnyConnection,
     id: UserId,
     verified_hash: &str,
+    mfa: bool,
     now: Timestamp,
-) -> QueryResult<Option<Roles>> {
+) -> QueryResult<Option<Bestowed>> {
     let unchanged = users::table
         .filter(users::id.eq(id))
         .filter(users::disabled_at.is_null())
-        .filter(users::password_hash.eq(verified_hash));
-    diesel::update(unchanged).set(users::last_login_at.eq(now)).returning(users::roles).get_result(conn).optional()
+        .filter(users::password_hash.eq(verified_hash))
+        .filter(users::totp_enabled_at.is_not_null().eq(mfa));
+    let begun = diesel::update(unchanged).set(users::last_login_at.eq(now)).returning((users::roles, users::claims));
+    begun.get_result(conn).optional()
 }
 
 /// Replaces the password, if it is still the one that was verified. `false`: it is not.
@@ -287,6 +325,18 @@ pub fn replace_roles(
 ) -> QueryResult<bool> {
     let unchanged = diesel::update(users::table.filter(users::id.eq(id)).filter(users::roles.eq(read)));
     Ok(unchanged.set((users::roles.eq(roles), users::updated_at.eq(now))).execute(conn)? == 1)
+}
+
+/// Replaces the account's claims. `false`: there is no such account.
+pub fn set_claims(conn: &mut AnyConnection, id: UserId, claims: Option<&str>, now: Timestamp) -> QueryResult<bool> {
+    let changed = diesel::update(users::table.filter(users::id.eq(id)))
+        .set((users::claims.eq(claims), users::updated_at.eq(now)));
+    Ok(changed.execute(conn)? == 1)
+}
+
+/// The account's claims. `None`: there is no such account.
+pub fn claims(conn: &mut AnyConnection, id: UserId) -> QueryResult<Option<Option<String>>> {
+    users::table.filter(users::id.eq(id)).select(users::claims).first(conn).optional()
 }
 
 /// Changes the name, and returns the account.
