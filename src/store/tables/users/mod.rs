@@ -9,9 +9,9 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::Bool;
 use diesel::sql_types::{BigInt, Nullable};
 
-pub use self::proof::{contest, is_contested, prove_email, reset_password};
+pub use self::proof::{Moved, contest, is_contested, prove_email, reset_password, set_email};
 use super::columns::Roles;
-use super::mail_tokens::{self, Purpose};
+use super::mail_tokens;
 use super::schema::{sessions, users};
 use super::sessions::NotEnded;
 use crate::clock::Timestamp;
@@ -351,51 +351,6 @@ pub fn rename(
         .returning(USER_COLUMNS)
         .get_result(conn)
         .optional()
-}
-
-/// What came of a change of address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moved {
-    /// The account has it now.
-    Yes,
-    /// Another account has it, or may still have it back.
-    Taken,
-    /// There is no such account.
-    Gone,
-}
-
-/// Replaces the account's address, proven or not. What was mailed to prove anything before is good no more.
-pub fn set_email(
-    conn: &mut AnyConnection,
-    id: UserId,
-    email: &str,
-    proven: bool,
-    now: Timestamp,
-) -> QueryResult<Moved> {
-    let key = EmailKey::of(email);
-    let is_taken = holder(conn, &key)?.is_some_and(|holder| holder != id);
-    if is_taken || mail_tokens::is_reserved(conn, &key, Some(id), now)? {
-        return Ok(Moved::Taken);
-    }
-    mail_tokens::kill(conn, id, &[Purpose::Reset, Purpose::Verify, Purpose::Change])?;
-    let change = |conn: &mut AnyConnection| {
-        diesel::update(users::table.filter(users::id.eq(id)))
-            .set((
-                users::email.eq(email),
-                users::email_key.eq(key.current()),
-                users::email_key_version.eq(CURRENT_KEY),
-                users::email_verified.eq(proven),
-                users::contested.eq(false),
-                users::updated_at.eq(now),
-            ))
-            .execute(conn)
-    };
-    match in_savepoint(conn, change) {
-        Ok(0) => Ok(Moved::Gone),
-        Ok(_) => Ok(Moved::Yes),
-        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(Moved::Taken),
-        Err(error) => Err(error),
-    }
 }
 
 /// Removes the account, if its password is still the one that was verified. `false`: it is not.

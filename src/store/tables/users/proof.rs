@@ -1,10 +1,15 @@
-//! Queries on accounts whose address is proven, or is to be.
+//! Queries on the addresses of accounts: proven, or to be proven, or replaced.
 
 use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
+use super::{CURRENT_KEY, holder};
 use crate::clock::Timestamp;
+use crate::email::EmailKey;
 use crate::ids::UserId;
 use crate::store::AnyConnection;
+use crate::store::engine::connection::in_savepoint;
+use crate::store::tables::mail_tokens::{self, Purpose};
 use crate::store::tables::schema::users;
 
 /// Sets the password of an enabled account whose user has just proven its address. `false`: there is none.
@@ -52,4 +57,49 @@ pub fn contest(
         users::updated_at.eq(now),
     ));
     Ok(changed.execute(conn)? == 1)
+}
+
+/// What came of a change of address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// The account has it now.
+    Yes,
+    /// Another account has it, or may still have it back.
+    Taken,
+    /// There is no such account.
+    Gone,
+}
+
+/// Replaces the account's address, proven or not. What was mailed to prove anything before is good no more.
+pub fn set_email(
+    conn: &mut AnyConnection,
+    id: UserId,
+    email: &str,
+    proven: bool,
+    now: Timestamp,
+) -> QueryResult<Moved> {
+    let key = EmailKey::of(email);
+    let is_taken = holder(conn, &key)?.is_some_and(|holder| holder != id);
+    if is_taken || mail_tokens::is_reserved(conn, &key, Some(id), now)? {
+        return Ok(Moved::Taken);
+    }
+    mail_tokens::kill(conn, id, &[Purpose::Reset, Purpose::Verify, Purpose::Change])?;
+    let change = |conn: &mut AnyConnection| {
+        diesel::update(users::table.filter(users::id.eq(id)))
+            .set((
+                users::email.eq(email),
+                users::email_key.eq(key.current()),
+                users::email_key_version.eq(CURRENT_KEY),
+                users::email_verified.eq(proven),
+                users::contested.eq(false),
+                users::updated_at.eq(now),
+            ))
+            .execute(conn)
+    };
+    match in_savepoint(conn, change) {
+        Ok(0) => Ok(Moved::Gone),
+        Ok(_) => Ok(Moved::Yes),
+        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(Moved::Taken),
+        Err(error) => Err(error),
+    }
 }
