@@ -22,8 +22,9 @@ use crate::ids::{SessionId, UserId};
 use crate::rotation::{Claim, Policy, Verdict, judge};
 use crate::secret::Secret;
 use crate::store::columns::Roles;
-use crate::store::sessions::{Expiry, SessionClient, SessionRow, TokenChain, Transport};
-use crate::tokens::access::{AccessTokens, Bearer};
+use crate::store::sessions::{Expiry, Origin, SessionClient, SessionRow, TokenChain, Transport};
+use crate::tokens::access::{AccessTokens, Authentication, Bearer};
+use crate::tokens::claims::ExtraClaims;
 use crate::tokens::key_files::KeyFiles;
 use crate::tokens::keys::{Asymmetric, Key, KeyRing};
 use crate::tokens::refresh::RefreshTokens;
@@ -104,6 +105,7 @@ fn refresh(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>> 
             remember: true,
         },
         client: SessionClient { transport: Transport::Body, ip_address: None, repeat_streak: 0, streak_generation: 0 },
+        origin: Origin { mfa: false, created_at: NOW, claims: None },
     };
     let claim = Claim {
         position: presented.position(),
@@ -135,6 +137,8 @@ fn access(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>> {
         position: ChainPosition { generation: 3, branch: 0 },
         roles: vec!["member".to_owned()],
         expires_at: NOW.plus(HOUR),
+        authentication: Authentication { at: Some(NOW), mfa: false },
+        claims: ExtraClaims::default(),
     };
     for key in keys()? {
         let algorithm = key.algorithm_name();

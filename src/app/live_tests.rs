@@ -10,9 +10,14 @@ use crate::clock::Clock;
 use crate::config::RawConfig;
 use crate::ids::{SessionId, UserId};
 use crate::key_rotation::{Begin, NOTICE};
+use crate::secret::Secret;
+use crate::store::columns::Roles;
+use crate::store::users::NewUser;
+use crate::store::{AnyConnection, second_factors, users};
 use crate::tokens::access::{Authentication, Bearer};
 use crate::tokens::claims::ExtraClaims;
 use crate::tokens::key_selection::Entry;
+use crate::tokens::sealing::SECOND_FACTORS;
 use crate::tokens::{ChainPosition, Kind};
 
 const BEGINNING: Timestamp = Timestamp::from_seconds(1_900_000_000);
@@ -194,6 +199,38 @@ fn only_keys_that_no_token_can_name_are_removed() {
     // The next ones get numbers of their own.
     server.rotate(Begin::AtOnce);
     assert!(server.files().iter().any(|file| file.ends_with("access-0003-es256.pem")));
+}
+
+/// However long ago it signed: a second factor has no end.
+#[test]
+fn a_key_that_opens_a_second_factor_is_not_removed() {
+    let server = Server::new(&[]);
+    let services = server.live().services.get();
+    let (store, sealing, now) = (&services.accounts.store, services.sealing.get(), server.clock.now());
+    let user = NewUser {
+        id: UserId::generate(),
+        email: "ada@example.com".into(),
+        email_key: "ada@example.com".into(),
+        name: None,
+        password_hash: "hash".into(),
+        roles: Roles::default(),
+        email_verified: false,
+        created_at: now,
+        updated_at: now,
+    };
+    let (id, sealed) = (user.id, sealing.seal(SECOND_FACTORS, b"", &Secret::new("secret")).unwrap());
+    let enable = move |conn: &mut AnyConnection| {
+        assert!(users::insert(conn, &user)? && second_factors::begin(conn, id, "hash", &sealed)?);
+        second_factors::enable(conn, id, (&sealed, 1), &[], now)
+    };
+    assert!(store.write_blocking(enable).unwrap());
+    server.rotate(Begin::AtOnce);
+    server.clock.advance(Duration::from_secs(60));
+    server.live().look_for_keys().unwrap();
+    server.clock.advance(server.config.tokens.refresh_absolute_ttl * 2);
+    assert_eq!((server.prune(), server.files().len()), (1, 3), "the access key is");
+    assert!(store.write_blocking(move |conn| second_factors::disable(conn, id, now)).unwrap());
+    assert_eq!(server.prune(), 1);
 }
 
 #[test]

@@ -11,10 +11,12 @@ mod webdriver;
 use std::process::ExitCode;
 
 use libtest_mimic::Trial;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use self::picture::assert_looks_as_before;
 use self::webdriver::{Browser, Element, View, installed};
+use support::authenticator::Authenticator;
 use support::harness::{Answer, Home, PASSWORD, TestApp};
 
 /// Whom the examples on the page are about.
@@ -25,9 +27,10 @@ const KNOWN: [&str; 3] = ["data:", "chrome:", "chrome-untrusted:"];
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 12] = [
+const TESTS: [Test; 13] = [
     ("every_call_is_on_the_page", every_call_is_on_the_page),
     ("signing_in_on_the_page_opens_a_guarded_call", signing_in_on_the_page_opens_a_guarded_call),
+    ("the_page_asks_for_the_code_of_a_second_factor", the_page_asks_for_the_code_of_a_second_factor),
     ("registering_and_signing_out_on_the_page", registering_and_signing_out_on_the_page),
     ("a_token_typed_into_the_authorize_dialog_is_used", a_token_typed_into_the_authorize_dialog_is_used),
     ("signing_in_by_cookie_on_the_page", signing_in_by_cookie_on_the_page),
@@ -167,7 +170,7 @@ fn every_call_is_on_the_page() {
     assert!(calls > 15, "{calls}");
     let tokens =
         "return [...document.querySelectorAll('[id^=operations-Tokens-]')].map((call) => call.id.split('-')[2])";
-    let in_order_of_use = json!(["register", "login", "refresh", "confirm", "logout"]);
+    let in_order_of_use = json!(["register", "login", "loginMfa", "refresh", "confirm", "logout"]);
     assert_eq!(page.browser.run(tokens), in_order_of_use);
     page.says("Not signed in");
     assert_looks_as_before("read", || page.browser.screenshot());
@@ -192,6 +195,34 @@ fn signing_in_on_the_page_opens_a_guarded_call() {
     assert!(answer.contains(&format!("\"email\": \"{ADA}\"")), "{answer}");
     assert_looks_as_before("guarded-call", || page.showing("Account-showUser"));
     page.assert_clean(&[]);
+}
+
+fn the_page_asks_for_the_code_of_a_second_factor() {
+    let page = Page::open();
+    let pair = page.app.sign_up(ADA);
+    let send = |path: &str, body: &Value| {
+        Answer::to(page.app.request(Method::POST, path).bearer_auth(&pair.access).json(body)).expect(200).json()
+    };
+    let begun = send("/v1/users/me/totp", &json!({ "password": PASSWORD }));
+    let authenticator = Authenticator::of(begun["secret"].as_str().unwrap());
+    let now = page.app.clock.now().as_seconds();
+    send("/v1/users/me/totp/confirm", &json!({ "code": authenticator.code(now, -1) }));
+    page.unfold("Tokens-login");
+    page.execute("Tokens-login", 401);
+    page.says("Type a code of the second factor");
+    let enter = |code: &str| {
+        page.find("//form[@id='second']//input").paste(code);
+        page.find("//form[@id='second']//button").click();
+    };
+    enter(&authenticator.wrong(now));
+    page.says("The code is wrong");
+    enter(&authenticator.code(now, 0));
+    page.says(&format!("Signed in as {ADA}"));
+    page.find("//form[@id='second'][@hidden]");
+    page.unfold("Account-showUser");
+    let answer = page.execute("Account-showUser", 200);
+    assert!(answer.contains("\"mfa\": true"), "{answer}");
+    page.assert_clean(&[401]);
 }
 
 fn registering_and_signing_out_on_the_page() {

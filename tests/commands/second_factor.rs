@@ -139,37 +139,3 @@ fn a_key_that_opens_second_factors_is_needed_until_they_are_given_up() {
     assert_eq!(log_in(&server).0, 200, "the password alone is asked for");
     server.stop();
 }
-
-/// Generated keys beside an embedded database.
-mod embedded {
-    use super::*;
-
-    #[test]
-    fn a_generated_key_is_not_pruned_while_it_opens_second_factors() {
-        let home = Home::new();
-        let server = home.serve(&[]);
-        let pair = server.register(ADA);
-        let authenticator = enable(&server, &pair);
-        run(&home, &["keys", "rotate", "--now"]).done();
-        // As if all that was signed before had run out long ago, and its successor had signed for long.
-        in_database(&home, "DELETE FROM sessions");
-        in_database(&home, "UPDATE signing_keys SET needed_until = 0");
-        let old = || {
-            let listed = json(&home, &["keys", "list"]);
-            let keys = listed.as_array().unwrap().clone();
-            keys.iter().filter(|key| key["use"] == "refresh" && key["state"] == "verify_only").count()
-        };
-        assert_eq!(old(), 1, "{}", json(&home, &["keys", "list"]));
-        run(&home, &["keys", "prune"]).done();
-        assert_eq!(old(), 1);
-        // A use seals it anew.
-        let asked = log_in(&server).1;
-        let body = json!({ "mfa_token": asked["mfa_token"], "code": authenticator.code_now(0) });
-        let answer = server.post("/v1/auth/mfa", &body);
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        let kids =
-            "SELECT count(*) AS number FROM users, signing_keys WHERE totp_sealed_under = kid AND needed_until > 0";
-        assert!(number_in_database(&home, kids) <= 1);
-        server.stop();
-    }
-}
