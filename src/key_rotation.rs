@@ -192,7 +192,8 @@ impl<'a> Rotation<'a> {
             let is_refresh = kind == Kind::Refresh;
             let is_needed = is_refresh
                 && (store::signing_keys::sessions_signed_with(conn, &kid, recovery, now)? > 0
-                    || store::second_factors::count_sealed_under(conn, &kid)? > 0);
+                    || store::second_factors::count_sealed_under(conn, &kid)? > 0
+                    || store::mails::are_sealed_under(conn, &kid)?);
             Ok((is_listed, is_alive || is_needed))
         });
         let (is_listed, is_alive) = self.told(asked)?;

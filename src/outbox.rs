@@ -1,5 +1,5 @@
-//! Mails as they are written: rendered at once, and sealed until a background task sends them. Whoever asks for one waits for
-//! no mail server.
+//! Mails as they are written: rendered at once, and sealed until a background task sends them. No request waits for a mail
+//! server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,8 +77,8 @@ impl Outbox {
         self.0.sealing.get()
     }
 
-    /// Writes a mail with a token for `purpose`, and a code unless it undoes something. `new_email` is the address that an
-    /// account gets by it, or has got instead.
+    /// Writes a mail with a token for `purpose`, and a code where one can be typed. `emails`: the address of the account, and
+    /// the one that it gets by the mail, or has got instead.
     ///
     /// # Errors
     ///
@@ -90,40 +90,16 @@ impl Outbox {
         emails: (&str, Option<&str>),
         now: Timestamp,
     ) -> Result<Draft, KeyError> {
-        let kind = match purpose {
-            Purpose::Reset => Kind::Reset,
-            Purpose::Verify => Kind::Verify,
-            Purpose::Change => Kind::Change,
-            Purpose::Undo => Kind::Undo,
-        };
-        self.draft_as(kind, purpose, to, emails, now)
-    }
-
-    /// Writes a mail that tells the owner of an address that it was registered once more, with a link that sets a new password.
-    ///
-    /// # Errors
-    ///
-    /// If the cryptographic library fails.
-    pub fn known(&self, to: &Recipient, now: Timestamp) -> Result<Draft, KeyError> {
-        self.draft_as(Kind::Known, Purpose::Reset, to, (&to.email, None), now)
-    }
-
-    fn draft_as(
-        &self,
-        kind: Kind,
-        purpose: Purpose,
-        to: &Recipient,
-        emails: (&str, Option<&str>),
-        now: Timestamp,
-    ) -> Result<Draft, KeyError> {
         let (id, token) = (MailTokenId::generate(), MailToken::generate()?);
-        let code = if matches!(kind, Kind::Undo | Kind::Known) { None } else { Some(MailCode::generate()?) };
         let (keys, links) = (self.keys(), &self.0.mailroom.links);
-        let link = match purpose {
-            Purpose::Reset => links.reset(token.expose()),
-            Purpose::Verify | Purpose::Change => links.verify(token.expose()),
-            Purpose::Undo => links.undo(token.expose()),
+        let (kind, link, has_code) = match purpose {
+            Purpose::Reset => (Kind::Reset, links.reset(token.expose()), true),
+            Purpose::Known => (Kind::Known, links.reset(token.expose()), false),
+            Purpose::Verify => (Kind::Verify, links.verify(token.expose()), true),
+            Purpose::Change => (Kind::Change, links.verify(token.expose()), true),
+            Purpose::Undo => (Kind::Undo, links.undo(token.expose()), false),
         };
+        let code = has_code.then(MailCode::generate).transpose()?;
         let (email, new_email) = emails;
         let values = Values {
             link: Some(&link),

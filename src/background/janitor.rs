@@ -16,7 +16,9 @@ use crate::current::Current;
 use crate::ids::SessionId;
 use crate::metrics::{JanitorMetrics, Label as _, Removed};
 use crate::revocation::Revocations;
-use crate::store::{AnyConnection, QueryResult, Store, StoreError, attempts, events, health, mail_tokens, sessions};
+use crate::store::{
+    AnyConnection, QueryResult, Store, StoreError, attempts, events, health, mail_tokens, mails, sessions,
+};
 
 /// How often it makes its round.
 const ROUND: Duration = Duration::from_secs(60);
@@ -30,6 +32,9 @@ const LEAST_REST: Duration = Duration::from_millis(2);
 /// Sessions looked at in one read, and reads in one round, when looking for idle ones.
 const STEP: i64 = 1_000;
 const STEPS: u32 = 100;
+
+/// How long mails are kept that no server sends, as where mail was switched off. Those that are tried are given up before.
+const UNSENT: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
 /// How far ahead of the time passed the wall clock may go from one round to the next.
 const STEP_FORWARD: Duration = Duration::from_secs(60);
@@ -185,11 +190,12 @@ impl Janitor {
     /// Removes everything whose time has come by `now`, which was found to be right, and returns how many rows that were.
     fn remove(&mut self, now: Timestamp) -> Result<usize, Cut> {
         let (over, past) = (now.minus(**self.keep.peek()), now.minus(RETENTION));
-        let chores: [(Removed, Purge, Timestamp); 4] = [
+        let chores: [(Removed, Purge, Timestamp); 5] = [
             (Removed::ExpiredSessions, sessions::purge_expired, over),
             (Removed::Attempts, attempts::purge, now),
             (Removed::Events, events::purge, past),
             (Removed::MailTokens, mail_tokens::purge, now),
+            (Removed::Mails, mails::purge, now.minus(UNSENT)),
         ];
         let mut all = 0;
         for (kind, purge, before) in chores {

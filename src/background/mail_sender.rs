@@ -15,7 +15,7 @@ use crate::metrics::{Counters, MailOutcome};
 use crate::outbox::{self, DECOY, Outbox};
 use crate::store::events::InTransaction;
 use crate::store::mails::{self, Claim, ClaimedMail};
-use crate::store::{AnyConnection, Store, StoreError, mail_tokens};
+use crate::store::{AnyConnection, Store, StoreError, mail_tokens, users};
 
 /// Between two looks whether this process has written a mail; and, in so many of them, between two looks for mails that others
 /// have, or that are due again.
@@ -43,9 +43,9 @@ pub struct MailSender {
     outcomes: Counters<MailOutcome>,
     stop: Stop,
     /// In how many periods it looks for mails again.
-    rests: u32,
+    idle_periods_left: u32,
     /// In how many more it looks each time: a mail that was written may not be committed yet.
-    hurries: u32,
+    eager_rounds_left: u32,
 }
 
 /// Why a mail is not tried again.
@@ -64,7 +64,7 @@ impl MailSender {
         outcomes: Counters<MailOutcome>,
         stop: Stop,
     ) -> Self {
-        Self { store, clock, outbox, outcomes, stop, rests: 0, hurries: 0 }
+        Self { store, clock, outbox, outcomes, stop, idle_periods_left: 0, eager_rounds_left: 0 }
     }
 
     /// Sends what is due, and says whether there may be more.
@@ -85,16 +85,19 @@ impl MailSender {
         let (claim, now): (Claim, _) = (*Uuid::new_v4().as_bytes(), self.clock.now());
         let claimed = move |conn: &mut AnyConnection| mails::claim(conn, id, &claim, now, now.plus(CLAIM));
         let Some(mail) = self.store.write_blocking(claimed)? else { return Ok(()) };
-        let Some(message) = outbox::open(&outbox.keys(), &mail) else {
-            let error =
-                format!("it is sealed under the refresh key {}, which is not there any more", mail.sealed_under);
-            return self.give_up(&mail, claim, Failure { detail: GIVEN_UP, outcome: MailOutcome::GivenUp, error });
-        };
         if mail.kind == DECOY {
             return self.finish(&mail, claim).map(drop);
         }
+        if now.since(mail.created_at) > LIFETIME {
+            let error = "it has waited for more than a day".to_owned();
+            return self.give_up(&mail, claim, Failure { detail: GIVEN_UP, outcome: MailOutcome::GivenUp, error });
+        }
+        let Some(message) = outbox::open(&outbox.keys(), &mail) else {
+            // Another node may have the key, or this one reads it yet.
+            return self.postpone(&mail, claim, format!("the refresh key {} is not here", mail.sealed_under));
+        };
         let kind = mail.kind.as_str();
-        match outbox.transport().send(&message, Uuid::from_bytes(*id.as_bytes()), now) {
+        match outbox.transport().send(&message, Uuid::from_bytes(*id.as_bytes()), mail.created_at).map_err(redacted) {
             Ok(()) => {
                 self.finish(&mail, claim)?;
                 self.outcomes.count(MailOutcome::Sent);
@@ -147,7 +150,8 @@ impl MailSender {
         let (id, now, kept) = (mail.id, self.clock.now(), event.clone());
         let ours = self.store.write_blocking(move |conn| {
             let ours = mails::finish(conn, id, &claim)?;
-            if ours && kept.kept_for().is_some() {
+            // Nothing is kept of an account that has been deleted by now.
+            if ours && kept.kept_for().map_or(Ok(false), |user| users::exists(conn, user))? {
                 emit(InTransaction(conn, now), &kept)?;
             }
             Ok(ours)
@@ -158,6 +162,33 @@ impl MailSender {
         }
         Ok(())
     }
+}
+
+/// What a server or program has said, without what may be a link or a code of the mail: it is kept unsealed, and logged.
+fn redacted(error: SendError) -> SendError {
+    match error {
+        SendError::Refused(text) => SendError::Refused(without_secrets(&text)),
+        SendError::Later(text) => SendError::Later(without_secrets(&text)),
+        SendError::Misconfigured(text) => SendError::Misconfigured(without_secrets(&text)),
+    }
+}
+
+fn without_secrets(text: &str) -> String {
+    /// Shorter than a token, longer than what servers call things by.
+    const LONG: usize = 32;
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let mut clean = String::with_capacity(text.len());
+    for piece in text.split_inclusive(|c| !is_part(c)) {
+        let word = piece.trim_end_matches(|c| !is_part(c));
+        let is_code = word.len() == 8 && word.bytes().all(|byte| byte.is_ascii_digit());
+        if word.len() >= LONG || is_code {
+            clean.push('…');
+            clean.push_str(piece.get(word.len()..).unwrap_or_default());
+        } else {
+            clean.push_str(piece);
+        }
+    }
+    clean
 }
 
 /// How long a mail rests that was tried so often.
@@ -174,13 +205,13 @@ impl Task for MailSender {
         let outbox = self.outbox.get();
         let Some(outbox) = outbox.as_ref() else { return PERIOD * PERIODS };
         if outbox.take_written() {
-            self.hurries = PERIODS;
+            self.eager_rounds_left = PERIODS;
         }
-        if self.rests > 0 && self.hurries == 0 {
-            self.rests -= 1;
+        if self.idle_periods_left > 0 && self.eager_rounds_left == 0 {
+            self.idle_periods_left -= 1;
             return PERIOD;
         }
-        (self.rests, self.hurries) = (PERIODS, self.hurries.saturating_sub(1));
+        (self.idle_periods_left, self.eager_rounds_left) = (PERIODS, self.eager_rounds_left.saturating_sub(1));
         match self.send_due(outbox) {
             Ok(true) => Duration::ZERO,
             Ok(false) => PERIOD,
@@ -189,5 +220,26 @@ impl Task for MailSender {
                 AFTER_FAILURE
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_stay_at_the_last() {
+        let pauses: Vec<u64> = (1..=9).map(|attempts| pause(attempts).as_secs()).collect();
+        assert_eq!(pauses, [5, 15, 60, 300, 900, 1800, 3600, 7200, 7200]);
+        assert_eq!(pause(i64::MAX), pause(9));
+    }
+
+    #[test]
+    fn what_a_server_says_is_kept_without_links_and_codes() {
+        let token = "t".repeat(43);
+        let said = format!("550 5.7.1 spam: https://a.example/account/reset?token={token} or 12345678, id 4f2a-77");
+        let clean = without_secrets(&said);
+        assert_eq!(clean, "550 5.7.1 spam: https://a.example/account/reset?token=… or …, id 4f2a-77");
+        assert_eq!(without_secrets("421 try later"), "421 try later");
     }
 }

@@ -108,6 +108,7 @@ label! {
         Attempts "attempts",
         Events "events",
         MailTokens "mail_tokens",
+        Mails "mails",
     }
 }
 

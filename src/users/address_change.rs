@@ -2,7 +2,7 @@
 
 use super::mail_limits::Asked;
 use super::mailing::{Asker, Proof, add, recipient};
-use super::{UserError, Users};
+use super::{Authenticated, UserError, Users};
 use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::email::{self, EmailKey};
 use crate::ids::UserId;
@@ -10,10 +10,10 @@ use crate::outbox::Recipient;
 use crate::passwords::Password;
 use crate::problem::FieldError;
 use crate::store::events::InTransaction;
-use crate::store::mail_tokens::{self, MailTokenRow, Purpose};
+use crate::store::mail_tokens::{self, MailTokenRow, NewMailToken, Purpose};
 use crate::store::sessions::{self, EndOrder};
 use crate::store::users::{self, AccountRow, Moved};
-use crate::store::{AnyConnection, attempts, mails};
+use crate::store::{AnyConnection, attempts, mails, second_factors};
 use crate::tokens::mailed::MailToken;
 
 /// Why sessions end.
@@ -38,12 +38,19 @@ impl Users {
         if let Err(message) = email::check(&new_email) {
             return Err(UserError::Invalid(vec![FieldError { field: "email", message }]));
         }
+        if !self.is_allowed(&new_email) {
+            let message = "is not of a domain whose addresses may register here".to_owned();
+            return Err(UserError::Invalid(vec![FieldError { field: "email", message }]));
+        }
         self.login_limiter.check_mails(asker.address).await?;
-        let user = self.verify(id, password, asker.address).await?.user;
+        let Authenticated { user, password_hash } = self.verify(id, password, asker.address).await?;
         let key = EmailKey::of(&new_email);
         if key.current() == EmailKey::of(&user.email).current() {
             let message = "is the address that the account has".to_owned();
             return Err(UserError::Invalid(vec![FieldError { field: "email", message }]));
+        }
+        if !self.has_room_for_mails().await? {
+            return Ok(());
         }
         let now = self.clock.now();
         let to = Recipient { email: new_email.clone(), name: None, ..recipient(&user, asker) };
@@ -53,20 +60,25 @@ impl Users {
         let asked_for = Event::new(Kind::EmailChangeRequested).user(id).ip_address(asker.address_text().as_deref());
         let kept = asked_for.clone();
         let attempt = move |conn: &mut AnyConnection| {
+            // A change or reset of the password beside us drops what was asked for with the one before.
+            if !users::hold(conn, id, &password_hash, now)? {
+                return Ok(None);
+            }
             let asked = add(conn, &draft, &limits)?;
             if asked == Asked::Allowed {
                 emit(InTransaction(conn, now), &kept)?;
             }
-            Ok(asked)
+            Ok(Some(asked))
         };
-        let told = move |asked: &Asked| {
-            if *asked == Asked::Allowed {
+        let told = move |asked: &Option<Asked>| {
+            if *asked == Some(Asked::Allowed) {
                 emit(AfterCommit, &asked_for);
             }
         };
         match self.store.write_and_then(attempt, told).await? {
-            Asked::Allowed => Ok(()),
-            Asked::EnoughToOne(seconds) | Asked::EnoughFromOne(seconds) => Err(UserError::TooMany(seconds)),
+            Some(Asked::Allowed) => Ok(()),
+            Some(Asked::EnoughToOne(seconds) | Asked::EnoughFromOne(seconds)) => Err(UserError::TooMany(seconds)),
+            None => Err(UserError::Changed),
         }
     }
 
@@ -83,16 +95,20 @@ impl Users {
             self.mailing()?.draft(Purpose::Undo, &recipient(user, asker), (&user.email, Some(&row.email)), now)?;
         let changed = Event::new(Kind::EmailChanged).user(id).ip_address(asker.address_text().as_deref());
         let (kept, new_email, old_key) = (changed.clone(), row.email.clone(), EmailKey::of(&user.email));
+        let (new_key, clock) = (EmailKey::of(&row.email), self.clock.clone());
         let attempt = move |conn: &mut AnyConnection| {
-            if users::find_by_email(conn, &old_key)?.is_none_or(|found| found.user.id != id) {
-                return Ok(None);
+            if users::is_taken(conn, &new_key, id, now)? {
+                return Ok(Some(Moved::Taken));
             }
-            if !mail_tokens::consume(conn, token, now)? {
+            let is_here = users::find_by_email(conn, &old_key)?.is_some_and(|found| found.user.id == id);
+            if !is_here || !mail_tokens::consume(conn, token, now)? {
                 return Ok(None);
             }
             let moved = users::set_email(conn, id, &new_email, true, now)?;
             if moved == Moved::Yes {
-                mail_tokens::replace(conn, &undo.token)?;
+                // Read while the account's row is held: undo links are in the order of the changes.
+                let created_at = clock.now();
+                mail_tokens::replace(conn, &NewMailToken { created_at, ..undo.token.clone() })?;
                 mails::insert(conn, &undo.mail)?;
                 emit(InTransaction(conn, now), &kept)?;
             }
@@ -119,8 +135,7 @@ impl Users {
     pub async fn undo_change(&self, token: &str, asker: &Asker) -> Result<(), UserError> {
         let outbox = self.mailing()?.clone();
         let row = self.present(&Proof::Token(token.to_owned()), &[Purpose::Undo], asker).await?;
-        let id = row.user_id;
-        let found = self.store.read(move |conn| users::find_by_id(conn, id)).await?.ok_or(UserError::WrongCode)?;
+        let (id, found) = (row.user_id, self.account_of(&row).await?);
         // No password has this hash: nothing that was typed is in it.
         let void = self
             .hasher
@@ -132,15 +147,24 @@ impl Users {
         let from = asker.address_text();
         let undone = Event::new(Kind::EmailChangeUndone).user(id).ip_address(from.as_deref());
         let order = EndOrder { ip_address: from, ..EndOrder::all(id, CHANGE_UNDONE) };
-        let (kept, clock) = (undone.clone(), self.clock.clone());
+        // One that was set up since is of who has moved the account.
+        let is_later_factor = found.user.mfa_since.is_some_and(|since| since >= row.created_at);
+        let (kept, clock, key) = (undone.clone(), self.clock.clone(), EmailKey::of(&row.email));
         let attempt = move |conn: &mut AnyConnection| {
+            if users::is_taken(conn, &key, id, clock.now())? {
+                return Ok((Some(Moved::Taken), Vec::new()));
+            }
             if !mail_tokens::consume(conn, row.id, clock.now())? {
                 return Ok((None, Vec::new()));
             }
-            mail_tokens::kill_undo_since(conn, id, row.created_at)?;
             let moved = users::set_email(conn, id, &row.email, true, clock.now())?;
             if moved != Moved::Yes || !users::set_password(conn, id, &void, clock.now())? {
                 return Ok((Some(moved), Vec::new()));
+            }
+            // Now that the account's row is held, there are no others.
+            mail_tokens::kill_undo_since(conn, id, row.created_at)?;
+            if is_later_factor {
+                second_factors::disable(conn, id, clock.now())?;
             }
             // Read when no log-in with the old password can begin any more.
             let now = clock.now();

@@ -5,8 +5,6 @@ use super::mailing::{Asker, Proof, add, recipient};
 use super::{Registration, UserError, Users};
 use crate::audit::{AfterCommit, Event, Kind, emit};
 use crate::email::EmailKey;
-use crate::ids::UserId;
-use crate::outbox::Recipient;
 use crate::passwords::Password;
 use crate::problem::FieldError;
 use crate::store::events::InTransaction;
@@ -21,12 +19,12 @@ const MAX_RETRIES: usize = 3;
 enum Registering {
     /// There is no account with the address.
     First,
-    /// There is one whose address nobody has proven.
-    Again(UserId),
-    /// There is one.
+    /// There is one, and its address is not proven.
+    Again(Box<UserRow>),
+    /// There is one, and its address is proven.
     Known(Box<UserRow>),
-    /// There is one that takes no part in this.
-    Unchanged,
+    /// There is one, and it is disabled.
+    Disabled,
 }
 
 impl Users {
@@ -37,7 +35,7 @@ impl Users {
     /// [`UserError::TooMany`], or no answer.
     pub async fn ask_for_proof(&self, user: &UserRow, asker: &Asker) -> Result<(), UserError> {
         let outbox = self.mailing()?;
-        if user.email_verified {
+        if user.email_verified || !self.has_room_for_mails().await? {
             return Ok(());
         }
         self.login_limiter.check_mails(asker.address).await?;
@@ -60,6 +58,9 @@ impl Users {
         self.mailing()?;
         self.login_limiter.check_mails(asker.address).await?;
         let new = self.prepare(registration, asker.address).await?;
+        if !self.has_room_for_mails().await? {
+            return Ok(());
+        }
         for _ in 0..MAX_RETRIES {
             if self.register_once(&new, asker).await? {
                 return Ok(());
@@ -77,24 +78,17 @@ impl Users {
         let found = self.store.read(move |conn| users::find_by_email(conn, &key)).await?;
         let case = match found.map(|found| found.user) {
             None => Registering::First,
-            Some(user) if user.disabled_at.is_some() => Registering::Unchanged,
+            Some(user) if user.disabled_at.is_some() => Registering::Disabled,
             Some(user) if user.email_verified => Registering::Known(Box::new(user)),
-            Some(user) => Registering::Again(user.id),
+            Some(user) => Registering::Again(Box::new(user)),
         };
-        let user = match &case {
-            Registering::Again(id) => *id,
-            Registering::Known(user) => user.id,
-            Registering::First | Registering::Unchanged => new.id,
-        };
-        let (email, languages) = (new.email.clone(), asker.languages.clone());
+        // To the address as the account has it: another spelling may be another mailbox.
         let to = match &case {
-            Registering::Known(user) => recipient(user, asker),
-            _ => Recipient { user, email, name: None, languages },
+            Registering::Known(user) | Registering::Again(user) => recipient(user, asker),
+            Registering::First | Registering::Disabled => recipient(&UserRow::from(new), asker),
         };
-        let draft = match &case {
-            Registering::Known(_) => outbox.known(&to, now)?,
-            _ => outbox.draft(Purpose::Verify, &to, (&to.email, None), now)?,
-        };
+        let purpose = if let Registering::Known(_) = &case { Purpose::Known } else { Purpose::Verify };
+        let draft = outbox.draft(purpose, &to, (&to.email, None), now)?;
         let registered = Event::new(Kind::Registered).user(new.id).ip_address(asker.address_text().as_deref());
         let (kept, new) = (registered.clone(), new.clone());
         let attempt = move |conn: &mut AnyConnection| {
@@ -112,15 +106,15 @@ impl Users {
                     // An address that may go back to another account is as good as known.
                     (made || mail_tokens::is_reserved(conn, &EmailKey::of(&new.email), None, now)?, made)
                 }
-                Registering::Again(id) => {
-                    (users::contest(conn, *id, (new.name.as_deref(), &new.password_hash), now)?, false)
+                Registering::Again(user) => {
+                    (users::contest(conn, user.id, (new.name.as_deref(), &new.password_hash), now)?, false)
                 }
-                Registering::Known(_) | Registering::Unchanged => (true, false),
+                Registering::Known(_) | Registering::Disabled => (true, false),
             };
             if asked == Asked::Allowed && goes_on {
                 match &case {
                     Registering::First if !is_new => {}
-                    Registering::Unchanged => {}
+                    Registering::Disabled => {}
                     Registering::First | Registering::Again(_) | Registering::Known(_) => {
                         mail_tokens::replace(conn, &draft.token)?;
                         mails::insert(conn, &draft.mail)?;
@@ -161,7 +155,7 @@ impl Users {
                     return Err(UserError::Invalid(vec![FieldError { field: "new_password", message }]));
                 };
                 self.look_for_room(asker.address).await?;
-                return self.set_new_password(&row, &account, new, asker).await;
+                return self.set_new_password(&row, &account, new, true, asker).await;
             }
             if self.mark_proven(&row, &account, asker).await? {
                 return Ok(());

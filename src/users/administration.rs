@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use super::changes::clear_away;
 use super::login_limiter::Lock;
-use super::mailing::{Asker, tell};
+use super::mailing::{Asker, recipient, tell};
 use super::{ACCOUNT_DISABLED, PASSWORD_CHANGED, Registration, UserError, Users};
 use crate::audit::{Event, Kind, emit};
+use crate::config::VerifyEmail;
 use crate::email::{self, EmailKey};
 use crate::ids::UserId;
+use crate::outbox::Draft;
 use crate::passwords::Password;
 use crate::problem::FieldError;
 use crate::store::columns::Roles;
@@ -22,7 +24,7 @@ use crate::store::events::{self, EventRow, InTransaction};
 use crate::store::mail_tokens::{self, Purpose};
 use crate::store::sessions::{self, EndOrder};
 use crate::store::users::{self, AccountRow, Moved, NewUser, UserRow};
-use crate::store::{AnyConnection, QueryResult, StoreError, attempts, too_many_conflicts};
+use crate::store::{AnyConnection, QueryResult, StoreError, attempts, mails, too_many_conflicts};
 
 /// How often a change of roles that lost a race against another looks again.
 const MAX_CAS_RETRIES: usize = 8;
@@ -118,15 +120,26 @@ impl Users {
         }
         let new = NewUser { roles: Roles::new(granted), ..self.hash(self.room(None)?, registration).await? };
         let registered = Event::new(Kind::Registered).user(new.id).detail(BY_OPERATOR);
-        let made = new.clone();
+        let (made, proof) = (new.clone(), self.proof_of(&UserRow::from(&new))?);
         let inserted = self.store.write(move |conn| {
             let inserted = users::insert(conn, &new)?;
             if inserted {
                 emit(InTransaction(conn, new.created_at), &registered)?;
+                if let Some(draft) = &proof {
+                    mail_tokens::replace(conn, &draft.token)?;
+                    mails::insert(conn, &draft.mail)?;
+                }
             }
             Ok(inserted)
         });
         if inserted.await? { Ok(made) } else { Err(UserError::EmailTaken) }
+    }
+
+    /// A mail that proves the address of an account that an operator has made or moved, where addresses are to be proven.
+    fn proof_of(&self, user: &UserRow) -> Result<Option<Draft>, UserError> {
+        let Some(outbox) = self.outbox().filter(|_| self.verify_email() != VerifyEmail::Off) else { return Ok(None) };
+        let to = recipient(user, &Asker::default());
+        Ok(Some(outbox.draft(Purpose::Verify, &to, (&user.email, None), self.clock.now())?))
     }
 
     /// Closes an account and ends its sessions. Returns whether it was open, and how many sessions have ended.
@@ -188,7 +201,7 @@ impl Users {
             let now = clock.now();
             emit(InTransaction(conn, now), &Event::new(Kind::PasswordChanged).user(id).detail(BY_OPERATOR))?;
             attempts::forget(conn, id, now)?;
-            mail_tokens::kill(conn, id, &[Purpose::Reset, Purpose::Change])?;
+            mail_tokens::kill(conn, id, &[Purpose::Reset, Purpose::Known, Purpose::Change])?;
             tell(conn, notice.as_ref())?;
             Ok((true, vec![sessions::begin_end(conn, &EndOrder::all(id, PASSWORD_CHANGED), now)?]))
         };
@@ -210,11 +223,18 @@ impl Users {
         let event = Event::new(Kind::EmailChanged).user(id).detail(BY_OPERATOR);
         let text = format!("The address of your account was changed to {email} by an operator");
         let notice = self.notice(&text, user, &Asker::default())?;
+        let proof = self.proof_of(&UserRow { email: email.clone(), email_verified: false, ..user.clone() })?;
         let attempt = move |conn: &mut AnyConnection| {
             let moved = users::set_email(conn, id, &email, false, now)?;
             if moved == Moved::Yes {
                 emit(InTransaction(conn, now), &event)?;
                 tell(conn, notice.as_ref())?;
+                // What an operator decides, no earlier link undoes.
+                mail_tokens::kill(conn, id, &[Purpose::Undo])?;
+                if let Some(draft) = &proof {
+                    mail_tokens::replace(conn, &draft.token)?;
+                    mails::insert(conn, &draft.mail)?;
+                }
             }
             Ok(moved)
         };

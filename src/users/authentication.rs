@@ -72,7 +72,8 @@ impl Users {
             self.emit_failure(failed.user(found.user.id).detail("disabled")).await;
             return Err(UserError::Disabled(found.user.id));
         }
-        if self.rules.verify_email == VerifyEmail::Required && !found.user.email_verified {
+        let is_required = self.rules.verify_email == VerifyEmail::Required;
+        if found.contested || (is_required && !found.user.email_verified) {
             self.emit_failure(failed.user(found.user.id).detail("email_not_verified")).await;
             return Err(UserError::Unproven(found.user.id));
         }

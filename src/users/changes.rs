@@ -58,7 +58,7 @@ impl Users {
                 // Read when no log-in with the old password can begin any more.
                 let now = clock.now();
                 emit(InTransaction(conn, now), &kept)?;
-                mail_tokens::kill(conn, id, &[Purpose::Reset, Purpose::Change])?;
+                mail_tokens::kill(conn, id, &[Purpose::Reset, Purpose::Known, Purpose::Change])?;
                 tell(conn, notice.as_ref())?;
                 Ok((true, vec![sessions::begin_end(conn, &others, now)?]))
             };

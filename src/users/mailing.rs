@@ -17,7 +17,7 @@ use crate::tokens::mailed::{MailCode, MailTokenDigest};
 /// As many mails may wait to be sent. Beyond, those that are asked for are not written; notices are.
 const MOST_WAITING: i64 = 50_000;
 
-/// Who asks for a mail, or has got one.
+/// The client of a request about a mail.
 #[derive(Clone, Debug, Default)]
 pub struct Asker {
     /// From where.
@@ -73,6 +73,9 @@ impl Users {
             let Some(account) = users::find_by_id(conn, row.user_id)? else { return Ok(None) };
             let needs_password = row.is_for(Purpose::Verify) && users::is_contested(conn, row.user_id)?;
             let moves = row.is_for(Purpose::Change);
+            if account.user.disabled_at.is_some() {
+                return Ok(None);
+            }
             Ok(Some(Mailed { account: account.user.email, email: row.email, moves, needs_password }))
         };
         self.store.read(look).await?.ok_or(UserError::WrongCode)
@@ -109,16 +112,20 @@ impl Users {
         purposes: &'static [Purpose],
         asker: &Asker,
     ) -> Result<MailTokenRow, UserError> {
-        let guess = self.login_limiter.check_mailed(asker.address).await?.count().await?;
-        guess.begun().set();
-        let now = self.clock.now();
-        let found = match proof {
-            Proof::Token(token) => {
-                let digest = MailTokenDigest::of(token);
-                self.store.read(move |conn| mail_tokens::find(conn, digest, purposes, now)).await?
+        // A token is too long to be guessed: a good one is never refused because of others.
+        if let Proof::Token(token) = proof {
+            let (digest, now) = (MailTokenDigest::of(token), self.clock.now());
+            if let Some(found) = self.store.read(move |conn| mail_tokens::find(conn, digest, purposes, now)).await? {
+                return Ok(found);
             }
+        }
+        let guess = self.login_limiter.check_mailed(asker.address).await?.count().await?;
+        let found = match proof {
+            Proof::Token(_) => None,
             Proof::Code { email, code } => self.of_code(email, code, purposes).await?,
         };
+        // An outage says nothing about the guess, which is taken back then.
+        guess.begun().set();
         match found {
             Some(found) => {
                 guess.was_right().await?;
@@ -138,9 +145,16 @@ impl Users {
         purposes: &'static [Purpose],
     ) -> Result<Option<MailTokenRow>, UserError> {
         let Some(code) = MailCode::parse(code) else { return Ok(None) };
-        let (key, keys, now) = (EmailKey::of(email::trim(email)), self.mailing()?.keys(), self.clock.now());
+        let outbox = self.mailing()?;
+        let (key, keys, now) = (EmailKey::of(email::trim(email)), outbox.keys(), self.clock.now());
+        let decoy = outbox.draft(Purpose::Reset, &decoy(&Asker::default()), ("", None), now)?.token;
         let attempt = move |conn: &mut AnyConnection| {
             let tried = mail_tokens::try_codes(conn, &key, purposes, now)?;
+            if tried.is_empty() {
+                // An address to which no mail went takes as long.
+                mail_tokens::pretend_to_try(conn, &decoy)?;
+                let _wrong = decoy.code_tag.as_ref().map(|tag| code.is(&keys, decoy.id, tag));
+            }
             let is_right = |row: &MailTokenRow| row.code_tag.as_ref().is_some_and(|tag| code.is(&keys, row.id, tag));
             let right = tried.into_iter().find(is_right);
             if let Some(right) = &right {

@@ -12,7 +12,7 @@ use crate::store::events::InTransaction;
 use crate::store::mail_tokens::{self, MailTokenRow, Purpose};
 use crate::store::sessions::{self, EndOrder};
 use crate::store::users::{self, AccountRow};
-use crate::store::{AnyConnection, attempts};
+use crate::store::{AnyConnection, attempts, second_factors};
 
 /// Why sessions end.
 const PASSWORD_RESET: &str = "password_reset";
@@ -58,9 +58,9 @@ impl Users {
     pub async fn reset_password(&self, proof: &Proof, new: Password, asker: &Asker) -> Result<(), UserError> {
         self.mailing()?;
         self.look_for_room(asker.address).await?;
-        let row = self.present(proof, &[Purpose::Reset], asker).await?;
+        let row = self.present(proof, Purpose::RESETS, asker).await?;
         let account = self.account_of(&row).await?;
-        self.set_new_password(&row, &account, new, asker).await
+        self.set_new_password(&row, &account, new, false, asker).await
     }
 
     /// The enabled account that a token is of.
@@ -70,15 +70,21 @@ impl Users {
         let found = found.filter(|found| found.user.disabled_at.is_none()).ok_or(UserError::WrongCode)?;
         // What proves an address says nothing about another one.
         let is_present = EmailKey::of(&found.user.email).current() == row.email_key;
-        if is_present || row.is_for(Purpose::Change) { Ok(found) } else { Err(UserError::WrongCode) }
+        if is_present || row.is_for(Purpose::Change) || row.is_for(Purpose::Undo) {
+            Ok(found)
+        } else {
+            Err(UserError::WrongCode)
+        }
     }
 
-    /// Uses a token up, which proves the address that the account has, and sets the password.
+    /// Uses a token up, which proves the address that the account has, and sets the password. Where the address was `contested`,
+    /// the second factor may be a stranger's, and goes.
     pub(super) async fn set_new_password(
         &self,
         row: &MailTokenRow,
         account: &AccountRow,
         new: Password,
+        contested: bool,
         asker: &Asker,
     ) -> Result<(), UserError> {
         let (user, id, token) = (&account.user, account.user.id, row.id);
@@ -90,16 +96,23 @@ impl Users {
         let from = asker.address_text();
         let changed = Event::new(Kind::PasswordChanged).user(id).ip_address(from.as_deref()).detail(BY_MAIL);
         let order = EndOrder { ip_address: from, ..EndOrder::all(id, PASSWORD_RESET) };
+        let proven = (!user.email_verified).then(|| changed.clone().of_kind(Kind::EmailVerified));
         let (kept, clock) = (changed.clone(), self.clock.clone());
         let attempt = move |conn: &mut AnyConnection| {
             if !mail_tokens::consume(conn, token, clock.now())? || !users::reset_password(conn, id, &hash, clock.now())?
             {
                 return Ok((false, Vec::new()));
             }
-            mail_tokens::kill(conn, id, &[Purpose::Reset, Purpose::Verify, Purpose::Change])?;
+            mail_tokens::kill(conn, id, Purpose::ALL_BUT_UNDO)?;
             // Read when no log-in with the old password can begin any more.
             let now = clock.now();
             emit(InTransaction(conn, now), &kept)?;
+            if let Some(proven) = &proven {
+                emit(InTransaction(conn, now), proven)?;
+            }
+            if contested {
+                second_factors::disable(conn, id, now)?;
+            }
             attempts::forget(conn, id, now)?;
             tell(conn, notice.as_ref())?;
             Ok((true, vec![sessions::begin_end(conn, &order, now)?]))

@@ -3,7 +3,7 @@
 CREATE TABLE mail_tokens (
     id              BYTEA   NOT NULL PRIMARY KEY CHECK (length(id) = 16),
     user_id         BYTEA   NOT NULL CHECK (length(user_id) = 16),
-    purpose         TEXT   NOT NULL CHECK (purpose IN ('reset', 'verify', 'change', 'undo')),
+    purpose         TEXT   NOT NULL CHECK (purpose IN ('reset', 'known', 'verify', 'change', 'undo')),
     token_hash      BYTEA   NOT NULL UNIQUE CHECK (length(token_hash) = 32),
     email           TEXT   NOT NULL,        -- reset, verify, change: where it was sent; undo: what the account gets back
     email_key       TEXT   NOT NULL,        -- the same as it is compared

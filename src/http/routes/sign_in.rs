@@ -112,7 +112,8 @@ async fn register(
         && let Err(error) = state.users.ask_for_proof(&row, &asker).await
     {
         // The account is there, and its user can ask for another mail.
-        tracing::error!(%error, "the mail that proves a new address could not be written");
+        count_throttled(&state.metrics, Throttle::Mail, &error);
+        tracing::warn!(%error, "no mail was written that proves the address of a new account");
     }
     Ok(signed_in(&state, &req, HttpResponse::Created(), &pair, user).await)
 }
@@ -128,7 +129,7 @@ fn describe_register() -> Operation {
         .answers("201", with_header(answer, "Set-Cookie", "SetCookie"))
         .answers(
             "202",
-            empty("With `registration.verify_email` `required`: a mail is on its way, and nobody is signed in."),
+            empty("With `registration.verify_email` `required`: a mail is on its way, and no session begins."),
         )
         .fails(BODY)
         .fails(&[Code::NotFound, Code::EmailTaken, Code::ValidationFailed, Code::RateLimited])

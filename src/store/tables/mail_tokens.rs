@@ -23,6 +23,8 @@ const MAX_CAS_RETRIES: usize = 8;
 pub enum Purpose {
     /// A new password.
     Reset,
+    /// The same, for the owner of an address that was registered again: it leaves the one that the owner asked for.
+    Known,
     /// The account's present address is its user's.
     Verify,
     /// The account gets this address.
@@ -32,10 +34,16 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// Those of which each sets a new password.
+    pub const RESETS: &'static [Self] = &[Self::Reset, Self::Known];
+    /// Those that end with the address or the password that they are about.
+    pub const ALL_BUT_UNDO: &'static [Self] = &[Self::Reset, Self::Known, Self::Verify, Self::Change];
+
     /// The name in the table.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Reset => "reset",
+            Self::Known => "known",
             Self::Verify => "verify",
             Self::Change => "change",
             Self::Undo => "undo",
@@ -46,7 +54,7 @@ impl Purpose {
     pub fn lifetime(self) -> Duration {
         const HOUR: u64 = 60 * 60;
         Duration::from_secs(match self {
-            Self::Reset => HOUR,
+            Self::Reset | Self::Known => HOUR,
             Self::Verify | Self::Change => 24 * HOUR,
             Self::Undo => 7 * 24 * HOUR,
         })
@@ -183,6 +191,13 @@ pub fn try_codes(
     counted.returning(COLUMNS).get_results(conn)
 }
 
+/// Does as much work as a try of a code, and leaves nothing.
+pub fn pretend_to_try(conn: &mut AnyConnection, decoy: &NewMailToken) -> QueryResult<()> {
+    diesel::insert_into(mail_tokens::table).values(decoy).execute(conn)?;
+    diesel::delete(mail_tokens::table.find(decoy.id)).execute(conn)?;
+    Ok(())
+}
+
 /// Takes a try back: it was right, and what it was for has failed for another reason.
 pub fn take_try_back(conn: &mut AnyConnection, id: MailTokenId) -> QueryResult<()> {
     let tried = mail_tokens::table.find(id).filter(mail_tokens::code_tries.gt(0));
@@ -210,6 +225,18 @@ pub fn kill_undo_since(conn: &mut AnyConnection, user: UserId, since: Timestamp)
         theirs.filter(mail_tokens::purpose.eq(Purpose::Undo.as_str())).filter(mail_tokens::created_at.ge(since));
     diesel::delete(later).execute(conn)?;
     Ok(())
+}
+
+/// Makes those useless that undo changes since the account had this address last: it has it again.
+pub fn kill_undo_from(conn: &mut AnyConnection, user: UserId, email: &EmailKey) -> QueryResult<()> {
+    let restores = mail_tokens::table
+        .filter(mail_tokens::user_id.eq(user))
+        .filter(mail_tokens::purpose.eq(Purpose::Undo.as_str()))
+        .filter(mail_tokens::email_key.eq(email.current()))
+        .order(mail_tokens::created_at)
+        .select(mail_tokens::created_at);
+    let since: Option<Timestamp> = restores.first(conn).optional()?;
+    since.map_or(Ok(()), |since| kill_undo_since(conn, user, since))
 }
 
 /// Whether an address may still go back to an account, another than `to`.

@@ -151,6 +151,18 @@ pub fn page(conn: &mut AnyConnection, but: &str, after: Option<MailId>, limit: i
     }
 }
 
+/// Whether mails wait that only this refresh key opens.
+pub fn are_sealed_under(conn: &mut AnyConnection, kid: &str) -> QueryResult<bool> {
+    diesel::select(diesel::dsl::exists(mails::table.filter(mails::sealed_under.eq(kid)))).get_result(conn)
+}
+
+/// Removes at most `limit` mails that were written before. Returns how many.
+pub fn purge(conn: &mut AnyConnection, before: Timestamp, limit: i64) -> QueryResult<usize> {
+    let old = mails::table.filter(mails::created_at.lt(before)).order(mails::id).select(mails::id).limit(limit);
+    let old: Vec<MailId> = old.load(conn)?;
+    diesel::delete(mails::table.filter(mails::id.eq_any(old))).execute(conn)
+}
+
 /// Whether there are so many mails that wait.
 pub fn are_at_least(conn: &mut AnyConnection, count: i64) -> QueryResult<bool> {
     let one: Option<MailId> =

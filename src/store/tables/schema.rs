@@ -221,7 +221,7 @@ diesel::table! {
         id -> Binary,
         /// UUID, 16 bytes.
         user_id -> Binary,
-        /// `reset`, `verify`, `change` or `undo`.
+        /// `reset`, `known`, `verify`, `change` or `undo`.
         purpose -> Text,
         /// SHA-256 of the token.
         token_hash -> Binary,

@@ -171,3 +171,47 @@ fn what_has_happened_to_the_address_is_among_the_events() {
         assert!(kinds.contains(&kind), "{kind} is not in {kinds:?}");
     }
 }
+
+/// A link to the address that a thief had ends with the owner's return, by whatever way.
+#[test]
+fn an_account_that_is_back_at_its_address_is_not_moved_away_by_later_links() {
+    let home = Home::new();
+    let (app, mut mailbox) = start(&home);
+    let pair = proven(&app, &mut mailbox, ADA);
+    let mut links = Vec::new();
+    for address in ["thief@example.com", "thief@example.net", ADA] {
+        change(&app, &pair.access, address, PASSWORD).expect(202);
+        verify(&app, &json!({ "token": mailbox.receive().token() })).expect(204);
+        links.push(mailbox.receive());
+        app.pass(Duration::from_secs(1));
+    }
+    assert_eq!(links[1].to, "thief@example.com");
+    undo(&app, &links[1].token()).expect_error(400, "invalid_code");
+    log_in(&app, ADA, PASSWORD).expect(200);
+}
+
+#[test]
+fn only_addresses_that_may_register_may_be_changed_to() {
+    let home = Home::new();
+    let (app, mut mailbox) =
+        super::start_with(&home, super::with_mail(&home).with("registration.allowed_domains", "example.com"));
+    let pair = proven(&app, &mut mailbox, ADA);
+    let refused = change(&app, &pair.access, NEW, PASSWORD).expect_error(422, "validation_failed");
+    assert_eq!(refused.json()["errors"][0]["field"], "email");
+    change(&app, &pair.access, "countess@example.com", PASSWORD).expect(202);
+}
+
+/// A second factor that was set up after the change is of who has moved the account.
+#[test]
+fn a_second_factor_of_after_the_change_goes_with_it() {
+    let home = Home::new();
+    let (app, mut mailbox) = start(&home);
+    let pair = proven(&app, &mut mailbox, ADA);
+    change(&app, &pair.access, "thief@example.com", PASSWORD).expect(202);
+    verify(&app, &json!({ "token": mailbox.receive().token() })).expect(204);
+    let link = mailbox.receive().token();
+    super::set_up_second_factors(&home, support::harness::START + 60);
+    undo(&app, &link).expect(204);
+    reset(&app, &json!({ "token": mailbox.receive().token() })).expect(204);
+    log_in(&app, ADA, NEW_PASSWORD).expect(200);
+}

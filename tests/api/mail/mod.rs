@@ -40,6 +40,15 @@ fn log_in(app: &TestApp, email: &str, password: &str) -> Answer {
     app.post("/v1/auth/login", &json!({ "email": email, "password": password }))
 }
 
+/// Has every account a second factor in force, since this second.
+fn set_up_second_factors(home: &Home, since: i64) {
+    let secret = if home.database().url().starts_with("postgres") { "'x'::bytea" } else { "x'00'" };
+    let sql = format!(
+        "UPDATE users SET totp_enabled_at = {since}000000, totp_secret = {secret}, totp_sealed_under = 'x', totp_step = 1"
+    );
+    support::harness::in_database(home, &sql);
+}
+
 /// An account whose address is proven, and the mail of that read.
 fn proven(app: &TestApp, mailbox: &mut Mailbox, email: &str) -> Pair {
     let pair = app.sign_up(email);

@@ -161,3 +161,65 @@ fn a_disabled_account_is_as_good_as_known_and_gets_no_mail() {
     register(&app, "bob@example.com", PASSWORD, "Bob").expect(202);
     assert_eq!(mailbox.receive().to, "bob@example.com");
 }
+
+/// A stranger's password opens nothing, whatever the configuration says later, and what was asked for before is dropped.
+#[test]
+fn a_contested_account_is_closed_until_its_address_is_proven() {
+    let home = Home::new();
+    let pair = {
+        let (app, mut mailbox) = start(&home);
+        let pair = app.sign_up(ADA);
+        mailbox.receive();
+        pair
+    };
+    let (app, mut mailbox) = required(&home);
+    mailbox.unread();
+    let body = json!({ "email": "ada@example.org", "password": PASSWORD });
+    Answer::to(app.request(Method::POST, "/v1/users/me/email").bearer_auth(&pair.access).json(&body)).expect(202);
+    let change = mailbox.receive();
+    register(&app, "ADA@example.com", "password of the thief", "Thief").expect(202);
+    let proof = mailbox.receive();
+    assert_eq!(proof.to, ADA, "the address as the account has it");
+    verify(&app, &json!({ "token": change.token() })).expect_error(400, "invalid_code");
+    drop(app);
+
+    let (app, _mailbox) = start(&home);
+    for password in [PASSWORD, "password of the thief"] {
+        let refused = log_in(&app, ADA, password);
+        assert!([401, 403].contains(&refused.status), "{}", refused.text);
+    }
+    verify(&app, &json!({ "token": proof.token() })).expect_error(422, "validation_failed");
+    verify(&app, &json!({ "token": proof.token(), "new_password": NEW_PASSWORD })).expect(204);
+    log_in(&app, ADA, NEW_PASSWORD).expect(200);
+}
+
+/// A second factor that a stranger has set up for the account of an unproven address goes with the proof.
+#[test]
+fn a_second_factor_of_before_a_contested_proof_is_removed() {
+    let home = Home::new();
+    let (app, mut mailbox) = required(&home);
+    register(&app, ADA, PASSWORD, "Ada").expect(202);
+    mailbox.receive();
+    super::set_up_second_factors(&home, 1);
+    register(&app, ADA, PASSWORD, "Ada").expect(202);
+    let proof = json!({ "token": mailbox.receive().token(), "new_password": NEW_PASSWORD });
+    verify(&app, &proof).expect(204);
+    let pair = log_in(&app, ADA, NEW_PASSWORD).expect(200).pair();
+    assert_eq!(user(&app, &pair.access)["mfa"], false);
+}
+
+/// A link that the owner has asked for stays good when a stranger registers the address.
+#[test]
+fn to_register_a_known_address_leaves_the_links_of_its_owner() {
+    let home = Home::new();
+    let (app, mut mailbox) = required(&home);
+    register(&app, ADA, PASSWORD, "Ada").expect(202);
+    verify(&app, &json!({ "token": mailbox.receive().token() })).expect(204);
+    forgot(&app, ADA).expect(202);
+    let asked_for = mailbox.receive();
+    register(&app, ADA, "password of the thief", "Thief").expect(202);
+    let known = mailbox.receive();
+    reset(&app, &json!({ "email": ADA, "code": asked_for.code() })).expect(204);
+    mailbox.receive();
+    reset(&app, &json!({ "token": known.token() })).expect_error(400, "invalid_code");
+}

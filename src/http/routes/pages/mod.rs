@@ -13,7 +13,9 @@ use self::layout::Page;
 use super::recovery::asker;
 use crate::http::State;
 use crate::http::openapi::{Operation, account_page};
+use crate::http::outcomes::count_throttled;
 use crate::http::route::Route;
+use crate::metrics::Throttle;
 use crate::passwords::Password;
 use crate::problem::{Code, Problem};
 use crate::store::mail_tokens::Purpose;
@@ -53,7 +55,7 @@ type Query = Result<web::Query<Link>, actix_web::Error>;
 type Body = Result<web::Form<Form>, actix_web::Error>;
 
 async fn show_reset(state: State, link: Query) -> HttpResponse {
-    show(&state, link, &[Purpose::Reset], reset_page).await
+    show(&state, link, Purpose::RESETS, reset_page).await
 }
 
 async fn reset(state: State, req: HttpRequest, body: Body) -> HttpResponse {
@@ -64,7 +66,7 @@ async fn reset(state: State, req: HttpRequest, body: Body) -> HttpResponse {
         Ok(()) => {
             finished("Password changed", "You can now sign in with your new password. Other devices were signed out.")
         }
-        Err(error) => failed(&state, &token, &[Purpose::Reset], error, reset_page).await,
+        Err(error) => failed(&state, &token, Purpose::RESETS, error, reset_page).await,
     }
 }
 
@@ -163,6 +165,7 @@ async fn failed(
     error: UserError,
     page: impl Fn(&str, &Mailed) -> Page,
 ) -> HttpResponse {
+    count_throttled(&state.metrics, Throttle::MailCode, &error);
     let mistake = match &error {
         UserError::Invalid(errors) => errors.first().map(|error| format!("The password {}.", error.message)),
         _ => None,

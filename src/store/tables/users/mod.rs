@@ -9,7 +9,7 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::Bool;
 use diesel::sql_types::{BigInt, Nullable};
 
-pub use self::proof::{Moved, contest, is_contested, prove_email, reset_password, set_email};
+pub use self::proof::{Moved, contest, hold, is_contested, is_taken, prove_email, reset_password, set_email};
 use super::columns::Roles;
 use super::mail_tokens;
 use super::schema::{sessions, users};
@@ -93,6 +93,8 @@ pub struct Credentials {
     pub user: UserRow,
     /// Tagged bcrypt.
     pub password_hash: String,
+    /// Whether the address was registered again before its proof: the password may be a stranger's.
+    pub contested: bool,
 }
 
 /// An account to be made.
@@ -165,13 +167,17 @@ fn by_address<T>(key: &EmailKey, mut query: impl FnMut(&str) -> QueryResult<Opti
 pub fn credentials_by_email(conn: &mut AnyConnection, key: &EmailKey) -> QueryResult<Option<Credentials>> {
     by_address(key, |email_key| {
         let theirs = users::table.filter(users::email_key.eq(email_key));
-        theirs.select((USER_COLUMNS, users::password_hash)).first(conn).optional()
+        theirs.select((USER_COLUMNS, users::password_hash, users::contested)).first(conn).optional()
     })
 }
 
 /// The account with this id, and its password's hash.
 pub fn credentials_by_id(conn: &mut AnyConnection, id: UserId) -> QueryResult<Option<Credentials>> {
-    users::table.filter(users::id.eq(id)).select((USER_COLUMNS, users::password_hash)).first(conn).optional()
+    users::table
+        .filter(users::id.eq(id))
+        .select((USER_COLUMNS, users::password_hash, users::contested))
+        .first(conn)
+        .optional()
 }
 
 /// The account with this address.
@@ -286,8 +292,11 @@ pub fn replace_password(
 
 /// Sets the password, whatever it was. `false`: there is no such account.
 pub fn set_password(conn: &mut AnyConnection, id: UserId, new_hash: &str, now: Timestamp) -> QueryResult<bool> {
-    let changed = diesel::update(users::table.filter(users::id.eq(id)))
-        .set((users::password_hash.eq(new_hash), users::updated_at.eq(now)));
+    let changed = diesel::update(users::table.filter(users::id.eq(id))).set((
+        users::password_hash.eq(new_hash),
+        users::contested.eq(false),
+        users::updated_at.eq(now),
+    ));
     Ok(changed.execute(conn)? == 1)
 }
 

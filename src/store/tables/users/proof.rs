@@ -7,10 +7,10 @@ use super::{CURRENT_KEY, holder};
 use crate::clock::Timestamp;
 use crate::email::EmailKey;
 use crate::ids::UserId;
-use crate::store::AnyConnection;
 use crate::store::engine::connection::in_savepoint;
 use crate::store::tables::mail_tokens::{self, Purpose};
 use crate::store::tables::schema::users;
+use crate::store::{AnyConnection, too_many_conflicts};
 
 /// Sets the password of an enabled account whose user has just proven its address. `false`: there is none.
 pub fn reset_password(conn: &mut AnyConnection, id: UserId, new_hash: &str, now: Timestamp) -> QueryResult<bool> {
@@ -56,7 +56,12 @@ pub fn contest(
         users::contested.eq(true),
         users::updated_at.eq(now),
     ));
-    Ok(changed.execute(conn)? == 1)
+    let contested = changed.execute(conn)? == 1;
+    if contested {
+        // It was asked for with another password.
+        mail_tokens::kill(conn, id, &[Purpose::Change])?;
+    }
+    Ok(contested)
 }
 
 /// What came of a change of address.
@@ -70,6 +75,21 @@ pub enum Moved {
     Gone,
 }
 
+/// Whether an address cannot become this account's: another one has it, or may still have it back.
+pub fn is_taken(conn: &mut AnyConnection, email: &EmailKey, id: UserId, now: Timestamp) -> QueryResult<bool> {
+    let has_holder = holder(conn, email)?.is_some_and(|holder| holder != id);
+    Ok(has_holder || mail_tokens::is_reserved(conn, email, Some(id), now)?)
+}
+
+/// Holds an enabled account's row, if its password is still the one that was verified. `false`: it is not.
+pub fn hold(conn: &mut AnyConnection, id: UserId, verified_hash: &str, now: Timestamp) -> QueryResult<bool> {
+    let unchanged = users::table
+        .filter(users::id.eq(id))
+        .filter(users::disabled_at.is_null())
+        .filter(users::password_hash.eq(verified_hash));
+    Ok(diesel::update(unchanged).set(users::updated_at.eq(now)).execute(conn)? == 1)
+}
+
 /// Replaces the account's address, proven or not. What was mailed to prove anything before is good no more.
 pub fn set_email(
     conn: &mut AnyConnection,
@@ -79,11 +99,9 @@ pub fn set_email(
     now: Timestamp,
 ) -> QueryResult<Moved> {
     let key = EmailKey::of(email);
-    let is_taken = holder(conn, &key)?.is_some_and(|holder| holder != id);
-    if is_taken || mail_tokens::is_reserved(conn, &key, Some(id), now)? {
+    if is_taken(conn, &key, id, now)? {
         return Ok(Moved::Taken);
     }
-    mail_tokens::kill(conn, id, &[Purpose::Reset, Purpose::Verify, Purpose::Change])?;
     let change = |conn: &mut AnyConnection| {
         diesel::update(users::table.filter(users::id.eq(id)))
             .set((
@@ -91,15 +109,19 @@ pub fn set_email(
                 users::email_key.eq(key.current()),
                 users::email_key_version.eq(CURRENT_KEY),
                 users::email_verified.eq(proven),
-                users::contested.eq(false),
                 users::updated_at.eq(now),
             ))
             .execute(conn)
     };
     match in_savepoint(conn, change) {
-        Ok(0) => Ok(Moved::Gone),
-        Ok(_) => Ok(Moved::Yes),
-        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(Moved::Taken),
-        Err(error) => Err(error),
+        Ok(0) => return Ok(Moved::Gone),
+        Ok(_) => {}
+        // Taken beside us: everything is undone, and the next look finds it so.
+        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => return Err(too_many_conflicts()),
+        Err(error) => return Err(error),
     }
+    // The account's row is held: no other change adds any.
+    mail_tokens::kill(conn, id, Purpose::ALL_BUT_UNDO)?;
+    mail_tokens::kill_undo_from(conn, id, &key)?;
+    Ok(Moved::Yes)
 }
