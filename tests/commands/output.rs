@@ -23,7 +23,8 @@ fn nothing_that_a_user_chose_steers_the_operators_terminal() {
         &format!(
             "UPDATE sessions SET user_agent = '{NASTY}', ip_address = '{NASTY}';
              UPDATE events SET ip_address = '{NASTY}', device_name = '{NASTY}';
-             INSERT INTO users SELECT randomblob(16), '{NASTY}', 'x', '{NASTY}', '', '[\"a\\u001bb\"]', 1 = 0, 1, 1, 1, 1, 1"
+             INSERT INTO users SELECT randomblob(16), '{NASTY}', 'x', '{NASTY}', '', '[\"a\\u001bb\"]', 1 = 0, 1, 1, 1, 1, 1,
+               NULL, NULL, NULL, NULL, NULL"
         ),
     );
     let arguments = [&["user", "list"][..], &["user", "show", ADA], &["user", "show", "x"], &["session", "list"]];
