@@ -232,8 +232,18 @@ struct More {
     /// How long ago the user may have signed in, in seconds.
     max_age: Option<u64>,
     /// Members that only this kind of problem has.
-    members: Map<String, Value>,
+    members: Members,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// Members by their names. `Debug` does not show their values, one of which may be a token.
+#[derive(Clone, Default)]
+struct Members(Map<String, Value>);
+
+impl fmt::Debug for Members {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
 }
 
 impl Problem {
@@ -303,7 +313,7 @@ impl Problem {
     /// Adds a member that only this kind of problem has.
     #[must_use]
     pub(crate) fn member(mut self, name: &'static str, value: impl Into<Value>) -> Self {
-        self.more().members.insert(name.to_owned(), value.into());
+        self.more().members.0.insert(name.to_owned(), value.into());
         self
     }
 

@@ -149,7 +149,7 @@ pub fn count_rows(database: &Path) -> Outcome<i64> {
 }
 
 /// Every column of `sessions` behind the id, in the order of the table.
-const OTHER_COLUMNS: [&str; 24] = [
+const OTHER_COLUMNS: [&str; 28] = [
     "user_id",
     "generation",
     "branch",
@@ -174,6 +174,10 @@ const OTHER_COLUMNS: [&str; 24] = [
     "ip_address",
     "created_at",
     "last_used_at",
+    "remember",
+    "previous_key_id",
+    "mfa",
+    "claims",
 ];
 
 fn connect(path: &Path) -> Outcome<SqliteConnection> {

@@ -53,7 +53,7 @@ impl Problem {
             reason: more.reason,
             errors: known.chain(unknown).collect(),
             request_id,
-            members: &more.members,
+            members: &more.members.0,
         };
         let mut response = HttpResponseBuilder::new(status);
         if let Some(challenge) = self.challenge() {

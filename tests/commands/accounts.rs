@@ -5,8 +5,8 @@ use serde_json::json;
 use super::*;
 use support::process::PASSWORD;
 
-const ACCOUNT: [&str; 8] =
-    ["created_at", "disabled_at", "email", "email_verified", "id", "last_login_at", "name", "roles"];
+const ACCOUNT: [&str; 10] =
+    ["claims", "created_at", "disabled_at", "email", "email_verified", "id", "last_login_at", "mfa", "name", "roles"];
 
 /// LOG-09: only accounts that were made on purpose can log in.
 #[test]

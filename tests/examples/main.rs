@@ -5,12 +5,14 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use support::authenticator::Authenticator;
 use support::example;
 use support::process::{Home, PASSWORD};
 
@@ -46,6 +48,37 @@ fn an_application_of_ones_own_has_our_routes_and_guards_its_own() -> Outcome {
     let pair = sign_in("/v1/auth/login")?;
     assert_eq!(get("/sales", &pair), (200, format!("all sales, for {id}")));
     assert_eq!(get("/elsewhere", &pair).0, 404);
+    Ok(())
+}
+
+/// The example client, and its user's authenticator.
+#[test]
+fn the_example_client_asks_for_the_code_of_a_second_factor() -> Outcome {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let pair = server.register("ada@example.com");
+    let http = reqwest::blocking::Client::new();
+    let post = |path: &str, body: &Value| {
+        let request = http.post(format!("http://{}{path}", server.address)).json(body);
+        request.bearer_auth(pair["access_token"].as_str().unwrap()).send().and_then(|answer| answer.json::<Value>())
+    };
+    let begun = post("/v1/users/me/totp", &json!({ "password": PASSWORD }))?;
+    let authenticator = Authenticator::of(begun["secret"].as_str().unwrap());
+    post("/v1/users/me/totp/confirm", &json!({ "code": authenticator.code_now(-1) }))?;
+    let store = home.path("tokens.json");
+    let say = |line: &str| {
+        let mut command = Command::new(example("client"));
+        command.arg(format!("http://{}", server.address)).arg(&store);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        writeln!(child.stdin.take().unwrap(), "{line}").unwrap();
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap().trim().to_owned()
+    };
+    let asked = say(&format!("sign-in ada@example.com {PASSWORD}"));
+    let mfa_token = asked.strip_prefix("code? ").ok_or("no code was asked for")?;
+    assert_eq!(say(&format!("code {mfa_token} no-code")), "refused: 401 invalid_code");
+    assert_eq!(say(&format!("code {mfa_token} {}", authenticator.code_now(0))), "signed in");
+    assert!(say("get /v1/users/me").starts_with("200 "));
+    server.stop();
     Ok(())
 }
 
