@@ -174,7 +174,7 @@ fn what_has_happened_to_the_address_is_among_the_events() {
 
 /// A link to the address that a thief had ends with the owner's return, by whatever way.
 #[test]
-fn an_account_that_is_back_at_its_address_is_not_moved_away_by_later_links() {
+fn a_return_to_an_address_ends_the_links_of_the_changes_since() {
     let home = Home::new();
     let (app, mut mailbox) = start(&home);
     let pair = proven(&app, &mut mailbox, ADA);
