@@ -41,10 +41,13 @@ impl Page {
         self.paragraph("", text)
     }
 
-    /// A paragraph that says what is wrong.
+    /// A paragraph above everything else that says what is wrong.
     #[must_use]
-    pub(super) fn mistake(self, text: &str) -> Self {
-        self.paragraph(r#" class="bad" role="alert""#, text)
+    pub(super) fn mistake(mut self, text: &str) -> Self {
+        let below = std::mem::take(&mut self.body);
+        let mut page = self.paragraph(r#" class="bad" role="alert""#, text);
+        page.body.push_str(&below);
+        page
     }
 
     /// A form that carries `token`: one button and, where there is to be a new password of the account with this address, a
