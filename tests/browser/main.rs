@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail anywhere")]
 
 mod cookies;
+mod pages;
 mod picture;
 mod webdriver;
 
@@ -27,7 +28,7 @@ const KNOWN: [&str; 3] = ["data:", "chrome:", "chrome-untrusted:"];
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 13] = [
+const TESTS: [Test; 15] = [
     ("every_call_is_on_the_page", every_call_is_on_the_page),
     ("signing_in_on_the_page_opens_a_guarded_call", signing_in_on_the_page_opens_a_guarded_call),
     ("the_page_asks_for_the_code_of_a_second_factor", the_page_asks_for_the_code_of_a_second_factor),
@@ -41,6 +42,8 @@ const TESTS: [Test; 13] = [
     ("a_log_in_by_body_takes_the_cookies_back", cookies::a_log_in_by_body_takes_the_cookies_back),
     ("a_log_in_by_cookie_ends_the_session_before_it", cookies::a_log_in_by_cookie_ends_the_session_before_it),
     ("cookies_that_are_not_remembered_end_with_the_browser", cookies::cookies_not_remembered_end_with_the_browser),
+    ("the_pages_of_mails_work_without_script_in_the_light", pages::they_work_without_script_in_the_light),
+    ("the_pages_of_mails_work_with_script_in_the_dark", pages::they_work_with_script_in_the_dark),
 ];
 
 fn main() -> ExitCode {

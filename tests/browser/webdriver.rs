@@ -169,6 +169,12 @@ impl Browser {
         sent.map(|message| message["params"]["request"]["url"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// Whether pages that are loaded from now on may run scripts.
+    #[track_caller]
+    pub fn allow_scripts(&self, allowed: bool) {
+        self.devtools("Emulation.setScriptExecutionDisabled", json!({ "value": !allowed }));
+    }
+
     /// What WebDriver cannot say, in Chromium's own protocol.
     #[track_caller]
     fn devtools(&self, command: &str, parameters: Value) {
@@ -230,6 +236,12 @@ impl Element<'_> {
             Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), 'value').set.call(field, text);
             field.dispatchEvent(new Event('input', { bubbles: true }))";
         self.run(script, text.into());
+    }
+
+    /// Types a text, key by key.
+    #[track_caller]
+    pub fn write(&self, text: &str) {
+        self.browser.post(&format!("{}/value", self.path), json!({ "text": text }));
     }
 
     /// Runs a function's body with this element and something else.
