@@ -238,7 +238,7 @@ fn forget_one(config: &Config, kid: &str, yes: bool) -> Result<(), Failure> {
     }
 }
 
-/// Second factors are not given up by the way.
+/// Second factors are removed only with --yes.
 fn keeps(second_factors: i64, shown: &str) -> Failure {
     Failure(format!(
         "second factors are sealed under the key {shown}: {second_factors}; to give them up, so that their users log in with \

@@ -209,7 +209,7 @@ fn authenticate(req: &HttpRequest) -> Result<Authenticated, Problem> {
     if let Some(authorization) = authorization(req)? {
         return match authorization.scheme {
             Scheme::Bearer => first_good(req, guard_state, verified, std::iter::once(authorization.token)),
-            // No token of ours is bound to a key.
+            // DPoP is not supported yet.
             Scheme::Dpop => Err(Code::InvalidToken.into()),
         };
     }

@@ -109,9 +109,9 @@ pub(crate) fn second_factor_of(error: SecondFactorError) -> Problem {
         SecondFactorError::TooMany(seconds) => Problem::new(Code::RateLimited).retry_after(seconds),
         SecondFactorError::Enabled => Code::MfaEnabled.into(),
         SecondFactorError::NoneThere => Problem::new(Code::NotFound).detail("There is no such second factor."),
-        SecondFactorError::NotMade(_) | SecondFactorError::Sealing(_) | SecondFactorError::KeyMissing => {
-            Problem::new(Code::Internal).caused_by(error)
-        }
+        // Another node may have it, or this one reads it yet.
+        SecondFactorError::KeyMissing => Problem::new(Code::Unavailable).caused_by(error),
+        SecondFactorError::NotMade(_) | SecondFactorError::Sealing(_) => Problem::new(Code::Internal).caused_by(error),
     }
 }
 

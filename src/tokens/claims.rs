@@ -105,7 +105,9 @@ pub fn is_reserved(name: &str) -> bool {
 
 /// Whether claims are no more than one source may add.
 pub fn fit(members: &Map<String, Value>) -> bool {
-    serde_json::to_string(members).is_ok_and(|text| text.len() <= MAX_CLAIMS)
+    let text = serde_json::to_string(members).unwrap_or_default();
+    // What is nested too deeply could not be read again.
+    text.len() <= MAX_CLAIMS && serde_json::from_str::<Map<String, Value>>(&text).is_ok()
 }
 
 /// Reads the claims that an operator sets: as they are stored, or `None` if there are none.

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::keys::{Key, KeyRing};
 use super::{Kind, SignError};
 
-/// Longer tokens are refused unread (RFC 8725 names no bound; ours are under 1 KiB).
+/// Longer tokens are refused unread (RFC 8725 names no bound; ours are under 7 KiB).
 const MAX_BYTES: usize = 8 * 1024;
 
 /// The token proves nothing: unreadable, of another kind, or not signed by one of our keys.

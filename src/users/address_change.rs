@@ -1,5 +1,6 @@
 //! Another address for an account: asked for with the password, in place when it is proven, and undone from the old one.
 
+use super::guess_keys::total_of_codes;
 use super::mail_limits::Asked;
 use super::mailing::{Asker, Proof, add, recipient};
 use super::{Authenticated, UserError, Users};
@@ -147,8 +148,7 @@ impl Users {
         let from = asker.address_text();
         let undone = Event::new(Kind::EmailChangeUndone).user(id).ip_address(from.as_deref());
         let order = EndOrder { ip_address: from, ..EndOrder::all(id, CHANGE_UNDONE) };
-        // One that was set up since is of who has moved the account.
-        let is_later_factor = found.user.mfa_since.is_some_and(|since| since >= row.created_at);
+        let no_factor = undone.clone().of_kind(Kind::MfaDisabled);
         let (kept, clock, key) = (undone.clone(), self.clock.clone(), EmailKey::of(&row.email));
         let attempt = move |conn: &mut AnyConnection| {
             if users::is_taken(conn, &key, id, clock.now())? {
@@ -163,12 +163,14 @@ impl Users {
             }
             // Now that the account's row is held, there are no others.
             mail_tokens::kill_undo_since(conn, id, row.created_at)?;
-            if is_later_factor {
-                second_factors::disable(conn, id, clock.now())?;
+            // A factor that was set up since belongs to the one who has moved the account.
+            let since = users::find_by_id(conn, id)?.and_then(|found| found.user.mfa_since);
+            if since.is_some_and(|since| since >= row.created_at) && second_factors::disable(conn, id, clock.now())? {
+                emit(InTransaction(conn, clock.now()), &no_factor)?;
             }
             // Read when no log-in with the old password can begin any more.
             let now = clock.now();
-            attempts::forget(conn, id, now)?;
+            attempts::forget_but(conn, id, &total_of_codes(id))?;
             mail_tokens::replace(conn, &reset.token)?;
             mails::insert(conn, &reset.mail)?;
             emit(InTransaction(conn, now), &kept)?;

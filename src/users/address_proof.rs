@@ -155,7 +155,7 @@ impl Users {
                     return Err(UserError::Invalid(vec![FieldError { field: "new_password", message }]));
                 };
                 self.look_for_room(asker.address).await?;
-                return self.set_new_password(&row, &account, new, true, asker).await;
+                return self.set_new_password(&row, &account, new, asker).await;
             }
             if self.mark_proven(&row, &account, asker).await? {
                 return Ok(());

@@ -114,3 +114,8 @@ pub fn key(parts: &[&str]) -> AttemptKey {
     key.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
     key
 }
+
+/// Under what all guesses at the codes of an account's second factor are counted together.
+pub fn total_of_codes(user: UserId) -> AttemptKey {
+    code_keys_of(user, None).1.account
+}

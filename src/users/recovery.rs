@@ -1,5 +1,6 @@
 //! A forgotten password: a mail is asked for, and what it brings sets a new one.
 
+use super::guess_keys::total_of_codes;
 use super::mail_limits::Asked;
 use super::mailing::{Asker, Proof, add, decoy, recipient, tell};
 use super::{UserError, Users};
@@ -60,7 +61,7 @@ impl Users {
         self.look_for_room(asker.address).await?;
         let row = self.present(proof, Purpose::RESETS, asker).await?;
         let account = self.account_of(&row).await?;
-        self.set_new_password(&row, &account, new, false, asker).await
+        self.set_new_password(&row, &account, new, asker).await
     }
 
     /// The enabled account that a token is of.
@@ -77,14 +78,13 @@ impl Users {
         }
     }
 
-    /// Uses a token up, which proves the address that the account has, and sets the password. Where the address was `contested`,
+    /// Uses a token up, which proves the address that the account has, and sets the password. Where the address was contested,
     /// the second factor may be a stranger's, and goes.
     pub(super) async fn set_new_password(
         &self,
         row: &MailTokenRow,
         account: &AccountRow,
         new: Password,
-        contested: bool,
         asker: &Asker,
     ) -> Result<(), UserError> {
         let (user, id, token) = (&account.user, account.user.id, row.id);
@@ -97,10 +97,14 @@ impl Users {
         let changed = Event::new(Kind::PasswordChanged).user(id).ip_address(from.as_deref()).detail(BY_MAIL);
         let order = EndOrder { ip_address: from, ..EndOrder::all(id, PASSWORD_RESET) };
         let proven = (!user.email_verified).then(|| changed.clone().of_kind(Kind::EmailVerified));
+        let no_factor = changed.clone().of_kind(Kind::MfaDisabled);
         let (kept, clock) = (changed.clone(), self.clock.clone());
         let attempt = move |conn: &mut AnyConnection| {
-            if !mail_tokens::consume(conn, token, clock.now())? || !users::reset_password(conn, id, &hash, clock.now())?
-            {
+            if !mail_tokens::consume(conn, token, clock.now())? {
+                return Ok((false, Vec::new()));
+            }
+            let was_contested = users::is_contested(conn, id)?;
+            if !users::reset_password(conn, id, &hash, clock.now())? {
                 return Ok((false, Vec::new()));
             }
             mail_tokens::kill(conn, id, Purpose::ALL_BUT_UNDO)?;
@@ -110,10 +114,11 @@ impl Users {
             if let Some(proven) = &proven {
                 emit(InTransaction(conn, now), proven)?;
             }
-            if contested {
-                second_factors::disable(conn, id, now)?;
+            if was_contested && second_factors::disable(conn, id, now)? {
+                emit(InTransaction(conn, now), &no_factor)?;
             }
-            attempts::forget(conn, id, now)?;
+            // Wrong codes of a second factor still count: a mailbox does not open them.
+            attempts::forget_but(conn, id, &total_of_codes(id))?;
             tell(conn, notice.as_ref())?;
             Ok((true, vec![sessions::begin_end(conn, &order, now)?]))
         };

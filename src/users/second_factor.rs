@@ -211,7 +211,10 @@ impl Users {
             }
         };
         let enabled = self.store.write_and_then(attempt, after_commit).await?;
-        guess.was_right().await?;
+        // The codes are shown this once: no failure may keep them back.
+        if let Err(error) = guess.was_right().await {
+            tracing::warn!(error = error.chain(), "wrong codes before a right one still count");
+        }
         if enabled { Ok(codes) } else { Err(UserError::Changed.into()) }
     }
 
@@ -230,16 +233,18 @@ impl Users {
         sealing: &SealingKeys,
     ) -> Result<(), SecondFactorError> {
         let address = asker.address;
-        if self.verify(id, password, address).await?.user.mfa_since.is_none() {
+        let Authenticated { user, password_hash } = self.verify(id, password, address).await?;
+        if user.mfa_since.is_none() {
             return Err(SecondFactorError::NoneThere);
         }
         for _ in 0..MAX_RETRIES {
             let proven = self.prove(id, shown, address, sealing).await?;
             let (now, event) = (self.clock.now(), event_of(Kind::MfaDisabled, (id, session), address));
-            let (told, proof) = (event.clone(), proven.proof.clone());
+            let (told, proof, hash) = (event.clone(), proven.proof.clone(), password_hash.clone());
             let notice = self.notice_of(id, "The second factor of your account was removed", asker).await?;
             let attempt = move |conn: &mut AnyConnection| {
-                let accepted = second_factors::accept(conn, id, &proof)?;
+                // Before the codes, as at a log-in; and the password is still the one that was verified.
+                let accepted = users::hold(conn, id, &hash, now)? && second_factors::accept(conn, id, &proof)?;
                 if accepted && second_factors::disable(conn, id, now)? {
                     emit(InTransaction(conn, now), &event)?;
                     tell(conn, notice.as_ref())?;

@@ -413,7 +413,7 @@ fn a_secret_is_bound_to_its_user() {
     let body = json!({ "email": "bob@example.com", "password": PASSWORD });
     let asked = app.post("/v1/auth/login", &body).expect_error(401, "mfa_required").json();
     let answer = second_step(&app, asked["mfa_token"].as_str().unwrap(), &code_of(&authenticator, &app, 0));
-    answer.expect_error(500, "internal");
+    answer.expect_error(503, "unavailable");
 }
 
 #[test]
@@ -463,7 +463,7 @@ fn guards_ask_how_lately_and_how_the_user_signed_in() {
     app.pass(Duration::from_secs(1));
     let (status, asked, _) = ask("/fresh", &strong.access);
     assert_eq!((status, asked), (StatusCode::UNAUTHORIZED, challenge(", max_age=\"300\"")));
-    // A refresh makes nobody fresh.
+    // A refresh does not count as signing in.
     let refreshed = app.refresh(&strong.refresh).expect(200).pair();
     assert_eq!(ask("/fresh", &refreshed.access).0, StatusCode::UNAUTHORIZED);
     assert_eq!(ask("/mfa", &refreshed.access).0, StatusCode::OK);

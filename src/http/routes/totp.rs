@@ -89,11 +89,11 @@ pub(crate) struct RecoveryCodes {
 }
 
 fn code(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "description": "Six digits; spaces do no harm." })
+    json_schema!({ "type": "string", "description": "Six digits; spaces are ignored." })
 }
 
 fn optional_code(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": ["string", "null"], "description": "Six digits; spaces do no harm." })
+    json_schema!({ "type": ["string", "null"], "description": "Six digits; spaces are ignored." })
 }
 
 fn recovery_code(_: &mut SchemaGenerator) -> Schema {

@@ -286,6 +286,15 @@ pub fn forget(conn: &mut AnyConnection, user: UserId, now: Timestamp) -> QueryRe
     Ok(counts)
 }
 
+/// Forgets everything that is counted at an account but under this key.
+pub fn forget_but(conn: &mut AnyConnection, user: UserId, key: &AttemptKey) -> QueryResult<()> {
+    let theirs = attempts::table.filter(attempts::user_id.eq(user)).filter(attempts::key.ne(key.as_slice()));
+    // In the order in which guesses count: neither waits for the other for ever.
+    diesel::delete(theirs.filter(attempts::ip_address.is_not_null())).execute(conn)?;
+    diesel::delete(theirs).execute(conn)?;
+    Ok(())
+}
+
 /// Removes at most `limit` keys whose windows ended before `before`, and of which no window that goes on has anything.
 /// Returns how many.
 pub fn purge(conn: &mut AnyConnection, before: Timestamp, limit: i64) -> QueryResult<usize> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
+use support::authenticator::Authenticator;
 use support::harness::{Answer, Home, PASSWORD, TestApp, number_in_database, with_mail};
 
 use super::{ADA, NEW_PASSWORD, forgot, log_in, proven, reset, start, start_with};
@@ -221,4 +222,33 @@ fn without_a_way_to_send_mail_there_are_no_such_routes() {
     for page in ["/account/reset", "/account/verify", "/account/undo"] {
         assert_eq!(Answer::to(app.get(&format!("{page}?token=x"))).status, 404);
     }
+}
+
+/// LOG-12: a mailbox is no second factor, and gives no more guesses at it.
+#[test]
+fn a_reset_leaves_the_second_factor_and_what_was_got_wrong_of_it() {
+    let home = Home::new();
+    let (app, mut mailbox) = start_with(&home, with_mail(&home).with("limits.enabled", "true"));
+    let pair = proven(&app, &mut mailbox, ADA);
+    let as_ada = |path: &str, body: serde_json::Value| {
+        Answer::to(app.request(Method::POST, path).bearer_auth(&pair.access).json(&body)).expect(200).json()
+    };
+    let begun = as_ada("/v1/users/me/totp", json!({ "password": PASSWORD }));
+    let authenticator = Authenticator::of(begun["secret"].as_str().unwrap());
+    let now = || app.clock.now().as_seconds();
+    as_ada("/v1/users/me/totp/confirm", json!({ "code": authenticator.code(now(), -1) }));
+    assert!(mailbox.receive().text.contains("second factor was set up"));
+    let second_step = |password: &str, code: &str| {
+        let token = log_in(&app, ADA, password).expect_error(401, "mfa_required").json()["mfa_token"].clone();
+        app.post("/v1/auth/mfa", &json!({ "mfa_token": token, "code": code }))
+    };
+    for _ in 0..5 {
+        second_step(PASSWORD, &authenticator.wrong(now())).expect_error(401, "invalid_code");
+    }
+    forgot(&app, ADA).expect(202);
+    reset(&app, &json!({ "token": mailbox.receive().token() })).expect(204);
+    mailbox.receive();
+    second_step(NEW_PASSWORD, &authenticator.code(now(), 0)).expect_error(429, "rate_limited");
+    app.pass(15 * MINUTE + Duration::from_secs(1));
+    second_step(NEW_PASSWORD, &authenticator.code(now(), 0)).expect(200);
 }

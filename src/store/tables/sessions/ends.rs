@@ -265,6 +265,7 @@ fn erase(conn: &mut AnyConnection, ids: &[SessionId]) -> QueryResult<()> {
         .is_not_null()
         .or(sessions::user_agent.is_not_null())
         .or(sessions::ip_address.is_not_null())
+        .or(sessions::claims.is_not_null())
         .or(sessions::roles.ne(Roles::default()));
     diesel::update(sessions::table.filter(sessions::id.eq_any(ids)).filter(says_something))
         .set((
@@ -272,6 +273,7 @@ fn erase(conn: &mut AnyConnection, ids: &[SessionId]) -> QueryResult<()> {
             sessions::user_agent.eq(None::<String>),
             sessions::ip_address.eq(None::<String>),
             sessions::roles.eq(Roles::default()),
+            sessions::claims.eq(None::<String>),
         ))
         .execute(conn)?;
     Ok(())

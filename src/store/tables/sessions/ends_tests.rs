@@ -94,7 +94,9 @@ fn when_many_end_the_kept_later_and_foreign_ones_go_on() {
 #[test]
 fn what_is_left_of_an_end_is_found_and_finished() {
     let mut table = Table::new();
-    table.edit("device_name = 'device', user_agent = 'agent', ip_address = 'address', roles = '[\"admin\"]'");
+    table.edit(
+        "device_name = 'device', user_agent = 'agent', ip_address = 'address', roles = '[\"admin\"]', claims = '{}'",
+    );
     ended_with_many(&mut table, None);
     // The user is deleted meanwhile.
     let order = EndOrder { erase: true, ip_address: Some("192.0.2.1".into()), ..EndOrder::all(table.user, "deleted") };
@@ -123,6 +125,7 @@ fn what_is_left_of_an_end_is_found_and_finished() {
         .is_not_null()
         .or(sessions::user_agent.is_not_null())
         .or(sessions::ip_address.is_not_null())
+        .or(sessions::claims.is_not_null())
         .or(sessions::roles.ne(Roles::default()));
     assert_eq!(theirs.filter(says_something).count().get_result::<i64>(&mut table.connection).unwrap(), 0);
     let spoken = sessions::table.filter(sessions::id.eq(table.bystander)).filter(sessions::device_name.is_not_null());
