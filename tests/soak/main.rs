@@ -2,7 +2,7 @@
 //! of `cargo test`:
 //!
 //! ```text
-//! cargo test --test soak -- [--seed NUMBER] [--seconds NUMBER] [--only NAME] [--skip NAME]
+//! cargo test --test soak -- [--seed NUMBER] [--seconds NUMBER] [--only NAME] [--skip NAME]…
 //! ```
 //!
 //! Each soak takes about so many seconds (default 20), up to four times as many until it has met all that it should. One that
@@ -97,7 +97,7 @@ struct Options {
     only: Option<String>,
     /// The name of a soak that is left out
     #[arg(long, value_parser = SOAKS.map(|soak| soak.name))]
-    skip: Option<String>,
+    skip: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -105,7 +105,8 @@ fn main() -> ExitCode {
     let random = || SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into();
     let seed = options.seed.unwrap_or_else(random);
     let chosen = |soak: &&Soak| {
-        options.only.as_deref().is_none_or(|name| name == soak.name) && options.skip.as_deref() != Some(soak.name)
+        options.only.as_deref().is_none_or(|name| name == soak.name)
+            && !options.skip.iter().any(|name| name == soak.name)
     };
     let on_postgres = std::env::var_os("TEST_DATABASE_URL").is_some();
     let mut failed = 0;
