@@ -101,7 +101,7 @@ fn of_postgres(connection: &mut Connection) -> Tables {
                || CASE WHEN indisunique THEN ' unique' ELSE '' END
                || ' (' || (SELECT string_agg(pg_get_indexdef(indexrelid, place, true), ', ' ORDER BY place)
                            FROM generate_series(1, indnkeyatts) AS place) || ')'
-               || coalesce(' where ' || trim(both '()' FROM pg_get_expr(indpred, indrelid)), '') AS text
+               || coalesce(' where ' || replace(trim(both '()' FROM pg_get_expr(indpred, indrelid)), '::text', ''), '') AS text
              FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
              WHERE indrelid = '{table}'::regclass AND NOT indisprimary"
         ));
