@@ -9,7 +9,8 @@ use support::process::Home;
 const MIGRATIONS: &str = "__diesel_schema_migrations";
 
 /// Columns that are true or false.
-const TRUTHS: &str = "'users.email_verified', 'sessions.remember', 'sessions.mfa', 'session_ends.erase'";
+const TRUTHS: &str =
+    "'users.email_verified', 'users.contested', 'sessions.remember', 'sessions.mfa', 'session_ends.erase'";
 
 /// A table: its columns in their order, then its indexes, in any order.
 type Tables = BTreeMap<String, (Vec<String>, Vec<String>)>;

@@ -39,4 +39,4 @@ CREATE INDEX mails_by_due ON mails (due_at);
 CREATE INDEX mails_by_user ON mails (user_id) WHERE user_id IS NOT NULL;
 
 -- Whether the address was registered again before it was proven: then who proves it chooses the password.
-ALTER TABLE users ADD COLUMN contested INTEGER NOT NULL DEFAULT 0 CHECK (contested IN (0, 1));
+ALTER TABLE users ADD COLUMN contested INTEGER NOT NULL DEFAULT false CHECK (contested IN (0, 1));
