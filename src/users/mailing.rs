@@ -205,7 +205,7 @@ pub(super) fn recipient(user: &UserRow, asker: &Asker) -> Recipient {
 pub(super) fn decoy(asker: &Asker) -> Recipient {
     Recipient {
         user: UserId::generate(),
-        email: "nobody@example.invalid".into(),
+        email: "decoy@example.invalid".into(),
         name: None,
         languages: asker.languages.clone(),
     }

@@ -77,7 +77,7 @@ fn an_account_gets_its_address_back_and_a_thief_loses_it() {
     change(&app, &pair.access, "thief@example.info", PASSWORD).expect(202);
     let waiting = mailbox.receive().token();
     app.pass(6 * DAY);
-    // Nobody else can take the address meanwhile.
+    // No other account can take the address meanwhile.
     let body = json!({ "email": ADA, "password": PASSWORD });
     app.post("/v1/auth/register", &body).expect_error(409, "email_taken");
 

@@ -139,7 +139,7 @@ fn sessions_of_unproven_accounts_go_on_when_the_proof_becomes_required() {
     let (app, mut mailbox) = required(&home);
     let pair = app.refresh(&pair.refresh).expect(200).pair();
     log_in(&app, ADA, PASSWORD).expect_error(403, "email_not_verified");
-    // A stranger registers the address: the session of whoever is signed in is not touched.
+    // A stranger registers the address: the open session is not touched.
     register(&app, ADA, "password of the thief", "Thief").expect(202);
     mailbox.receive();
     assert!(app.works(&pair.access));
